@@ -1,0 +1,97 @@
+"""What is trained: `[model]`, one Struct per architecture."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from seqkit.settings.base import Settings
+
+__all__ = ["Mixed", "Model", "Plain", "Recurrent", "Transformer"]
+
+Cell = Literal["rnn", "gru", "lstm"]
+Probability = Annotated[float, Meta(ge=0, lt=1)]
+Width = Annotated[int, Meta(ge=1, description="size of the hidden vectors")]
+Tying = Annotated[
+    Literal["none", "output", "all"],
+    Meta(description="share the target embedding with the output layer, or (joint vocabulary) with the source too"),
+]
+Attention = Annotated[
+    Literal["additive", "dot", "bilinear"],
+    Meta(description="Bahdanau's additive score, a scaled dot product, or Luong's bilinear form"),
+]
+
+
+class Plain(Settings, kw_only=True, tag_field="kind", tag="plain"):
+    """Encoder-decoder without attention: the decoder sees only the encoder's final state, fed at every step
+    (Cho et al., 2014)."""
+
+    cell: Annotated[Cell, Meta(description="recurrent cell")] = "gru"
+    width: Width = 256
+    layers: Annotated[int, Meta(ge=1, description="recurrent layers on each side")] = 1
+    embedding: Annotated[int, Meta(ge=1, description="size of token embeddings")] = 256
+    tied: Tying = "output"
+    dropout: Annotated[Probability, Meta(description="dropout on embeddings and between layers")] = 0.1
+
+
+class Recurrent(Settings, kw_only=True, tag_field="kind", tag="recurrent"):
+    """Recurrent encoder-decoder with attention (Bahdanau et al., 2015; Luong et al., 2015)."""
+
+    cell: Annotated[Cell, Meta(description="recurrent cell")] = "gru"
+    width: Width = 256
+    encoder_layers: Annotated[int, Meta(ge=1, description="encoder layers")] = 1
+    decoder_layers: Annotated[int, Meta(ge=1, description="decoder layers")] = 1
+    bidirectional: Annotated[bool, Meta(description="read the source in both directions")] = True
+    embedding: Annotated[int, Meta(ge=1, description="size of token embeddings")] = 256
+    attention: Attention = "additive"
+    input_feeding: Annotated[
+        bool, Meta(description="feed the last attention output to the next step (slower: training goes step by step)")
+    ] = False
+    tied: Tying = "all"
+    dropout: Annotated[Probability, Meta(description="dropout on embeddings, between layers and before the output")] = (
+        0.2
+    )
+
+
+class Transformer(Settings, kw_only=True, tag_field="kind", tag="transformer"):
+    """Self-attention encoder and decoder (Vaswani et al., 2017)."""
+
+    width: Width = 256
+    encoder_layers: Annotated[int, Meta(ge=1, description="encoder layers")] = 4
+    decoder_layers: Annotated[int, Meta(ge=1, description="decoder layers")] = 4
+    heads: Annotated[int, Meta(ge=1, description="attention heads; must divide width")] = 4
+    feed_forward: Annotated[int, Meta(ge=1, description="inner size of the feed-forward layers")] = 1024
+    activation: Annotated[Literal["relu", "gelu", "swiglu"], Meta(description="of the feed-forward layers")] = "relu"
+    norm: Annotated[Literal["pre", "post"], Meta(description="layer norm before or after each sub-layer")] = "pre"
+    positions: Annotated[
+        Literal["sinusoidal", "learned", "rotary"], Meta(description="how a token's place is told")
+    ] = "sinusoidal"
+    maximum_positions: Annotated[int, Meta(ge=1, description="longest sequence with learned positions")] = 512
+    tied: Tying = "all"
+    dropout: Annotated[Probability, Meta(description="dropout on embeddings and residual branches")] = 0.1
+    attention_dropout: Annotated[
+        Probability, Meta(description="dropout on attention weights (slow on CPU: it disables the fused kernel)")
+    ] = 0.0
+
+
+class Mixed(Settings, kw_only=True, tag_field="kind", tag="mixed"):
+    """Transformer encoder with a recurrent decoder (Chen et al., 2018)."""
+
+    width: Width = 256
+    encoder_layers: Annotated[int, Meta(ge=1, description="encoder layers")] = 4
+    heads: Annotated[int, Meta(ge=1, description="attention heads of the encoder; must divide width")] = 4
+    feed_forward: Annotated[int, Meta(ge=1, description="inner size of the feed-forward layers")] = 1024
+    cell: Annotated[Cell, Meta(description="recurrent cell of the decoder")] = "lstm"
+    decoder_layers: Annotated[int, Meta(ge=1, description="decoder layers")] = 1
+    attention: Attention = "dot"
+    input_feeding: Annotated[
+        bool, Meta(description="feed the last attention output to the next step (slower: training goes step by step)")
+    ] = False
+    tied: Tying = "all"
+    dropout: Annotated[Probability, Meta(description="dropout on embeddings, residual branches and between layers")] = (
+        0.1
+    )
+
+
+Model = Transformer | Recurrent | Plain | Mixed

@@ -1,0 +1,160 @@
+"""How it is trained: `[train]`, with one Struct per optimizer and per schedule."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from seqkit.settings.base import Settings
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Constant",
+    "Cosine",
+    "InverseSquareRoot",
+    "Linear",
+    "Muon",
+    "Optimizer",
+    "RMSprop",
+    "Schedule",
+    "Train",
+]
+
+Betas = Annotated[tuple[float, float], Meta(description="decay rates of the gradient's two moments")]
+Decay = Annotated[float, Meta(ge=0, description="weight decay, decoupled from the gradient")]
+WarmUp = Annotated[int, Meta(ge=0, description="steps over which the rate rises from zero")]
+
+
+class AdamW(Settings, kw_only=True, tag_field="kind", tag="adamw"):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+    betas: Betas = (0.9, 0.98)
+    weight_decay: Decay = 0.01
+
+
+class Adam(Settings, kw_only=True, tag_field="kind", tag="adam"):
+    """Adam (Kingma and Ba, 2015)."""
+
+    betas: Betas = (0.9, 0.98)
+
+
+class SGD(Settings, kw_only=True, tag_field="kind", tag="sgd"):
+    """Stochastic gradient descent with momentum."""
+
+    momentum: Annotated[float, Meta(ge=0, lt=1, description="share of the last update that is kept")] = 0.0
+    weight_decay: Decay = 0.0
+
+
+class RMSprop(Settings, kw_only=True, tag_field="kind", tag="rmsprop"):
+    """RMSprop (Tieleman and Hinton, 2012)."""
+
+    smoothing: Annotated[float, Meta(ge=0, lt=1, description="decay rate of the squared gradient")] = 0.99
+    momentum: Annotated[float, Meta(ge=0, lt=1, description="share of the last update that is kept")] = 0.0
+
+
+class Muon(Settings, kw_only=True, tag_field="kind", tag="muon"):
+    """Muon for hidden matrices (Jordan et al., 2024), AdamW at `train.learning_rate` for everything else."""
+
+    rate: Annotated[float, Meta(gt=0, description="base rate of the hidden matrices")] = 0.02
+    momentum: Annotated[float, Meta(ge=0, lt=1, description="Nesterov momentum of the hidden matrices")] = 0.95
+    iterations: Annotated[int, Meta(ge=1, description="Newton-Schulz steps")] = 5
+    betas: Betas = (0.9, 0.98)
+    weight_decay: Decay = 0.0
+
+
+Optimizer = AdamW | Adam | SGD | RMSprop | Muon
+
+
+class Constant(Settings, kw_only=True, tag_field="kind", tag="constant"):
+    """The base rate, after warm-up."""
+
+    warmup: WarmUp = 0
+
+
+class InverseSquareRoot(Settings, kw_only=True, tag_field="kind", tag="inverse_square_root"):
+    """Falls with the square root of the step, after warm-up (Vaswani et al., 2017)."""
+
+    warmup: WarmUp = 4000
+
+
+class Linear(Settings, kw_only=True, tag_field="kind", tag="linear"):
+    """Holds the base rate, then falls in a straight line to zero as the limit is reached."""
+
+    warmup: WarmUp = 200
+    hold: Annotated[float, Meta(ge=0, le=1, description="share of the run during which the rate stays up")] = 0.0
+
+
+class Cosine(Settings, kw_only=True, tag_field="kind", tag="cosine"):
+    """Falls along half a cosine wave to zero as the limit is reached (Loshchilov and Hutter, 2017)."""
+
+    warmup: WarmUp = 200
+
+
+Schedule = Linear | Cosine | InverseSquareRoot | Constant
+
+
+class Train(Settings, kw_only=True):
+    """Limits, batches, optimizer, validation and saving of one run."""
+
+    steps: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="stop after this many optimizer steps")] = None
+    epochs: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="stop after this many passes over the training data")
+    ] = None
+    minutes: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="stop after this much wall time, start-up, validation and saving included"),
+    ] = None
+    batch_tokens: Annotated[
+        int, Meta(ge=1, description="target tokens per batch, padding included, over all processes together")
+    ] = 4096
+    accumulate: Annotated[int, Meta(ge=1, description="batches per optimizer step")] = 1
+    learning_rate: Annotated[float, Meta(gt=0, description="base rate; the schedule scales it")] = 1e-3
+    optimizer: Annotated[Optimizer, Meta(description="update rule")] = AdamW()
+    schedule: Annotated[Schedule, Meta(description="course of the learning rate")] = InverseSquareRoot()
+    clip: Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="scale gradients down to this norm")] = 1.0
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1, description="probability spread over the vocabulary")] = 0.1
+    average: Annotated[
+        float, Meta(ge=0, lt=1, description="decay of a moving average of the weights, used for validation; 0 = off")
+    ] = 0.0
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        Meta(description="arithmetic of the layers; auto: bfloat16 where this device is faster with it at this width"),
+    ] = "auto"
+    output_precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        Meta(description="arithmetic of the output layer's products; auto: bfloat16 where the processor has it"),
+    ] = "auto"
+    processes: Annotated[
+        int | Literal["auto"],
+        Meta(description="data-parallel processes of one thread each on a CPU; auto: one a core where it pays"),
+    ] = "auto"
+    seed: Annotated[int, Meta(ge=0, description="of initial weights, data order, dropout and sampling")] = 1
+    validate_every: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="steps between validations; default: once an epoch, at least every 1000 steps"),
+    ] = None
+    validate_beam: Annotated[int, Meta(ge=1, description="beam width of the validation translations")] = 1
+    validate_lines: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="translate at most this many development lines; default: all"),
+    ] = None
+    metric: Annotated[
+        Literal["bleu", "chrf", "loss"], Meta(description="which development score makes a checkpoint the best")
+    ] = "bleu"
+    patience: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="stop after this many validations without improvement; default: never"),
+    ] = None
+    target: Annotated[float | None, Meta(description="stop as soon as the development score reaches this value")] = None
+    save_every: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="steps between checkpoints; default: at each validation")
+    ] = None
+    save_minutes: Annotated[float, Meta(gt=0, description="save at least this often")] = 10.0
+    keep: Annotated[int, Meta(ge=1, description="checkpoints kept, besides the best")] = 3
+    log_seconds: Annotated[float, Meta(gt=0, description="seconds between progress lines without a terminal")] = 30.0
+    keep_heap: Annotated[
+        bool, Meta(description="let the C library keep freed memory (Linux CPU; faster, holds on to its peak)")
+    ] = True

@@ -1,0 +1,80 @@
+"""The state rule, and the contract between models and everything that decodes with them.
+
+A *state* is `None`, a tensor whose axis 0 is the row, or a (named) tuple of states; an `int` that is equal for all rows
+may stand in it and is passed through. *Memory* obeys the same rule with one row a sentence and changes only when
+finished sentences leave; *state* has one row a hypothesis, the K rows of a sentence adjacent, and is replaced at each
+step. `None` means that nothing has been read yet.
+
+    memory, state = model.start(source)                    # encode once
+    logits, state = model.advance(tokens, memory, state)   # (N, T) -> (N, T, V), any T >= 1
+
+A state is consumed by `advance`: whoever needs it twice takes `map_state(Tensor.clone, state)` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+
+from torch import Tensor
+
+from seqkit.batch import Padded
+
+__all__ = ["Decodable", "Features", "Memory", "State", "Step", "map_state", "rows_of", "select"]
+
+# A recursive alias (None | Tensor | int | tuple of states) cannot describe named tuples to the type checker.
+State = Any
+Memory = Any
+
+
+class Step(NamedTuple):
+    """What one call of `advance` gives back."""
+
+    logits: Tensor  # (N, T, V)
+    state: State
+
+
+class Features(NamedTuple):
+    """What the output layer reads, before it is read."""
+
+    hidden: Tensor  # (N, T, D)
+    state: State
+
+
+@runtime_checkable
+class Decodable(Protocol):
+    """All that search, scoring and ensembles know of a model."""
+
+    def start(self, source: Padded | None) -> tuple[Memory, State]:
+        """Encode `source` (None for a language model) into memory (rows = sentences) and a first state."""
+        ...
+
+    def advance(self, tokens: Tensor, memory: Memory, state: State) -> Step:
+        """Read tokens (N, T), T >= 1, and predict what follows each of them: logits (N, T, V)."""
+        ...
+
+
+def map_state(function: Callable[[Tensor], Tensor], state: State) -> State:
+    """Apply `function` to every tensor of a state: detach, clone, move, re-order."""
+    if state is None or isinstance(state, int):
+        return state
+    if isinstance(state, Tensor):
+        return function(state)
+    parts = [map_state(function, part) for part in state]
+    if hasattr(state, "_fields"):  # a named tuple keeps its type
+        return type(state)(*parts)
+    return tuple(parts)
+
+
+def select(state: State, rows: Tensor) -> State:
+    """Keep the rows that `rows` (M,) names, in that order: re-order, widen or drop hypotheses."""
+    return map_state(lambda tensor: tensor.index_select(0, rows), state)
+
+
+def rows_of(state: State) -> int | None:
+    """How many rows a state has; None when it holds no tensor."""
+    if isinstance(state, Tensor):
+        return state.shape[0]
+    if state is None or isinstance(state, int):
+        return None
+    return next((n for n in (rows_of(part) for part in cast(tuple[Any, ...], state)) if n is not None), None)

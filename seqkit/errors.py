@@ -89,7 +89,7 @@ class BusyError(SeqkitError):
     exit_code = 8
 
 
-class Interrupted(SeqkitError):
+class Interrupted(SeqkitError):  # noqa: N818 - being stopped is no error
     """Stopped by a signal after everything was saved; `exit_code` is 128 + the signal's number."""
 
     def __init__(self, signal_number: int, what: str, hint: str | None = None) -> None:

@@ -68,8 +68,8 @@ def _similar_file(path: Path) -> str | None:
 def lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
     """The lines of a stream without their ends, split at LF only; one CR before the LF belongs to the end.
 
-    A last line without LF counts; a byte order mark is dropped from the first line. `name` is for the error that damaged
-    compressed data raises.
+    A last line without LF counts; a byte order mark is dropped from the first line. `name` stands in the error
+    that damaged compressed data raises.
     """
     rest = b""
     first = True

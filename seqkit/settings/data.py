@@ -18,7 +18,7 @@ Files = Annotated[
 ]
 
 
-class Pairs(Settings, kw_only=True, tag_field="kind", tag="pairs"):
+class Pairs(Settings, frozen=True, kw_only=True, tag_field="kind", tag="pairs"):
     """Parallel text: each line has a source and a target side."""
 
     train: Files

@@ -23,7 +23,7 @@ Attention = Annotated[
 ]
 
 
-class Plain(Settings, kw_only=True, tag_field="kind", tag="plain"):
+class Plain(Settings, frozen=True, kw_only=True, tag_field="kind", tag="plain"):
     """Encoder-decoder without attention: the decoder sees only the encoder's final state, fed at every step
     (Cho et al., 2014)."""
 
@@ -35,7 +35,7 @@ class Plain(Settings, kw_only=True, tag_field="kind", tag="plain"):
     dropout: Annotated[Probability, Meta(description="dropout on embeddings and between layers")] = 0.1
 
 
-class Recurrent(Settings, kw_only=True, tag_field="kind", tag="recurrent"):
+class Recurrent(Settings, frozen=True, kw_only=True, tag_field="kind", tag="recurrent"):
     """Recurrent encoder-decoder with attention (Bahdanau et al., 2015; Luong et al., 2015)."""
 
     cell: Annotated[Cell, Meta(description="recurrent cell")] = "gru"
@@ -54,7 +54,7 @@ class Recurrent(Settings, kw_only=True, tag_field="kind", tag="recurrent"):
     )
 
 
-class Transformer(Settings, kw_only=True, tag_field="kind", tag="transformer"):
+class Transformer(Settings, frozen=True, kw_only=True, tag_field="kind", tag="transformer"):
     """Self-attention encoder and decoder (Vaswani et al., 2017)."""
 
     width: Width = 256
@@ -75,7 +75,7 @@ class Transformer(Settings, kw_only=True, tag_field="kind", tag="transformer"):
     ] = 0.0
 
 
-class Mixed(Settings, kw_only=True, tag_field="kind", tag="mixed"):
+class Mixed(Settings, frozen=True, kw_only=True, tag_field="kind", tag="mixed"):
     """Transformer encoder with a recurrent decoder (Chen et al., 2018)."""
 
     width: Width = 256

@@ -16,7 +16,7 @@ from seqkit.settings.train import Train
 __all__ = ["Recipe"]
 
 
-class Recipe(Settings, kw_only=True):
+class Recipe(Settings, frozen=True, kw_only=True):
     """An experiment: what is read, how it becomes ids, what is trained and how, and how it is searched."""
 
     name: Annotated[str, Meta(min_length=1, description="what the run is called; it goes to runs/NAME")] = "run"

@@ -11,7 +11,7 @@ from seqkit.settings.base import Settings
 __all__ = ["Search"]
 
 
-class Search(Settings, kw_only=True):
+class Search(Settings, frozen=True, kw_only=True):
     """Beam search; `beam = 1` is greedy decoding."""
 
     beam: Annotated[int, Meta(ge=1, description="hypotheses kept at each step")] = 5

@@ -13,7 +13,7 @@ __all__ = ["Characters", "SentencePiece", "Text", "Words"]
 Normaliser = Literal["nfc", "nfkc", "lower", "spaces", "quotes"]
 
 
-class Common(Settings, kw_only=True):
+class Common(Settings, frozen=True, kw_only=True):
     """What every tokenizer has."""
 
     normalise: Annotated[tuple[Normaliser, ...], Meta(description="normalising steps, applied in this order")] = (
@@ -25,7 +25,7 @@ class Common(Settings, kw_only=True):
     ] = field(name="from", default=None)
 
 
-class Characters(Common, kw_only=True, tag_field="kind", tag="characters"):
+class Characters(Common, frozen=True, kw_only=True, tag_field="kind", tag="characters"):
     """One token a character."""
 
     size: Annotated[
@@ -34,7 +34,7 @@ class Characters(Common, kw_only=True, tag_field="kind", tag="characters"):
     minimum_count: Annotated[int, Meta(ge=1, description="rarer characters become <unk>")] = 1
 
 
-class Words(Common, kw_only=True, tag_field="kind", tag="words"):
+class Words(Common, frozen=True, kw_only=True, tag_field="kind", tag="words"):
     """Words and punctuation marks, split as written: for teaching and for text that is already tokenised."""
 
     size: Annotated[
@@ -47,7 +47,7 @@ class Words(Common, kw_only=True, tag_field="kind", tag="words"):
     ] = "punctuation"
 
 
-class SentencePiece(Common, kw_only=True, tag_field="kind", tag="sentencepiece"):
+class SentencePiece(Common, frozen=True, kw_only=True, tag_field="kind", tag="sentencepiece"):
     """Subword pieces learnt from the training text (Kudo and Richardson, 2018)."""
 
     algorithm: Annotated[

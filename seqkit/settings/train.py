@@ -28,34 +28,34 @@ Decay = Annotated[float, Meta(ge=0, description="weight decay, decoupled from th
 WarmUp = Annotated[int, Meta(ge=0, description="steps over which the rate rises from zero")]
 
 
-class AdamW(Settings, kw_only=True, tag_field="kind", tag="adamw"):
+class AdamW(Settings, frozen=True, kw_only=True, tag_field="kind", tag="adamw"):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
     betas: Betas = (0.9, 0.98)
     weight_decay: Decay = 0.01
 
 
-class Adam(Settings, kw_only=True, tag_field="kind", tag="adam"):
+class Adam(Settings, frozen=True, kw_only=True, tag_field="kind", tag="adam"):
     """Adam (Kingma and Ba, 2015)."""
 
     betas: Betas = (0.9, 0.98)
 
 
-class SGD(Settings, kw_only=True, tag_field="kind", tag="sgd"):
+class SGD(Settings, frozen=True, kw_only=True, tag_field="kind", tag="sgd"):
     """Stochastic gradient descent with momentum."""
 
     momentum: Annotated[float, Meta(ge=0, lt=1, description="share of the last update that is kept")] = 0.0
     weight_decay: Decay = 0.0
 
 
-class RMSprop(Settings, kw_only=True, tag_field="kind", tag="rmsprop"):
+class RMSprop(Settings, frozen=True, kw_only=True, tag_field="kind", tag="rmsprop"):
     """RMSprop (Tieleman and Hinton, 2012)."""
 
     smoothing: Annotated[float, Meta(ge=0, lt=1, description="decay rate of the squared gradient")] = 0.99
     momentum: Annotated[float, Meta(ge=0, lt=1, description="share of the last update that is kept")] = 0.0
 
 
-class Muon(Settings, kw_only=True, tag_field="kind", tag="muon"):
+class Muon(Settings, frozen=True, kw_only=True, tag_field="kind", tag="muon"):
     """Muon for hidden matrices (Jordan et al., 2024), AdamW at `train.learning_rate` for everything else."""
 
     rate: Annotated[float, Meta(gt=0, description="base rate of the hidden matrices")] = 0.02
@@ -68,26 +68,26 @@ class Muon(Settings, kw_only=True, tag_field="kind", tag="muon"):
 Optimizer = AdamW | Adam | SGD | RMSprop | Muon
 
 
-class Constant(Settings, kw_only=True, tag_field="kind", tag="constant"):
+class Constant(Settings, frozen=True, kw_only=True, tag_field="kind", tag="constant"):
     """The base rate, after warm-up."""
 
     warmup: WarmUp = 0
 
 
-class InverseSquareRoot(Settings, kw_only=True, tag_field="kind", tag="inverse_square_root"):
+class InverseSquareRoot(Settings, frozen=True, kw_only=True, tag_field="kind", tag="inverse_square_root"):
     """Falls with the square root of the step, after warm-up (Vaswani et al., 2017)."""
 
     warmup: WarmUp = 4000
 
 
-class Linear(Settings, kw_only=True, tag_field="kind", tag="linear"):
+class Linear(Settings, frozen=True, kw_only=True, tag_field="kind", tag="linear"):
     """Holds the base rate, then falls in a straight line to zero as the limit is reached."""
 
     warmup: WarmUp = 200
     hold: Annotated[float, Meta(ge=0, le=1, description="share of the run during which the rate stays up")] = 0.0
 
 
-class Cosine(Settings, kw_only=True, tag_field="kind", tag="cosine"):
+class Cosine(Settings, frozen=True, kw_only=True, tag_field="kind", tag="cosine"):
     """Falls along half a cosine wave to zero as the limit is reached (Loshchilov and Hutter, 2017)."""
 
     warmup: WarmUp = 200
@@ -96,7 +96,7 @@ class Cosine(Settings, kw_only=True, tag_field="kind", tag="cosine"):
 Schedule = Linear | Cosine | InverseSquareRoot | Constant
 
 
-class Train(Settings, kw_only=True):
+class Train(Settings, frozen=True, kw_only=True):
     """Limits, batches, optimizer, validation and saving of one run."""
 
     steps: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="stop after this many optimizer steps")] = None

@@ -9,18 +9,32 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import io
 import lzma
 import os
 import re
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
-from seqkit.errors import DataError, SeqkitError
+from seqkit.errors import DataError, SeqkitError, closest
 
-__all__ = ["decode", "expand_braces", "lines", "open_binary", "replace_file", "replace_folder", "sha256", "sync"]
+__all__ = [
+    "decode",
+    "expand_braces",
+    "lines",
+    "open_binary",
+    "replace_file",
+    "replace_folder",
+    "replacing",
+    "sha256",
+    "sync",
+]
 
 READ_SIZE = 1 << 16
+LONGEST_LINE = 1 << 24  # bytes; longer is no text, and a small compressed file could fill the memory with it
 
 
 def open_binary(path: str | Path) -> BinaryIO:
@@ -30,69 +44,124 @@ def open_binary(path: str | Path) -> BinaryIO:
     """
     path = Path(path)
     try:
-        raw = path.open("rb")
+        match path.suffix:
+            case ".gz":
+                return cast(BinaryIO, gzip.GzipFile(path, "rb"))
+            case ".xz":
+                return cast(BinaryIO, lzma.LZMAFile(path, "rb"))
+            case ".zst":
+                return _open_zstandard(path)
+            case _:
+                return path.open("rb")
     except FileNotFoundError:
         raise DataError(f"{path} does not exist", _similar_file(path)) from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
-    match path.suffix:
-        case ".gz":
-            return cast(BinaryIO, gzip.GzipFile(fileobj=raw))
-        case ".xz":
-            return cast(BinaryIO, lzma.LZMAFile(raw))
-        case ".zst":
-            return _open_zstandard(raw)
-        case _:
-            return raw
 
 
-def _open_zstandard(raw: BinaryIO) -> BinaryIO:
-    try:
-        from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # Python >= 3.14
-    except ImportError:
+def _open_zstandard(path: Path) -> BinaryIO:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+
+        return cast(BinaryIO, zstd.ZstdFile(path, "rb"))
+    return cast(BinaryIO, io.BufferedReader(_Zstandard(path.open("rb")), READ_SIZE))
+
+
+class _Zstandard(io.RawIOBase):
+    """Reads a `.zst` file frame by frame; the library's own reader takes a file cut inside a frame for a whole one."""
+
+    BLOCK = 1 << 10  # a compressed block may grow 30,000-fold: a small one keeps a bomb's memory bounded
+
+    def __init__(self, raw: BinaryIO) -> None:
+        super().__init__()
+        self._raw = raw
+        self._frame: Any = None  # zstandard's decompressor of the frame in which we are
+        self._unread = b""  # compressed bytes after the end of a frame
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            block = self._unread or self._raw.read(self.BLOCK)
+            self._unread = b""
+            if not block:
+                if self._frame is not None:
+                    raise EOFError("it ends inside a compressed frame")
+                return 0
+            self._decompress(block)
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+    def _decompress(self, block: bytes) -> None:
         import zstandard
 
-        return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True, closefd=True))
-    return cast(BinaryIO, zstd.ZstdFile(raw))
+        if self._frame is None:
+            self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._ready = memoryview(self._frame.decompress(block))
+        if self._frame.eof:
+            self._unread, self._frame = self._frame.unused_data, None
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 def _similar_file(path: Path) -> str | None:
-    from seqkit.errors import closest
-
+    if not path.parent.is_dir():
+        return f"the folder {path.parent} does not exist"
     with contextlib.suppress(OSError):
         near = closest(path.name, (entry.name for entry in path.parent.iterdir()))
         return f"did you mean {path.parent / near}?" if near else None
-    return f"the folder {path.parent} does not exist"
+    return None
 
 
 def lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
-    """The lines of a stream without their ends, split at LF only; one CR before the LF belongs to the end.
+    """The lines of a stream without their ends, split at LF only; one CR at the end of a line belongs to its end.
 
-    A last line without LF counts; a byte order mark is dropped from the first line. `name` stands in the error
-    that damaged compressed data raises.
+    A last line without LF counts; a byte order mark is dropped from the first line. Each line comes as soon as it was
+    read, also from a pipe that stays open. Raises DataError, naming `name`, for damaged compressed data and for lines
+    longer than 16 MiB.
     """
-    rest = b""
-    first = True
-    while True:
-        try:
-            block = stream.read(READ_SIZE)
-        except Exception as error:  # zlib, lzma, zstandard and gzip each have their own classes
-            if isinstance(error, (KeyboardInterrupt, SeqkitError)):
-                raise
-            raise DataError(f"{name} is damaged or not what its name says: {error}") from None
-        if not block:
-            break
-        if first:
-            first = False
-            if len(block) < 3:
-                block += stream.read(3)
-            block = block.removeprefix(b"\xef\xbb\xbf")
-        pieces = (rest + block).split(b"\n")
-        rest = pieces.pop()
-        for piece in pieces:
-            yield piece.removesuffix(b"\r")
-    if rest:
-        yield rest.removesuffix(b"\r")
+    for count, line in enumerate(_pieces(stream, name), start=1):
+        if len(line) > LONGEST_LINE:
+            raise DataError(
+                f"{name} line {count} is longer than {LONGEST_LINE >> 20} MiB",
+                "is it a text file, one sentence a line?",
+            )
+        yield line.removesuffix(b"\r")
+
+
+def _pieces(stream: BinaryIO, name: str) -> Iterator[bytes]:
+    """What stands between the LFs of a stream; a piece that grows too long is handed out as it is."""
+    rest: list[bytes] = []  # the beginning of a line whose LF was not yet read
+    size = 0
+    prefix = b"\xef\xbb\xbf"
+    while block := _read(stream, name):
+        first, *others = block.split(b"\n")
+        rest.append(first)
+        size += len(first)
+        if others or size > LONGEST_LINE:
+            yield b"".join(rest).removeprefix(prefix)
+            yield from others[:-1]
+            prefix = b""
+            rest = others[-1:]
+            size = len(others[-1]) if others else 0
+    if last := b"".join(rest).removeprefix(prefix):
+        yield last
+
+
+def _read(stream: BinaryIO, name: str) -> bytes:
+    try:
+        # A pipe's `read` waits for all bytes asked for; `read1` hands over those that are there.
+        return stream.read1(READ_SIZE) if isinstance(stream, io.BufferedIOBase) else stream.read(READ_SIZE)
+    except SeqkitError:
+        raise
+    except Exception as error:  # zlib, lzma, zstandard and gzip each have their own classes
+        raise DataError(f"{name} is damaged or not what its name says: {error}", "fetch or compress it again") from None
 
 
 def decode(line: bytes) -> tuple[str, bool]:
@@ -105,7 +174,10 @@ def decode(line: bytes) -> tuple[str, bool]:
 
 
 def expand_braces(word: str) -> list[str]:
-    """`x.{en,de}.gz` -> `x.en.gz`, `x.de.gz`, for callers whose shell did not; other words stay as they are."""
+    """`x.{en,de}.gz` -> `x.en.gz`, `x.de.gz`, for callers whose shell did not; other words stay as they are.
+
+    Several lists in a word multiply, as in a shell; lists inside lists are not meant to be used.
+    """
     match = re.search(r"\{([^{}]*,[^{}]*)\}", word)
     if match is None:
         return [word]
@@ -130,11 +202,18 @@ def sync(path: str | Path) -> None:
 
 def replace_file(path: str | Path, content: bytes | str) -> None:
     """Write a file so that at every instant either the old or the new content stands there, whole and durable."""
+    with replacing(path) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """A stream whose content replaces the file when the block ends well, as `replace_file` does; else it is dropped."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with partial.open("wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
@@ -146,12 +225,17 @@ def replace_file(path: str | Path, content: bytes | str) -> None:
 
 def replace_folder(partial: Path, final: Path) -> None:
     """Publish a finished folder under its final name, by rename; an older one there is renamed away first."""
-    import shutil
-
     sync(partial)
     old = final.with_name(f".{final.name}.{os.getpid()}.old")
-    if final.exists():
+    replaces = final.exists()
+    if replaces:
+        shutil.rmtree(old, ignore_errors=True)  # left by a process that died here and had our number
         final.rename(old)
-    partial.rename(final)
+    try:
+        partial.rename(final)
+    except OSError:
+        if replaces:
+            old.rename(final)
+        raise
     sync(final.parent)
     shutil.rmtree(old, ignore_errors=True)

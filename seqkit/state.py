@@ -20,7 +20,7 @@ from torch import Tensor
 
 from seqkit.batch import Padded
 
-__all__ = ["Decodable", "Features", "Memory", "State", "Step", "map_state", "rows_of", "select"]
+__all__ = ["Decodable", "Features", "Memory", "Output", "State", "Step", "Trainable", "map_state", "rows_of", "select"]
 
 # A recursive alias (None | Tensor | int | tuple of states) cannot describe named tuples to the type checker.
 State = Any
@@ -51,6 +51,34 @@ class Decodable(Protocol):
 
     def advance(self, tokens: Tensor, memory: Memory, state: State) -> Step:
         """Read tokens (N, T), T >= 1, and predict what follows each of them: logits (N, T, V)."""
+        ...
+
+
+class Output(Protocol):
+    """The last layer, kept apart so that losses can work through it in chunks."""
+
+    @property
+    def weight(self) -> Tensor:
+        """(V, D)."""
+        ...
+
+    @property
+    def bias(self) -> Tensor:
+        """(V,)."""
+        ...
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> (..., V)."""
+        ...
+
+
+class Trainable(Decodable, Protocol):
+    """A neural model: training and scoring stop before the output layer, so that whole logits need never exist."""
+
+    output: Output
+
+    def features(self, tokens: Tensor, memory: Memory, state: State) -> Features:
+        """`advance` up to, and without, the output layer: tokens (N, T) -> (N, T, D)."""
         ...
 
 

@@ -23,7 +23,8 @@ __all__ = [
     "Train",
 ]
 
-Betas = Annotated[tuple[float, float], Meta(description="decay rates of the gradient's two moments")]
+Beta = Annotated[float, Meta(ge=0, lt=1)]
+Betas = Annotated[tuple[Beta, Beta], Meta(description="decay rates of the gradient's two moments")]
 Decay = Annotated[float, Meta(ge=0, description="weight decay, decoupled from the gradient")]
 WarmUp = Annotated[int, Meta(ge=0, description="steps over which the rate rises from zero")]
 
@@ -128,7 +129,7 @@ class Train(Settings, frozen=True, kw_only=True):
         Meta(description="arithmetic of the output layer's products; auto: bfloat16 where the processor has it"),
     ] = "auto"
     processes: Annotated[
-        int | Literal["auto"],
+        Annotated[int, Meta(ge=1)] | Literal["auto"],
         Meta(description="data-parallel processes of one thread each on a CPU; auto: one a core where it pays"),
     ] = "auto"
     seed: Annotated[int, Meta(ge=0, description="of initial weights, data order, dropout and sampling")] = 1

@@ -1,0 +1,117 @@
+"""`seqkit train`: parse, install signal handlers, call `seqkit.session.train`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from seqkit import config
+from seqkit.cli import files
+from seqkit.cli.main import common, follow_up
+from seqkit.errors import ConfigError
+from seqkit.settings import Recipe
+
+if TYPE_CHECKING:
+    from seqkit.train.callbacks import StopRequest
+
+__all__ = ["command", "stopped_by_signals"]
+
+
+@click.command(cls=files.Command)
+@click.argument("recipe", required=False, type=click.Path(path_type=Path))
+@files.option("--train", help="Training text: a source and a target file, or one TSV.")
+@files.option("--dev", help="Development text, validated on while training.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/NAME]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
+@click.option("--overwrite", is_flag=True, help="Throw away a run that is in the folder, and start anew.")
+@files.settings
+def command(
+    recipe: Path | None,
+    train: tuple[str, ...],
+    dev: tuple[str, ...],
+    out: Path | None,
+    device: str,
+    overwrite: bool,
+    overrides: tuple[str, ...],
+) -> None:
+    """Train a model, or go on where training stopped: by the same command.
+
+    \b
+    seqkit train recipes/multi30k_en_de_transformer.toml --out runs/t
+    seqkit train recipe.toml model.width=256 train.minutes=20
+    seqkit train --train data/train.{en,de} --dev data/dev.{en,de} --out run train.epochs=10
+
+    `seqkit config keys` lists all settings.
+    """
+    resolved = _recipe(recipe, train, dev, overrides)
+
+    from seqkit.host import process_age
+    from seqkit.run import out_of
+    from seqkit.session import train as run_training
+    from seqkit.train.callbacks import StopRequest
+    from seqkit.train.progress import display
+
+    shown = display(terminal=sys.stderr.isatty(), quiet=common().quiet, log_seconds=resolved.train.log_seconds)
+    request = StopRequest()
+    partner = int(os.environ.get("RANK", "0")) > 0 and "TORCHELASTIC_RUN_ID" not in os.environ
+    with stopped_by_signals(request, ignore=partner):
+        run_training(
+            resolved,
+            out=out,
+            device=device,
+            overwrite=overwrite,
+            display=shown,
+            request=request,
+            age=process_age(),
+        )
+    run = out_of(resolved, out)
+    follow_up(f"seqkit translate {run}")
+
+
+def _recipe(recipe: Path | None, train: tuple[str, ...], dev: tuple[str, ...], overrides: tuple[str, ...]) -> Recipe:
+    given = {"train": list(train), "dev": list(dev)}
+    if recipe is None:
+        if not train:
+            raise ConfigError("nothing to train", "give a recipe, or --train SOURCE TARGET")
+        return config.build({"data": {"kind": "pairs", **given}}, where="command line", overrides=overrides)
+    words = [f"data.{name}={_toml_list(value)}" for name, value in given.items() if value]
+    return config.load(recipe, [*words, *overrides])
+
+
+def _toml_list(words: list[str]) -> str:
+    import msgspec
+
+    return msgspec.json.encode(words).decode()  # a JSON list of strings is a TOML list too
+
+
+@contextlib.contextmanager
+def stopped_by_signals(request: StopRequest, *, ignore: bool = False) -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into a wish to stop; a second SIGINT aborts at once.
+
+    A process that another one directs ignores both: the first process decides for all.
+    """
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if ignore:
+            return
+        if request.reason is not None:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
+        request.reason, request.signal = signal.Signals(number).name, number
+        click.echo("\nstopping after this step, saving ... (Ctrl-C again to abort)", err=True)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

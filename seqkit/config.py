@@ -1,0 +1,359 @@
+"""Recipes: TOML to typed settings and back, with every mistake of a file reported at once.
+
+    recipe = load(Path("recipe.toml"), ["model.width=256", "train.optimizer=muon"])
+    load(dump(recipe)) == recipe                            # a law
+
+A recipe is data: it selects from the kinds that the settings list, and names no code. A table with a `kind` may be
+written as the bare kind (`optimizer = "muon"`), and `none` takes away an optional value (`clip = "none"`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from seqkit.errors import ConfigError, DataError, closest
+from seqkit.files import open_binary
+from seqkit.settings import Mixed, Recipe, Settings, Transformer, toml
+from seqkit.settings.schema import REQUIRED, Field, choices, fields, keys, kind_of, words
+
+__all__ = ["build", "check", "difference", "dump", "load", "read"]
+
+LARGEST_FILE = 1 << 20  # bytes; a recipe has a few thousand
+MOST_MISTAKES = 20  # shown
+ALL_KEYS = "seqkit config keys lists every setting"
+
+Dotted = tuple[str, ...]
+
+
+class _Mistake(NamedTuple):
+    path: Dotted
+    what: str
+    hint: str | None = None
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, apply `section.key=value` overrides, and check the whole.
+
+    Raises ConfigError naming every mistake with its dotted path and line.
+    """
+    try:
+        with open_binary(path) as stream:
+            content = stream.read(LARGEST_FILE + 1)
+    except DataError as error:
+        raise ConfigError(error.what, error.hint) from None
+    if len(content) > LARGEST_FILE:
+        raise ConfigError(f"{path} is too large for a recipe", "a recipe is a TOML file with a few dozen lines")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path} line {line} is not UTF-8", "save the recipe as UTF-8") from None
+    return read(text, where=str(path), overrides=overrides)
+
+
+def read(text: str, *, where: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Turn TOML text into a checked recipe; `where` it came from stands in the errors."""
+    try:
+        data = toml.parse(text)
+    except ValueError as error:
+        raise _syntax_error(str(error), Path(where)) from None
+    return build(data, where=where, overrides=overrides, text=text)
+
+
+def build(data: Mapping[str, object], *, where: str, overrides: Sequence[str] = (), text: str = "") -> Recipe:
+    """Turn plain data into a checked recipe; `where` and the TOML `text` it came from place the mistakes."""
+    tree: Mapping[str, object] = data
+    given: set[Dotted] = set()
+    for word in overrides:
+        path, value = _override(word)
+        tree = _assign(tree, path, value)
+        given.add(path)
+    mistakes: list[_Mistake] = []
+    plain = _section(tree, Recipe, (), mistakes)
+    if mistakes:
+        raise _report(mistakes, where, given, toml.line_numbers(text))
+    recipe = msgspec.convert(plain, Recipe)
+    if failures := check(recipe):
+        raise _report([_Mistake((), what) for what in failures], where, set(), {})
+    return recipe
+
+
+def check(recipe: Recipe) -> list[str]:
+    """What is wrong between settings that are each right alone; empty when nothing is."""
+    model, search = recipe.model, recipe.search
+    found = []
+    if isinstance(model, Transformer | Mixed) and model.width % model.heads:
+        found.append(f"model.heads = {model.heads} does not divide model.width = {model.width}")
+    elif isinstance(model, Transformer) and model.positions == "rotary" and model.width // model.heads % 2:
+        found.append("rotary positions turn pairs: model.width / model.heads must be even")
+    if model.tied == "all" and not recipe.text.joint:
+        found.append('model.tied = "all" shares one vocabulary: text.joint must be true, or model.tied "output"')
+    if search.nbest > search.beam:
+        found.append(f"search.nbest = {search.nbest} is more than search.beam = {search.beam}")
+    if search.minimum_length > search.maximum_length:
+        found.append(
+            f"search.minimum_length = {search.minimum_length} is above search.maximum_length = {search.maximum_length}"
+        )
+    return found
+
+
+def dump(recipe: Recipe, *, commented: bool = True) -> str:
+    """The recipe as TOML with every key; with comments: what each means, and which values are defaults."""
+    return "\n".join(_table(recipe, (), REQUIRED, commented)) + "\n"
+
+
+def difference(old: Recipe, new: Recipe) -> list[tuple[str, object, object]]:
+    """The settings that differ, as (dotted path, old value, new value); None is a value that is absent or not set."""
+    before, after = dict(_leaves(msgspec.to_builtins(old))), dict(_leaves(msgspec.to_builtins(new)))
+    paths = dict.fromkeys((*before, *after))
+    return [(path, before.get(path), after.get(path)) for path in paths if before.get(path) != after.get(path)]
+
+
+# Reading
+
+
+def _syntax_error(message: str, path: Path) -> ConfigError:
+    place = re.search(r" \(at line (\d+), column (\d+)\)$", message)
+    line = f" line {place[1]}" if place else ""
+    what = (message[: place.start()] if place else message)[:200]
+    if "overwrite" in message or "twice" in message:
+        hint = "a key or table stands twice: keep one"
+    elif "Invalid value" in message:
+        hint = 'text needs quotes: kind = "transformer"'
+    else:
+        hint = 'a recipe is TOML: [section], then lines key = value; lists in [ ], text in " "'
+    return ConfigError(f"{path}{line} is not TOML: {what[0].lower()}{what[1:]}", hint)
+
+
+def _override(word: str) -> tuple[Dotted, object]:
+    name, equals, value = word.partition("=")
+    path = tuple(part.strip() for part in name.split("."))
+    if not equals or not all(path) or len(path) > 32:
+        raise ConfigError(f"{_shown(word)} is no setting", "write section.key=value, e.g. model.width=256")
+    try:  # where the locale is not UTF-8, Python hands over bytes as lone surrogates
+        value = value.encode(errors="surrogateescape").decode()
+    except UnicodeError:
+        raise ConfigError(f"the value of {_dotted(path)} is not UTF-8", "use UTF-8 in the terminal") from None
+    return path, _value(value)
+
+
+def _value(word: str) -> object:
+    """A word as TOML; what is not TOML is text, and a list may hold bare words."""
+    try:
+        parsed = toml.parse(f"value = {word}")
+    except ValueError:
+        if word[:1] == "[" and word[-1:] == "]" and not set(word[1:-1]) & set("[]\"'"):
+            return [_value(part.strip()) for part in word[1:-1].split(",") if part.strip()]
+        return word
+    return parsed["value"] if len(parsed) == 1 else word
+
+
+def _assign(tree: object, path: Sequence[str], value: object) -> dict[str, object]:
+    """A copy of `tree` with `value` at `path`; a bare kind on the way becomes a table."""
+    table = dict(tree) if isinstance(tree, Mapping) else {"kind": tree} if isinstance(tree, str) else {}
+    first, *rest = path
+    table[first] = _assign(table.get(first), rest, value) if rest else value
+    return table
+
+
+# Checking
+
+
+def _section(
+    table: Mapping[str, object], settings: type[Settings], path: Dotted, mistakes: list[_Mistake]
+) -> dict[str, object]:
+    """The table as msgspec reads it, with every `kind` written out; what is wrong is added to `mistakes`."""
+    known, kind = fields(settings), kind_of(settings)
+    result: dict[str, object] = {} if kind is None else {"kind": kind}
+    guessed: set[str | None] = set()
+    for key, value in table.items():
+        if key in known:
+            result[key] = _field(value, known[key], (*path, key), mistakes)
+        elif kind is None or key != "kind":
+            if len(mistakes) >= MOST_MISTAKES:  # looking for near names takes time
+                mistakes.append(_Mistake((*path, key), ""))
+                continue
+            near = _near(key, [*known] if kind is None else [*known, "kind"])
+            guessed.add(near)
+            hint = f"did you mean {_dotted((*path, near))}?" if near else _elsewhere(key, path, kind)
+            mistakes.append(_Mistake((*path, key), f"unknown setting {_dotted((*path, key))}", hint))
+    for name, field in known.items():
+        if field.default is not REQUIRED or name in table or name in guessed:
+            continue
+        if field.members:  # the message should name the setting that is missing in it
+            result[name] = _field({}, field, (*path, name), mistakes)
+        else:
+            mistakes.append(_Mistake((*path, name), f"{_dotted((*path, name))} is missing", field.description))
+    return result
+
+
+def _field(value: object, field: Field, path: Dotted, mistakes: list[_Mistake]) -> object:
+    if not field.members:
+        if value == "none" and field.optional:
+            return None
+        if hint := _wrong(value, field):
+            expected = words(field.annotation)
+            article = {"integer": "an ", "number": "a ", "list": "a "}.get(expected.split()[0], "")
+            what = f"{_dotted(path)} must be {article}{expected}, not {_shown(value)}"
+            mistakes.append(_Mistake(path, what, hint))
+        return value
+    kinds = {kind_of(member): member for member in field.members}
+    default = type(field.default) if isinstance(field.default, Settings) else field.members[0]
+    table = {"kind": value} if isinstance(value, str) and None not in kinds else value
+    if not isinstance(table, Mapping):
+        mistakes.append(_Mistake(path, f"{_dotted(path)} must be a table, not {_shown(value)}", ALL_KEYS))
+        return value
+    chosen = default if None in kinds else kinds.get(_text(table.get("kind", kind_of(default))))
+    if chosen is None:
+        names = [str(kind) for kind in kinds]
+        near = closest(_text(table["kind"]), names)
+        hint = f"did you mean {near}? kinds: " if near else "kinds: "
+        what = f"unknown {_dotted((*path, 'kind'))} {_shown(table['kind'])}"
+        mistakes.append(_Mistake((*path, "kind"), what, hint + ", ".join(names)))
+        return value
+    return _section(table, chosen, path, mistakes)
+
+
+def _wrong(value: object, field: Field) -> str | None:
+    """A hint when a plain value does not fit its field, else None."""
+    try:
+        msgspec.convert(value, field.annotation)
+    except (msgspec.ValidationError, UnicodeError):
+        allowed = choices(field.annotation)
+        suspects = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
+        if near := next(
+            (found for word in suspects if word not in allowed and (found := closest(word, allowed))), None
+        ):
+            return f"did you mean {near}?"
+        expected = words(field.annotation)
+        if expected.startswith("text") and isinstance(value, int | float):
+            return f'text stands in quotes: "{_shown(value)}"'
+        if expected.startswith("list") and isinstance(value, str):
+            return f"a list stands in brackets: [{_shown(value)}]"
+        return field.description or ALL_KEYS
+    numbers = value if isinstance(value, list) else [value]
+    if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+        return "infinity and nan are no settings"
+    if any(isinstance(number, int) and abs(number) >= 2**63 for number in numbers):
+        return "this is too large"
+    return None
+
+
+def _near(key: str, names: Sequence[str]) -> str | None:
+    """The name meant by a wrong key: one letter away, or the most similar, or one that it is a part of."""
+    one_off = (name for name in names if _one_letter_apart(key, name))
+    longer = (name for name in names if len(key) > 2 and key in name)
+    return next(one_off, None) or closest(key, names) or next(longer, None)
+
+
+def _one_letter_apart(one: str, other: str) -> bool:
+    before = _shared(one, other)
+    after = _shared(one[before:][::-1], other[before:][::-1])
+    return max(len(one), len(other)) - before - after == 1
+
+
+def _shared(one: str, other: str) -> int:
+    """How many letters two words have in common at their beginning."""
+    return next(
+        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
+
+
+def _elsewhere(key: str, path: Dotted, kind: str | None) -> str:
+    """Where a key that its table does not have, nor one like it, would be right."""
+    every = {found: found.path.split(".")[-1] for found in keys()}
+    near = _near(key, list(dict.fromkeys(every.values())))
+    others = [found for found, name in every.items() if name == near]
+    here = [str(found.kind) for found in others if found.path == _dotted((*path, key))]
+    if here:
+        return f"kind {kind} has none; {', '.join(here)} have one" if len(here) > 1 else f"only kind {here[0]} has it"
+    return f"did you mean {others[0].path}?" if others and near != "kind" else ALL_KEYS
+
+
+def _report(mistakes: Sequence[_Mistake], where: str, given: set[Dotted], lines: Mapping[Dotted, int]) -> ConfigError:
+    """One error for all mistakes, each with its place: a line of the file, or the command line."""
+
+    def placed(mistake: _Mistake) -> str:
+        starts = [mistake.path[:size] for size in range(len(mistake.path), 0, -1)]
+        if given.intersection(starts) or any(path[: len(mistake.path)] == mistake.path for path in given if starts):
+            return f"{mistake.what} (command line)"
+        line = next((f" line {lines[start]}" for start in starts if start in lines), "")
+        return f"{mistake.what} ({where}{line})"
+
+    if len(mistakes) == 1:
+        return ConfigError(placed(mistakes[0]), mistakes[0].hint)
+    shown = [placed(mistake) + (f": {mistake.hint}" if mistake.hint else "") for mistake in mistakes[:MOST_MISTAKES]]
+    if len(mistakes) > MOST_MISTAKES:
+        shown.append(f"and {len(mistakes) - MOST_MISTAKES} more")
+    return ConfigError(f"{len(mistakes)} mistakes in the settings\n  " + "\n  ".join(shown), ALL_KEYS)
+
+
+# Writing
+
+
+def _table(settings: Settings, path: Dotted, default: object, commented: bool) -> list[str]:
+    kind = kind_of(type(settings))
+    written: list[str] = []
+    if commented and path:
+        written += ["", f"# {' '.join((type(settings).__doc__ or '').split())}"]
+    if path:
+        written += [f"[{'.'.join(path)}]"]
+    if kind is not None:
+        usual = commented and type(default) is type(settings)
+        written.append(f"kind = {toml.write(kind)}" + ("  # default" if usual else ""))
+    for name, field in fields(type(settings)).items():
+        if not field.members:
+            written += _entry(name, getattr(settings, field.attribute), field, commented)
+    for name, field in fields(type(settings)).items():
+        if field.members:
+            written += _table(getattr(settings, field.attribute), (*path, name), field.default, commented)
+    return written
+
+
+def _entry(name: str, value: object, field: Field, commented: bool) -> list[str]:
+    comment = [f"# {field.description}"] if commented else []
+    if value is None and field.default is None:
+        return [*comment, f"# {name} is not set"] if commented else []
+    mark = "  # default" if commented and value == field.default else ""
+    return [*comment, f"{name} = {toml.write('none' if value is None else value)}{mark}"]
+
+
+# Words for people
+
+
+def _leaves(tree: Mapping[str, object], path: Dotted = ()) -> Iterable[tuple[str, object]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*path, key))
+        else:
+            yield ".".join((*path, key)), value
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _dotted(path: Iterable[str]) -> str:
+    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]{1,80}", part) else _shown(part) for part in path)
+
+
+def _shown(value: object, limit: int = 60) -> str:
+    """A value as a recipe writes it, on one line and short; deep ones are only named."""
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, list):
+        flat = all(isinstance(item, str | int | float) for item in value[:10])
+        return f"[{', '.join(_shown(item, 20) for item in value[:10])}]"[:limit] if flat else "a list"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and abs(value) >= 10**limit:
+        return "a very large number"
+    written = f'"{value}"' if isinstance(value, str) else str(value)
+    safe = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in written[: limit + 2])
+    return safe if len(written) <= limit + 2 else f"{safe[:limit]}..."

@@ -1,0 +1,177 @@
+"""Corpora as lists of lines: plain text and TSV, compressed or not; every error names the file and the line.
+
+    train.en + train.de      line i of one file belongs to line i of the other
+    train.tsv                source TAB target; no quoting, no escapes, `NA` is a word
+
+Nothing is repaired behind the reader's back: files that do not match line by line are refused, and what is left out is
+counted under its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqkit.errors import ConfigError, DataError
+from seqkit.files import decode, expand_braces, lines, open_binary
+
+__all__ = ["BadUtf8", "ParallelText", "read_lines", "read_pairs"]
+
+BadUtf8 = Literal["error", "skip"]
+
+
+@dataclass(frozen=True)
+class ParallelText:
+    """Sentence pairs: `source[i]` belongs to `target[i]`."""
+
+    source: list[str]
+    target: list[str]
+    dropped: dict[str, int]  # pairs left out, for each reason: "blank", "bad UTF-8"
+    nul: int  # NUL characters that became spaces
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def read_lines(path: str | Path, *, bad_utf8: BadUtf8 = "error") -> list[str]:
+    """All lines of a text file.
+
+    With `bad_utf8="skip"` lines that are not UTF-8 are left out: only for files whose line numbers mean nothing.
+    Raises DataError for a missing, empty or damaged file and, unless they are skipped, for such lines.
+    """
+    side = _Side(str(path), None if bad_utf8 == "skip" else "convert the file to UTF-8")
+    _fill(side, path)
+    return [text for number, text in enumerate(side.texts) if number not in side.bad]
+
+
+def read_pairs(files: Sequence[str], *, bad_utf8: BadUtf8 = "error", keep_blank: bool = False) -> ParallelText:
+    """Parallel text from one TSV file or from a source and a target file; `x.{en,de}` stands for two files.
+
+    A pair goes or stays whole: it is dropped when a side holds nothing but white space (unless `keep_blank`, for
+    development and test sets, whose line numbers matter) or, with `bad_utf8="skip"`, when a side is not UTF-8.
+    Raises ConfigError unless one or two files are named; DataError for files that are missing, empty, damaged or
+    misaligned, rows without exactly two fields, lines that are not UTF-8, and when no pair is left.
+    """
+    paths = [path for word in files for path in expand_braces(word)]
+    advice = None if bad_utf8 == "skip" else "data.bad_utf8=skip drops the pair"
+    match paths:
+        case [table]:
+            source, target = _Side(table, advice), _Side(table, advice)
+            _fill_from_table(source, target, table)
+        case [source_path, target_path]:
+            source, target = _Side(source_path, advice), _Side(target_path, advice)
+            _fill(source, source_path)
+            _fill(target, target_path)
+            _check_aligned(source, target)
+        case _:
+            raise ConfigError(
+                f"parallel text is one or two files, not {len(paths)}: {' '.join(paths) or 'none is named'}",
+                "name one TSV file, or a source and a target file",
+            )
+    return _without_dropped(source, target, keep_blank=keep_blank)
+
+
+@dataclass
+class _Side:
+    """One side of a corpus, filled line by line; kept whole so that dropping is done by pairs."""
+
+    name: str  # the file, for errors
+    advice: str | None  # the hint when a line is not UTF-8; None: such lines are only noted
+    texts: list[str] = field(default_factory=list)
+    bad: set[int] = field(default_factory=set)  # which of the texts were not UTF-8
+    nul: int = 0
+
+    def add(self, line: bytes) -> None:
+        text, good = decode(line)
+        if not good:
+            if self.advice is not None:
+                where = f"{self.name} line {len(self.texts) + 1}"
+                raise DataError(f"{where} is not UTF-8 (byte 0x{_first_bad_byte(line):02x})", self.advice)
+            self.bad.add(len(self.texts))
+        self.nul += line.count(0)
+        self.texts.append(text)
+
+
+def _first_bad_byte(line: bytes) -> int:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return line[error.start]
+    raise ValueError("the line is good UTF-8")
+
+
+def _raw_lines(path: str | Path) -> Iterator[bytes]:
+    with open_binary(path) as stream:
+        empty = True
+        for line in lines(stream, str(path)):
+            empty = False
+            yield line
+    if empty:
+        raise DataError(f"{path} is empty", "it must hold at least one line")
+
+
+def _fill(side: _Side, path: str | Path) -> None:
+    for line in _raw_lines(path):
+        side.add(line)
+
+
+def _fill_from_table(source: _Side, target: _Side, path: str) -> None:
+    for number, line in enumerate(_raw_lines(path), start=1):
+        match line.split(b"\t"):
+            case [left, right]:
+                source.add(left)
+                target.add(right)
+            case fields:
+                count = f"{len(fields)} field{'s' if len(fields) > 1 else ''}"
+                raise DataError(
+                    f"{path} line {number} has {count}, not 2", "each line is a source, one TAB and a target"
+                )
+
+
+def _without_dropped(source: _Side, target: _Side, *, keep_blank: bool) -> ParallelText:
+    bad = source.bad | target.bad
+    blank = set() if keep_blank else (_blank(source.texts) | _blank(target.texts)) - bad
+    dropped = {"blank": len(blank), "bad UTF-8": len(bad)}
+    gone = blank | bad
+    if len(gone) == len(source.texts):
+        names = " and ".join(dict.fromkeys((source.name, target.name)))
+        raise DataError(f"no pair is left of {names}: {len(blank)} blank, {len(bad)} bad UTF-8", "look at the files")
+    left, right = ([text for number, text in enumerate(side.texts) if number not in gone] for side in (source, target))
+    return ParallelText(left, right, dropped, source.nul + target.nul)
+
+
+def _blank(texts: list[str]) -> set[int]:
+    return {number for number, text in enumerate(texts) if not text or text.isspace()}
+
+
+def _check_aligned(source: _Side, target: _Side) -> None:
+    if len(source.texts) != len(target.texts):
+        line = _first_odd_line(_sizes(source.texts), _sizes(target.texts))
+        raise DataError(
+            f"{source.name} has {len(source.texts)} lines, {target.name} {len(target.texts)}",
+            f"the files must match line by line; the first odd pair is near line {line}",
+        )
+
+
+def _sizes(texts: list[str]) -> NDArray[np.float64]:
+    return np.fromiter(map(len, texts), dtype=np.float64, count=len(texts)) + 1
+
+
+def _first_odd_line(source: NDArray[np.float64], target: NDArray[np.float64]) -> int:
+    """Where the pairs stop matching, judged by the lengths of their sides, as if lines were missing in one place.
+
+    Before that place the lengths agree when counted from the top, after it when counted from the bottom; the place
+    with the smallest sum of both disagreements is taken.
+    """
+    count = min(len(source), len(target))
+    usual = np.log(source.sum() / target.sum())
+    from_top = np.abs(np.log(source[:count] / target[:count]) - usual)
+    from_bottom = np.abs(np.log(source[len(source) - count :] / target[len(target) - count :]) - usual)
+    before = np.concatenate(([0.0], np.cumsum(from_top)))
+    after = from_bottom.sum() - np.concatenate(([0.0], np.cumsum(from_bottom)))
+    return int(np.argmin(before + after)) + 1

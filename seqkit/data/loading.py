@@ -1,0 +1,177 @@
+"""Index lists become batches: padded tensors, groups of batches for one optimizer step, made ahead in a thread.
+
+What a step reads is a function of (seed, epoch, examples, budget) and its number, so a position in the data is two
+integers. Batches are planned for all processes together; each builds its own slice of every one:
+
+    epoch 2    group 0  [batch, batch]      group 1  [batch, batch]      group 2  [batch]     accumulate = 2
+    rank 0              [ 0::2,  0::2]               [ 0::2,  0::2]               [ 0::2]     world = 2
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from seqkit.batch import Batch, Padded
+from seqkit.data.batching import slice_of, token_batches
+from seqkit.data.datasets import Encoded
+from seqkit.text.vocabulary import BOS, EOS, PAD
+
+__all__ = ["Examples", "Group", "PairStream", "translation_batch"]
+
+Indices = NDArray[np.int64]
+Examples = Callable[[int], tuple[Encoded, Encoded]]  # epoch -> source and target
+Item = TypeVar("Item")
+
+
+def translation_batch(source: Encoded, target: Encoded, indices: Indices) -> Batch:
+    """The pairs with these indices: `</s>` ends both sides, `<s>` begins what the decoder reads.
+
+    source (B, S) x1 .. xS-1 </s>, inputs (B, T) <s> y1 .. yT-1, targets (B, T) y1 .. yT-1 </s>. Without indices, as in
+    a process whose slice is empty, there is one row that counts nowhere: its target mask is False throughout.
+    """
+    counts = len(indices) > 0
+    if not counts:
+        source = target = Encoded.from_lists([[]])
+        indices = np.zeros(1, dtype=np.int64)
+    source, target = source.take(indices), target.take(indices)
+    inputs = _rows(target, first=1)
+    inputs[:, 0] = BOS
+    targets = _ended(target)
+    return Batch(_ended(source), torch.from_numpy(inputs), targets._replace(mask=targets.mask & counts))
+
+
+def _ended(sequences: Encoded) -> Padded:
+    """The sequences, `</s>` after each: (B, longest + 1)."""
+    ids = _rows(sequences, first=0)
+    ids[np.arange(len(sequences)), sequences.lengths] = EOS
+    mask = np.arange(ids.shape[1]) <= sequences.lengths[:, None]
+    return Padded(torch.from_numpy(ids), torch.from_numpy(mask))
+
+
+def _rows(sequences: Encoded, *, first: int) -> NDArray[np.int64]:
+    """The sequences as rows that begin in column `first`, the rest padding: (B, longest + 1)."""
+    rows = np.full((len(sequences), int(sequences.lengths.max()) + 1), PAD, dtype=np.int64)
+    columns = np.arange(rows.shape[1]) - first
+    rows[(columns >= 0) & (columns < sequences.lengths[:, None])] = sequences.ids
+    return rows
+
+
+class Group(NamedTuple):
+    """What one optimizer step reads; the counts are of all processes together, known from the plan."""
+
+    batches: list[Batch]  # this process's slices, at most `accumulate` of them
+    tokens: int  # target tokens that count, `</s>` included
+    sentences: int
+    padded: int  # target positions of the planned batches, padding included
+
+
+class _Plan(NamedTuple):
+    epoch: int
+    source: Encoded
+    target: Encoded
+    groups: list[list[Indices]]
+
+
+class PairStream:
+    """The groups of any epoch, from any position on, the same however they are built ahead or divided."""
+
+    def __init__(
+        self,
+        *,
+        examples: Examples,
+        budget: int,
+        accumulate: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        prefetch: int = 2,
+    ) -> None:
+        """`budget` is target tokens per planned batch (see `batching`), `prefetch` the groups built ahead, 0 for none.
+
+        `examples` is asked once an epoch: it gives the same pair of sides each time, or one encoded anew.
+        """
+        self._examples = examples
+        self._budget = budget
+        self._accumulate = accumulate
+        self._seed = seed
+        self._rank = rank
+        self._world = world
+        self._prefetch = prefetch
+        self._current: _Plan | None = None
+
+    def count(self, epoch: int) -> int:
+        """How many groups the epoch has."""
+        return len(self._plan(epoch).groups)
+
+    def indices(self, epoch: int) -> list[list[Indices]]:
+        """Which pairs each group's batches hold, over all processes."""
+        return self._plan(epoch).groups
+
+    def groups(self, epoch: int, start: int = 0) -> Iterator[Group]:
+        """The epoch's groups, without the first `start`, for which nothing is built."""
+        plan = self._plan(epoch)
+        made = (self._group(plan, batches) for batches in plan.groups[start:])
+        return _ahead(made, self._prefetch) if self._prefetch else made
+
+    def _plan(self, epoch: int) -> _Plan:
+        if self._current is None or self._current.epoch != epoch:
+            source, target = self._examples(epoch)
+            batches = token_batches(source.lengths, target.lengths, budget=self._budget, seed=self._seed, epoch=epoch)
+            size = self._accumulate
+            groups = [batches[first : first + size] for first in range(0, len(batches), size)]
+            self._current = _Plan(epoch, source, target, groups)
+        return self._current
+
+    def _group(self, plan: _Plan, batches: list[Indices]) -> Group:
+        mine = [slice_of(batch, self._rank, self._world) for batch in batches]
+        widths = [plan.target.lengths[batch] + 1 for batch in batches]
+        return Group(
+            batches=[translation_batch(plan.source, plan.target, indices) for indices in mine],
+            tokens=sum(int(width.sum()) for width in widths),
+            sentences=sum(len(batch) for batch in batches),
+            padded=sum(len(width) * int(width.max()) for width in widths),
+        )
+
+
+class _Ended(NamedTuple):
+    """The last thing the thread says: that there is no more, or why."""
+
+    error: BaseException | None
+
+
+def _ahead(items: Iterator[Item], depth: int) -> Iterator[Item]:
+    """The same items, made by a thread that is at most `depth` ahead; its error is raised where it would have been."""
+    room = threading.Semaphore(depth)
+    made: SimpleQueue[Item | _Ended] = SimpleQueue()
+    abandoned = threading.Event()
+
+    def work() -> None:
+        error = None
+        try:
+            while room.acquire() and not abandoned.is_set():
+                made.put(next(items))
+        except StopIteration:
+            pass
+        except BaseException as raised:  # whatever it is, the consumer must not wait for ever
+            error = raised
+        made.put(_Ended(error))
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while not isinstance(item := made.get(), _Ended):
+            room.release()
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        abandoned.set()
+        room.release()  # it may be waiting for room
+        thread.join()

@@ -1,0 +1,114 @@
+"""Recurrent stacks over torch's fused kernels, with states whose rows come first.
+
+torch keeps recurrent states layer-first; they are transposed here and nowhere else. No packed sequences: padding is on
+the right, so a left-to-right layer never sees it before real tokens, and a right-to-left layer runs over a copy that is
+reversed within each length.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from seqkit.layers.dropout import Dropout
+
+__all__ = ["BidirectionalStack", "RecurrentStack", "StackState", "last", "reverse"]
+
+Kind = Literal["rnn", "gru", "lstm"]
+
+
+class StackState(NamedTuple):
+    """Where a stack stands in its sequences; `cell` is None but for an LSTM."""
+
+    hidden: Tensor  # (N, layers, D)
+    cell: Tensor | None  # (N, layers, D)
+
+
+def fused(kind: Kind, inputs: int, width: int) -> nn.RNN | nn.GRU | nn.LSTM:
+    """torch's kernel for one layer, its recurrent matrices orthogonal and an LSTM's forget gates open at the start."""
+    kernels: dict[Kind, type[nn.RNN | nn.GRU | nn.LSTM]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+    module = kernels[kind](inputs, width, batch_first=True)
+    weights = dict(module.named_parameters())
+    with torch.no_grad():
+        for gate in torch.split(weights["weight_hh_l0"], width):
+            nn.init.orthogonal_(gate)
+        for gate in torch.split(weights["weight_ih_l0"], width):
+            nn.init.xavier_uniform_(gate)
+        weights["bias_ih_l0"].zero_()
+        weights["bias_hh_l0"].zero_()
+        if kind == "lstm":
+            weights["bias_ih_l0"][width : 2 * width] = 1.0
+    return module
+
+
+class RecurrentStack(nn.Module):
+    """One or more recurrent layers from left to right, dropout between them."""
+
+    def __init__(self, *, kind: Kind, inputs: int, width: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.kind, self.width, self.depth = kind, width, layers
+        self.layers = nn.ModuleList(fused(kind, inputs if i == 0 else width, width) for i in range(layers))
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
+        """Read x (N, T, I) on from `state` (None: from zeros): outputs of the top layer (N, T, D) and the new state."""
+        hiddens, cells = [], []
+        for index, layer in enumerate(self.layers):
+            x = self.dropout(x) if index else x
+            before = None
+            if state is not None:
+                hidden = state.hidden[:, index].unsqueeze(0).contiguous()  # (1, N, D)
+                before = hidden if state.cell is None else (hidden, state.cell[:, index].unsqueeze(0).contiguous())
+            x, after = layer(x, before)
+            hidden, cell = after if self.kind == "lstm" else (after, None)
+            hiddens.append(hidden[0])
+            if cell is not None:
+                cells.append(cell[0])
+        return x, StackState(torch.stack(hiddens, dim=1), torch.stack(cells, dim=1) if cells else None)
+
+
+class BidirectionalStack(nn.Module):
+    """Recurrent layers over whole sequences, each reading both ways where `bidirectional`: (B, S, I) -> (B, S, D).
+
+    Of `width` D each direction gets half; without `bidirectional` the one direction gets all of it.
+    """
+
+    def __init__(
+        self, *, kind: Kind, inputs: int, width: int, layers: int, bidirectional: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        part = width // 2 if bidirectional else width
+        sizes = [inputs, *[width] * (layers - 1)]
+        self.forwards = nn.ModuleList(fused(kind, size, part) for size in sizes)
+        self.backwards = nn.ModuleList(fused(kind, size, width - part) for size in sizes if bidirectional)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (B, S, I), mask (B, S) -> (B, S, D); what stands at padded positions is meaningless."""
+        order = reverse(mask) if self.backwards else None
+        for index, layer in enumerate(self.forwards):
+            x = self.dropout(x) if index else x
+            ahead = layer(x)[0]
+            if order is not None:
+                back = self.backwards[index](_take(x, order))[0]
+                ahead = torch.cat([ahead, _take(back, order)], dim=-1)
+            x = ahead
+        return x
+
+
+def reverse(mask: Tensor) -> Tensor:
+    """The index that reverses each row within its length and leaves padding in place; its own inverse: (B, S)."""
+    places = torch.arange(mask.shape[1], device=mask.device)
+    mirrored = mask.sum(1, keepdim=True) - 1 - places
+    return torch.where(mask, mirrored, places)
+
+
+def last(x: Tensor, mask: Tensor) -> Tensor:
+    """What stands at each row's last real position: x (B, S, D), mask (B, S) -> (B, D)."""
+    return _take(x, mask.sum(1, keepdim=True) - 1)[:, 0]
+
+
+def _take(x: Tensor, places: Tensor) -> Tensor:
+    return x.gather(1, places[:, :, None].expand(-1, -1, x.shape[2]))

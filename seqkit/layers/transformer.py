@@ -1,0 +1,121 @@
+"""Transformer layers with the norm before or after each sub-layer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqkit.layers.attention import CrossMemory, KeyValues, MultiHeadAttention
+from seqkit.layers.dropout import Dropout
+
+__all__ = ["Activation", "DecoderLayer", "EncoderLayer", "FeedForward", "Norm"]
+
+Activation = Literal["relu", "gelu", "swiglu"]
+Norm = Literal["pre", "post"]
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with an activation between; swiglu gates one of two inner maps with the other (Shazeer, 2020)."""
+
+    def __init__(self, *, width: int, inner: int, activation: Activation) -> None:
+        super().__init__()
+        self.activation = activation
+        self.inner = nn.Linear(width, inner)
+        self.gate = nn.Linear(width, inner) if activation == "swiglu" else None
+        self.outer = nn.Linear(inner, width)
+        for linear in (self.inner, self.gate, self.outer):
+            if linear is not None:
+                nn.init.xavier_uniform_(linear.weight)
+                nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, T, D) -> (N, T, D)."""
+        inner = self.inner(x)
+        if self.gate is not None:
+            inner = F.silu(self.gate(x)) * inner
+        else:
+            inner = F.relu(inner) if self.activation == "relu" else F.gelu(inner)
+        result: Tensor = self.outer(inner)
+        return result
+
+
+class Residual(nn.Module):
+    """The frame around a sub-layer: a norm, dropout, and the way past it."""
+
+    def __init__(self, *, width: int, dropout: float, norm: Norm) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.dropout = Dropout(dropout)
+        self.pre = norm == "pre"
+
+    def before(self, x: Tensor) -> Tensor:
+        """What the sub-layer reads."""
+        normed: Tensor = self.norm(x) if self.pre else x
+        return normed
+
+    def after(self, x: Tensor, y: Tensor) -> Tensor:
+        """Input x and the sub-layer's answer y, joined."""
+        joined: Tensor = x + self.dropout(y)
+        return joined if self.pre else self.norm(joined)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention over a whole source, then feed-forward (Vaswani et al., 2017)."""
+
+    def __init__(
+        self, *, attention: MultiHeadAttention, feed_forward: FeedForward, width: int, dropout: float, norm: Norm
+    ) -> None:
+        super().__init__()
+        self.attention = attention
+        self.feed_forward = feed_forward
+        self.around_attention = Residual(width=width, dropout=dropout, norm=norm)
+        self.around_feed_forward = Residual(width=width, dropout=dropout, norm=norm)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (B, S, D), mask (B, S) -> (B, S, D)."""
+        frame = self.around_attention
+        x = frame.after(x, self.attention.over_source(frame.before(x), mask))
+        frame = self.around_feed_forward
+        return frame.after(x, self.feed_forward(frame.before(x)))
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention over the past, attention over the source, then feed-forward (Vaswani et al., 2017)."""
+
+    def __init__(
+        self,
+        *,
+        attention: MultiHeadAttention,
+        cross_attention: MultiHeadAttention,
+        feed_forward: FeedForward,
+        width: int,
+        dropout: float,
+        norm: Norm,
+    ) -> None:
+        super().__init__()
+        self.attention = attention
+        self.cross_attention = cross_attention
+        self.feed_forward = feed_forward
+        self.around_attention = Residual(width=width, dropout=dropout, norm=norm)
+        self.around_cross_attention = Residual(width=width, dropout=dropout, norm=norm)
+        self.around_feed_forward = Residual(width=width, dropout=dropout, norm=norm)
+
+    def look_back(self, x: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
+        """The first sub-layer: x (N, T, D) after attention over the past, and what is known now."""
+        attended, past = self.attention.over_past(self.around_attention.before(x), past)
+        return self.around_attention.after(x, attended), past
+
+    def forward(self, x: Tensor, memory: CrossMemory, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
+        """x (N, T, D) -> (N, T, D) and what is known now."""
+        x, past = self.look_back(x, past)
+        frame = self.around_cross_attention
+        x = frame.after(x, self.cross_attention.over_memory(frame.before(x), memory))
+        frame = self.around_feed_forward
+        return frame.after(x, self.feed_forward(frame.before(x))), past
+
+    def weights(self, x: Tensor, memory: CrossMemory, past: KeyValues | None) -> Tensor:
+        """Where each token looks in the source: x (N, T, D) -> (N, T, S)."""
+        x, _ = self.look_back(x, past)
+        return self.cross_attention.weights(self.around_cross_attention.before(x), memory)

@@ -1,0 +1,213 @@
+"""Decoders: what the encoder found and the tokens so far -> what the output layer reads.
+
+Each has `start`, which turns an encoded source into memory and a first state, `forward`, which reads tokens (N, T), and
+`alignment`, which says where each token looked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from seqkit.layers.attention import Attention, AttentionMemory, CrossMemory, KeyValues, MultiHeadAttention, unfold
+from seqkit.layers.dropout import Dropout
+from seqkit.layers.embedding import Embedding
+from seqkit.layers.recurrent import RecurrentStack, StackState, last
+from seqkit.layers.transformer import DecoderLayer, FeedForward
+from seqkit.models.encoders import positions
+from seqkit.settings import Mixed, Plain, Recurrent, Transformer
+from seqkit.state import Features
+
+__all__ = ["PlainDecoder", "RecurrentDecoder", "RecurrentState", "TransformerDecoder"]
+
+
+class RecurrentState(NamedTuple):
+    """Where a recurrent decoder stands."""
+
+    stack: StackState
+    feed: Tensor | None  # (N, E), the last attention output, with input feeding
+
+
+class Bridge(nn.Module):
+    """The learnt step from a summary of the source to a decoder's first state."""
+
+    def __init__(self, *, source: int, width: int, layers: int, lstm: bool) -> None:
+        super().__init__()
+        self.shape = (layers, width)
+        self.hidden = nn.Linear(source, layers * width)
+        self.cell = nn.Linear(source, layers * width) if lstm else None
+
+    def forward(self, summary: Tensor) -> StackState:
+        """(B, D) -> a state of B rows."""
+        hidden = torch.tanh(self.hidden(summary)).view(-1, *self.shape)
+        cell = None if self.cell is None else torch.tanh(self.cell(summary)).view(-1, *self.shape)
+        return StackState(hidden, cell)
+
+
+class PlainDecoder(nn.Module):
+    """Sees the source only as the encoder's final state, fed at every step (Cho et al., 2014; Sutskever et al., 2014).
+
+    Memory: that state (B, D).
+    """
+
+    def __init__(self, settings: Plain, embedding: Embedding) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.dropout = Dropout(settings.dropout)
+        self.bridge = Bridge(
+            source=settings.width, width=settings.width, layers=settings.layers, lstm=settings.cell == "lstm"
+        )
+        self.stack = RecurrentStack(
+            kind=settings.cell,
+            inputs=settings.embedding + settings.width,
+            width=settings.width,
+            layers=settings.layers,
+            dropout=settings.dropout,
+        )
+        self.readout = nn.Linear(2 * settings.width, settings.embedding)
+
+    def start(self, encoded: Tensor, mask: Tensor) -> tuple[Tensor, RecurrentState]:
+        """encoded (B, S, D), mask (B, S) -> memory (B, D) and a state of B rows."""
+        context = last(encoded, mask)
+        return context, RecurrentState(self.bridge(context), None)
+
+    def forward(self, tokens: Tensor, memory: Tensor, state: RecurrentState) -> Features:
+        """tokens (N, T) -> hidden (N, T, E) and the new state."""
+        context = memory.repeat_interleave(len(tokens) // len(memory), dim=0)  # (N, D)
+        context = context[:, None].expand(-1, tokens.shape[1], -1)
+        x = torch.cat([self.dropout(self.embedding(tokens)), context], dim=-1)
+        out, stack = self.stack(x, state.stack)
+        read = torch.tanh(self.readout(torch.cat([out, context], dim=-1)))
+        return Features(self.dropout(read), RecurrentState(stack, None))
+
+
+class RecurrentDecoder(nn.Module):
+    """A recurrent stack whose outputs attend to the source (Luong et al., 2015, section 3.1).
+
+    Without input feeding the stack runs over all tokens in one fused call and attends afterwards; with it (section 3.3)
+    each step reads the attention output of the one before, so training too goes token by token.
+    Memory: AttentionMemory.
+    """
+
+    def __init__(self, settings: Recurrent | Mixed, embedding: Embedding, *, size: int) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.feeding = settings.input_feeding
+        self.size = size
+        self.dropout = Dropout(settings.dropout)
+        self.bridge = Bridge(
+            source=settings.width, width=settings.width, layers=settings.decoder_layers, lstm=settings.cell == "lstm"
+        )
+        self.stack = RecurrentStack(
+            kind=settings.cell,
+            inputs=2 * size if self.feeding else size,
+            width=settings.width,
+            layers=settings.decoder_layers,
+            dropout=settings.dropout,
+        )
+        self.attention = Attention(
+            settings.attention, query=settings.width, source=settings.width, width=settings.width
+        )
+        self.readout = nn.Linear(2 * settings.width, size)
+
+    def start(self, encoded: Tensor, mask: Tensor) -> tuple[AttentionMemory, RecurrentState]:
+        """encoded (B, S, D), mask (B, S) -> memory and a state of B rows, made from the mean source vector."""
+        real = mask[:, :, None].to(encoded.dtype)
+        mean = (encoded * real).sum(1) / real.sum(1)
+        feed = encoded.new_zeros(len(encoded), self.size) if self.feeding else None
+        return self.attention.prepare(encoded, mask), RecurrentState(self.bridge(mean), feed)
+
+    def forward(self, tokens: Tensor, memory: AttentionMemory, state: RecurrentState) -> Features:
+        """tokens (N, T) -> hidden (N, T, E) and the new state."""
+        x = self.dropout(self.embedding(tokens))
+        if state.feed is None:
+            out, stack = self.stack(x, state.stack)
+            read = self._read(out, memory)
+            return Features(self.dropout(read), RecurrentState(stack, None))
+        stack, feed, reads = state.stack, state.feed, []
+        for token in torch.split(x, 1, dim=1):
+            out, stack = self.stack(torch.cat([token, feed[:, None]], dim=-1), stack)
+            read = self._read(out, memory)
+            feed = read[:, 0]
+            reads.append(read)
+        return Features(self.dropout(torch.cat(reads, dim=1)), RecurrentState(stack, feed))
+
+    def alignment(self, tokens: Tensor, memory: AttentionMemory, state: RecurrentState) -> Tensor:
+        """Where each token looked in the source: tokens (N, T) -> (N, T, S)."""
+        rows = []
+        for token in torch.split(
+            tokens, 1, dim=1
+        ):  # step by step: the weights are read off between stack and attention
+            x = self.embedding(token)
+            x = x if state.feed is None else torch.cat([x, state.feed[:, None]], dim=-1)
+            out, stack = self.stack(x, state.stack)
+            rows.append(unfold(self.attention.weights(out, memory), len(tokens)))
+            state = RecurrentState(stack, None if state.feed is None else self._read(out, memory)[:, 0])
+        return torch.cat(rows, dim=1)
+
+    def _read(self, out: Tensor, memory: AttentionMemory) -> Tensor:
+        return torch.tanh(self.readout(torch.cat([out, self.attention(out, memory)], dim=-1)))
+
+
+class TransformerDecoder(nn.Module):
+    """Self-attention over the target and attention over the source (Vaswani et al., 2017).
+
+    Memory: one CrossMemory a layer. State: one KeyValues a layer, or None before the first token.
+    """
+
+    def __init__(self, settings: Transformer, embedding: Embedding) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.positions = positions(settings)
+        self.dropout = Dropout(settings.dropout)
+
+        def attention(*, rotary: bool) -> MultiHeadAttention:
+            return MultiHeadAttention(
+                width=settings.width, heads=settings.heads, dropout=settings.attention_dropout, rotary=rotary
+            )
+
+        layers = (
+            DecoderLayer(
+                attention=attention(rotary=settings.positions == "rotary"),
+                cross_attention=attention(rotary=False),
+                feed_forward=FeedForward(
+                    width=settings.width, inner=settings.feed_forward, activation=settings.activation
+                ),
+                width=settings.width,
+                dropout=settings.dropout,
+                norm=settings.norm,
+            )
+            for _ in range(settings.decoder_layers)
+        )
+        self.layers = cast(Sequence[DecoderLayer], nn.ModuleList(layers))
+        self.norm = nn.LayerNorm(settings.width) if settings.norm == "pre" else nn.Identity()
+
+    def start(self, encoded: Tensor, mask: Tensor) -> tuple[tuple[CrossMemory, ...], None]:
+        """encoded (B, S, D), mask (B, S) -> the source projected for each layer; nothing read yet."""
+        return tuple(layer.cross_attention.prepare(encoded, mask) for layer in self.layers), None
+
+    def forward(self, tokens: Tensor, memory: tuple[CrossMemory, ...], state: tuple[KeyValues, ...] | None) -> Features:
+        """tokens (N, T) -> hidden (N, T, D) and the new state."""
+        x = self._enter(tokens, state)
+        news = []
+        for index, layer in enumerate(self.layers):
+            x, new = layer(x, memory[index], None if state is None else state[index])
+            news.append(new)
+        return Features(self.norm(x), tuple(news))
+
+    def alignment(self, tokens: Tensor, memory: tuple[CrossMemory, ...], state: tuple[KeyValues, ...] | None) -> Tensor:
+        """Where each token looked, by the last-but-one layer (the only one, if there is one): (N, T) -> (N, T, S)."""
+        watched = max(0, len(self.layers) - 2)
+        x = self._enter(tokens, state)
+        for index, layer in enumerate(self.layers[:watched]):
+            x, _ = layer(x, memory[index], None if state is None else state[index])
+        weights: Tensor = self.layers[watched].weights(x, memory[watched], None if state is None else state[watched])
+        return weights
+
+    def _enter(self, tokens: Tensor, state: tuple[KeyValues, ...] | None) -> Tensor:
+        place = 0 if state is None else state[0].length
+        x: Tensor = self.dropout(self.positions(self.embedding(tokens), place))
+        return x

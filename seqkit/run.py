@@ -1,0 +1,170 @@
+"""A run folder: what is in it, how it is begun, how its model is read.
+
+run/recipe.toml  codec/  checkpoints/step-00001200/  model/  log.jsonl  status.json  samples.tsv  train.log  lock
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+
+from seqkit import config
+from seqkit.assemble import build_model
+from seqkit.errors import ConfigError, ModelError, closest
+from seqkit.files import replace_file
+from seqkit.host import cores
+from seqkit.models.seq2seq import EncoderDecoder
+from seqkit.settings import Recipe
+from seqkit.text.codec import Codecs
+from seqkit.train import checkpoint
+from seqkit.train.model_folder import read_model
+from seqkit.train.weights import load_strictly
+
+__all__ = ["CPU", "Loaded", "clear", "device_of", "load", "out_of", "settle"]
+
+CPU = torch.device("cpu")
+MOST_PROCESSES = 8
+
+# Settings that may change when a run is resumed: they decide how long it goes on, how it is watched and how it is
+# searched, not what a step does. Every other setting is part of what the run is.
+HARMLESS = frozenset(
+    {
+        "name",
+        "out",
+        "data.source",
+        "data.target",
+        "train.steps",
+        "train.epochs",
+        "train.minutes",
+        "train.validate_every",
+        "train.validate_beam",
+        "train.validate_lines",
+        "train.patience",
+        "train.target",
+        "train.save_every",
+        "train.save_minutes",
+        "train.keep",
+        "train.log_seconds",
+        "train.keep_heap",
+    }
+)
+
+
+def device_of(name: str) -> torch.device:
+    """`auto` is the GPU if there is one; anything else is torch's own name for a device."""
+    if name == "auto":
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else CPU
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"unknown device {name!r}", "use auto, cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("this torch sees no GPU", "use --device cpu, or install torch for your GPU")
+    return device
+
+
+def out_of(recipe: Recipe, out: Path | None) -> Path:
+    """The folder of a recipe's run: what the caller says, else the recipe, else runs/NAME."""
+    return out or Path(recipe.out or Path("runs") / recipe.name)
+
+
+def clear(run: Path) -> None:
+    """Empty a run folder; refuses one that is not a run, for the sake of what else might be in it."""
+    if any(run.iterdir()) and not (run / "recipe.toml").exists():
+        raise ConfigError(f"{run} holds something that is not a run", "choose another --out")
+    shutil.rmtree(run)
+
+
+def settle(run: Path, recipe: Recipe, device: torch.device) -> Recipe:
+    """The recipe this run goes by: resolved at its first start, compared with it at every other."""
+    path = run / "recipe.toml"
+    if recipe.train.processes == "auto":
+        count = min(cores(), MOST_PROCESSES) if device.type == "cpu" else 1
+    else:
+        count = recipe.train.processes
+    if path.exists():
+        first = config.load(path)
+        if recipe.train.processes == "auto":
+            count = int(first.train.processes)
+        recipe = _with_processes(recipe, count)
+        changed = [
+            (key, old, new)
+            for key, old, new in config.difference(first, recipe)
+            if key not in HARMLESS and not key.startswith("search.")
+        ]
+        if changed:
+            key, old, new = changed[0]
+            more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+            raise ConfigError(
+                f"{run} was started with {key} = {old}, and now it is {new}{more}",
+                "choose another --out, or --overwrite to throw the old run away",
+            )
+    else:
+        settings = recipe.train
+        if {settings.steps, settings.epochs, settings.minutes, settings.patience, settings.target} == {None}:
+            raise ConfigError("nothing says when to stop", "set train.steps, train.epochs or train.minutes")
+        recipe = _with_processes(recipe, count)
+    replace_file(path, config.dump(recipe))
+    return recipe
+
+
+def _with_processes(recipe: Recipe, count: int) -> Recipe:
+    settings = msgspec.structs.replace(recipe.train, processes=count)
+    return msgspec.structs.replace(recipe, train=settings)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A trained model with all that belongs to it."""
+
+    path: Path
+    recipe: Recipe
+    codecs: Codecs
+    model: EncoderDecoder  # in evaluation mode
+    facts: dict[str, object]  # step, score, metric
+
+
+def load(path: Path, *, device: torch.device = CPU) -> Loaded:
+    """Read a run folder (its best verified checkpoint) or a stand-alone `model/` folder."""
+    if not path.is_dir():
+        near = closest(str(path), (str(entry.parent) for entry in path.parent.glob("*/recipe.toml")))
+        raise ModelError(f"{path} is not a model folder", f"did you mean {near}?" if near else "train one first")
+    if (path / "checkpoints").is_dir():
+        return _load_run(path, device)
+    folder = read_model(path)
+    recipe = config.read(folder.recipe, where=str(path / "recipe.toml"))
+    return _loaded(path, recipe, Codecs.load(folder.codec), folder.tensors(), dict(folder.facts), device)
+
+
+def _load_run(path: Path, device: torch.device) -> Loaded:
+    folder = path / "checkpoints"
+    best = checkpoint.best(folder)
+    found = None
+    if best is not None and checkpoint.verify(checkpoint.step_path(folder, best.step)) is None:
+        found = checkpoint.read(checkpoint.step_path(folder, best.step))
+    if found is None:
+        found, _ = checkpoint.newest(folder)
+    if found is None:
+        raise ModelError(f"{path} has no checkpoint yet", "wait for the first, or train longer")
+    recipe = config.load(path / "recipe.toml")
+    tensors = found.tensors("average" if "average" in found.stems else "model")
+    facts: dict[str, object] = {"step": found.step, "score": None if best is None else best.score}
+    return _loaded(path, recipe, Codecs.load(path / "codec"), tensors, facts, device)
+
+
+def _loaded(
+    path: Path,
+    recipe: Recipe,
+    codecs: Codecs,
+    tensors: dict[str, torch.Tensor],
+    facts: dict[str, object],
+    device: torch.device,
+) -> Loaded:
+    model = build_model(recipe, codecs)
+    load_strictly(model, tensors)
+    return Loaded(path, recipe, codecs, model.to(device).eval(), facts)

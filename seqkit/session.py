@@ -1,0 +1,280 @@
+"""Training a run: one attempt of one process, from the recipe to the published model."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+
+from seqkit import assemble, config
+from seqkit.errors import DataError, Interrupted, ModelError
+from seqkit.host import cores, keep_heap
+from seqkit.run import clear, device_of, out_of, settle
+from seqkit.settings import Recipe
+from seqkit.train import checkpoint
+from seqkit.train.average import Average
+from seqkit.train.callbacks import FINAL, Averaging, Interruption, Limits, StopRequest, Validation
+from seqkit.train.distributed import Processes, connect, launch
+from seqkit.train.journal import Journal
+from seqkit.train.lock import RunLock
+from seqkit.train.model_folder import write_model
+from seqkit.train.progress import Display, Quiet
+from seqkit.train.reporting import About, Reporting
+from seqkit.train.saving import Saving, restore
+from seqkit.train.trainer import Callback, Progress, Trainer
+from seqkit.validation import Validator
+
+__all__ = ["train"]
+
+
+def train(
+    recipe: Recipe,
+    *,
+    out: Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    display: Display | None = None,
+    request: StopRequest | None = None,
+    age: float = 0.0,
+) -> Progress:
+    """Train a recipe into its run folder, going on from its last checkpoint if there is one.
+
+    `request` stops the run from outside; `age` is how many seconds ago `train.minutes` began to count. Returns where
+    the run stands when it is complete; a run that was asked to stop raises Interrupted after saving.
+    """
+    began = time.monotonic() - age
+    run = out_of(recipe, out)
+    place = device_of(device)
+    torch.set_float32_matmul_precision("highest")
+    if int(os.environ.get("RANK", "0")) > 0:
+        return _follow(run, recipe, place, request or StopRequest(), began)
+    shown = display or Quiet()
+    with contextlib.ExitStack() as stack:
+        if overwrite and run.exists():
+            clear(run)
+        run.mkdir(parents=True, exist_ok=True)
+        lock = stack.enter_context(RunLock(run))
+        recipe = settle(run, recipe, place)
+        journal = Journal(run)
+        stack.callback(journal.close)
+        stack.callback(shown.close)
+        if lock.warning is not None:
+            shown.message(lock.warning)
+        prepared = assemble.prepare(recipe, run)
+        count = int(os.environ.get("WORLD_SIZE", "0")) or int(recipe.train.processes)
+        if "WORLD_SIZE" not in os.environ:
+            words = ["train", str(run / "recipe.toml"), "--out", str(run), "--device", place.type, "--quiet"]
+            stack.enter_context(launch(count if place.type == "cpu" else 1, words))
+        processes = connect(place)
+        stack.callback(processes.close)
+        session = _Session(run, recipe, prepared, place, processes, request or StopRequest(), began)
+        return session.lead(shown, journal)
+
+
+def _follow(run: Path, recipe: Recipe, device: torch.device, request: StopRequest, began: float) -> Progress:
+    """A process that is not the first: it waits for the first to prepare, then trains along and writes nothing."""
+    processes = connect(device)
+    try:
+        processes.barrier()
+        recipe = config.load(run / "recipe.toml")
+        prepared = assemble.prepare(recipe, run)
+        return _Session(run, recipe, prepared, device, processes, request, began).follow()
+    finally:
+        processes.close()
+
+
+@dataclass
+class _Session:
+    """One process's part in one attempt at a run."""
+
+    run: Path
+    recipe: Recipe
+    prepared: assemble.Prepared
+    device: torch.device
+    processes: Processes
+    request: StopRequest
+    began: float
+
+    def lead(self, display: Display, journal: Journal) -> Progress:
+        """The first process: also reports, saves and publishes the model."""
+        self.processes.barrier()  # the others may read what was prepared
+        reporting = Reporting(display=display, journal=journal, about=self._about())
+        trainer, found, warnings = self._trainer(reporting)
+        for warning in warnings:
+            reporting.told("warn", {"message": warning})
+        progress = trainer.progress
+        if progress.stop is not None:
+            self.processes.broadcast(False)
+            display.message(f"{self.run} is already complete: {progress.step} steps ({progress.stop})")
+            return progress
+        self.processes.broadcast(True)
+        display.started(self._summary(trainer, found))
+        journal.write("resume" if found else "start", self._facts(trainer, found))
+        try:
+            trainer.run()
+            self._publish(trainer)
+        except BaseException as error:
+            reporting.failed(progress, error)
+            raise
+        reporting.finished(progress)
+        if progress.stop not in FINAL:
+            raise Interrupted(
+                self.request.signal or 2,
+                f"stopped at step {progress.step} ({progress.stop}), all saved",
+                "the same command goes on from there",
+            )
+        return progress
+
+    def follow(self) -> Progress:
+        """Any other process."""
+        trainer, _, _ = self._trainer(None)
+        if self.processes.broadcast(None):
+            trainer.run()
+        return trainer.progress
+
+    def _trainer(self, reporting: Reporting | None) -> tuple[Trainer, checkpoint.Checkpoint | None, list[str]]:
+        recipe, settings = self.recipe, self.recipe.train
+        if settings.keep_heap and self.device.type == "cpu":
+            keep_heap()
+        if self.device.type == "cpu":
+            torch.set_num_threads(max(1, cores() // self.processes.world))
+        model = assemble.build_model(recipe, self.prepared.codecs).to(self.device)
+        optimizers = assemble.optimizers(settings, model)
+        average = Average(model, settings.average) if settings.average else None
+        found, warnings = checkpoint.newest(self.run / "checkpoints")
+        progress = Progress()
+        if found is not None:
+            self._check(found)
+            progress = restore(found, model=model, optimizers=optimizers, average=average)
+            self._reopen(progress)
+        callbacks: list[Callback] = [Interruption(self.request), Limits(settings, began=self.began)]
+        if average is not None:
+            callbacks.append(Averaging(average))
+        stream = assemble.stream(recipe, self.prepared, self.processes)
+        watching: list[Callback] = [] if reporting is None else [reporting]
+        saving = Saving(
+            settings,
+            folder=self.run / "checkpoints",
+            codec=self.prepared.codecs.target.fingerprint,
+            facts={"data": self.prepared.fingerprint, "world": self.processes.world},
+            average=average,
+            told=_unheard if reporting is None else reporting.told,
+        )
+        callbacks += [saving, *watching]
+        if self.prepared.dev is not None:
+            validator = Validator(
+                recipe,
+                self.prepared.codecs,
+                model=model,
+                dev=self.prepared.dev,
+                processes=self.processes,
+                device=self.device,
+                average=average,
+            )
+            every = settings.validate_every or min(1000, stream.count(0))
+            callbacks.insert(-len(watching) - 1, Validation(settings, every=every, validate=validator))
+        trainer = Trainer(
+            objective=assemble.objective(recipe, model, self.device),
+            optimizers=optimizers,
+            schedule=settings.schedule,
+            stream=stream,
+            callbacks=callbacks,
+            seed=settings.seed,
+            clip=settings.clip,
+            processes=self.processes,
+            progress=progress,
+            device=self.device,
+        )
+        return trainer, found, warnings
+
+    def _check(self, found: checkpoint.Checkpoint) -> None:
+        if found.codec != self.prepared.codecs.target.fingerprint:
+            raise ModelError(
+                f"{found.path} was trained with another text layer than {self.run / 'codec'}",
+                "put the codec folder back, or start anew with --overwrite",
+            )
+        if found.training["data"] != self.prepared.fingerprint:
+            raise DataError(
+                f"the training data changed since step {found.step} of {self.run}",
+                "put the old files back, choose another --out, or start anew with --overwrite",
+            )
+
+    def _reopen(self, progress: Progress) -> None:
+        """A run that was complete goes on if its limits were raised since; a stop of another kind was never an end."""
+        settings, stop = self.recipe.train, progress.stop
+        raised = (
+            (stop == "steps" and settings.steps is not None and settings.steps > progress.step)
+            or (stop == "epochs" and settings.epochs is not None and settings.epochs > progress.epoch + 1)
+            or (stop == "minutes" and settings.minutes is not None and settings.minutes * 60 > progress.seconds + 60)
+        )
+        if stop not in FINAL or raised:
+            progress.stop = None
+
+    def _about(self) -> About:
+        settings = self.recipe.train
+        layers, products = assemble.precisions(self.recipe, self.device)
+        words = "bf16" if layers == torch.bfloat16 else "fp32"
+        if products == torch.bfloat16 and layers != torch.bfloat16:
+            words = "fp32, bf16 output"
+        world = self.processes.world
+        return About(
+            run=str(self.run),
+            model=msgspec.to_builtins(self.recipe.model)["kind"],
+            device=f"{self.device.type} x{world}" if world > 1 else self.device.type,
+            precision=words,
+            metric=settings.metric,
+            epochs=settings.epochs,
+            minutes=settings.minutes,
+        )
+
+    def _summary(self, trainer: Trainer, found: checkpoint.Checkpoint | None) -> list[str]:
+        prepared, settings, progress = self.prepared, self.recipe.train, trainer.progress
+        examples = prepared.examples
+        size = sum(parameter.numel() for parameter in trainer.objective.parameters())
+        groups = trainer.stream.count(0)
+        tokens = int(examples.target.lengths.sum()) + len(examples.target)
+        dev = "no development set" if prepared.dev is None else f"{len(prepared.dev)} development pairs"
+        lines = [
+            f"data: {len(examples.source)} training pairs, {tokens} target tokens, {dev}",
+            *(f"      {note}" for note in prepared.notes),
+            f"text: {self.recipe.text.__class__.__name__}, {len(prepared.codecs.target)} tokens"
+            + (", joint" if prepared.codecs.joint else ""),
+            f"model: {self._about().model}, {size:,} parameters, tied: {self.recipe.model.tied}",
+            f"batches: {settings.batch_tokens} target tokens x {settings.accumulate}, {groups} steps an epoch",
+            f"device: {self._about().device}, {torch.get_num_threads()} threads a process, {self._about().precision}",
+        ]
+        if found is not None:
+            lines.insert(0, f"resuming {self.run} at step {progress.step} (epoch {progress.epoch + 1})")
+        return lines
+
+    def _facts(self, trainer: Trainer, found: checkpoint.Checkpoint | None) -> dict[str, object]:
+        return {
+            "step": trainer.progress.step,
+            "torch": torch.__version__,
+            "device": self.device.type,
+            "world": self.processes.world,
+            "threads": torch.get_num_threads(),
+            "parameters": sum(parameter.numel() for parameter in trainer.objective.parameters()),
+            "data": self.prepared.fingerprint,
+            "codec": self.prepared.codecs.target.fingerprint,
+            "from": None if found is None else found.path.name,
+        }
+
+    def _publish(self, trainer: Trainer) -> None:
+        """Write `model/` from the best checkpoint, or from the last where nothing was validated."""
+        folder = self.run / "checkpoints"
+        best = checkpoint.best(folder)
+        chosen = checkpoint.read(checkpoint.step_path(folder, trainer.progress.step if best is None else best.step))
+        tensors = chosen.tensors("average" if "average" in chosen.stems else "model")
+        facts = {"step": chosen.step, "score": None if best is None else best.score, "metric": self.recipe.train.metric}
+        recipe = config.dump(self.recipe)
+        write_model(self.run, recipe=recipe, codec_folder=self.run / "codec", tensors=tensors, facts=facts)
+
+
+def _unheard(event: str, fields: object) -> None:
+    """Nobody listens to the processes that are not the first."""

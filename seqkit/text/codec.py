@@ -1,0 +1,300 @@
+"""Text <-> ids: a normaliser, a tokenizer and a vocabulary that belong together, and the folder they are kept in.
+
+Codec    one language (or one vocabulary for both): encode, decode
+Codecs   the source and the target codec of a model; the same object when the vocabulary is joint
+
+folder/manifest.json                             written last: format, version, size and SHA-256 of every file
+folder/joint/  or  folder/source/ and target/    settings.json, vocabulary.tsv and, if need be, sentencepiece.model
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import assert_never
+
+import msgspec
+
+from seqkit.errors import ConfigError, DataError, ModelError
+from seqkit.files import replace_file
+from seqkit.settings import Characters, SentencePiece, Text, Words
+from seqkit.text import tokenizers
+from seqkit.text.normalise import clean, normaliser
+from seqkit.text.vocabulary import EOS, PAD, SPECIAL_TOKENS, UNKNOWN, UNKNOWN_MARK, Vocabulary
+
+__all__ = ["Codec", "Codecs"]
+
+FORMAT = 1  # of the folder; a higher one is refused
+SETTINGS, VOCABULARY, MODEL, MANIFEST = "settings.json", "vocabulary.tsv", "sentencepiece.model", "manifest.json"
+FILE_NAME = re.compile(r"(joint|source|target)/[a-z]+\.[a-z]+")  # all that a manifest may name
+COUNTING_BLOCK = 10_000  # lines whose pieces are counted at a time
+
+Tokenizer = tokenizers.Characters | tokenizers.Words | tokenizers.SentencePiece
+
+
+@dataclass(frozen=True, eq=False)
+class Codec:
+    """Turns lines into ids and back.
+
+    `decode(encode(text))` is the text as the model sees it: it changes nothing when applied again, and it is the
+    normalised text itself where no token is unknown, but for white space with `Words` and U+2581 with `SentencePiece`,
+    which both become spaces. An unknown token is decoded to U+2047. No line break goes in or comes out.
+    """
+
+    settings: Text
+    tokenizer: Tokenizer
+    vocabulary: Vocabulary
+
+    @classmethod
+    def learn(cls, lines: Iterable[str], settings: Text) -> Codec:
+        """Make a codec from training text. The same lines and settings give the same codec.
+
+        Raises ConfigError when the text does not support `settings.size`, DataError when there is no text.
+        """
+        settings = msgspec.structs.replace(settings, from_=None)  # what was learnt does not come from elsewhere
+        prepare = _preparation(settings)
+        prepared = (prepare(line) for line in lines)
+        match settings:
+            case SentencePiece():
+                return cls(settings, *_learn_pieces(list(prepared), settings))
+            case Words() | Characters():
+                tokenizer = _splitter(settings)
+                counts = Counter(token for line in prepared for token in tokenizer.split(line))
+                vocabulary = Vocabulary.from_counts(counts, size=settings.size, minimum_count=settings.minimum_count)
+            case _:
+                assert_never(settings)
+        if not counts:
+            raise DataError("there is no text to learn a vocabulary from: all lines are empty")
+        if len(vocabulary) == len(SPECIAL_TOKENS):
+            raise ConfigError(f"no token occurs {settings.minimum_count} times", "lower text.minimum_count")
+        return cls(settings, tokenizer, vocabulary)
+
+    def __len__(self) -> int:
+        """The size of the vocabulary, special tokens included."""
+        return len(self.vocabulary)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, over all that determines the codec: equal for codecs that `save` the same."""
+        names = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(self.dump().items())}
+        return hashlib.sha256(msgspec.json.encode(names)).hexdigest()
+
+    @cached_property
+    def _prepare(self) -> Callable[[str], str]:
+        return _preparation(self.settings)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of one line, without those of beginning and end."""
+        return self.encode_many([text])[0]
+
+    def encode_many(self, texts: Sequence[str], *, sampling_seed: int | None = None) -> list[list[int]]:
+        """The ids of many lines, faster than one by one.
+
+        With a seed and `settings.sampling` above 0 each line is cut at random; the ids depend on the texts, their order
+        and the seed, not on earlier calls. Otherwise the seed means nothing.
+        """
+        prepared = [self._prepare(text) for text in texts]
+        if not isinstance(self.tokenizer, tokenizers.SentencePiece):
+            return [[self.vocabulary.id(token) for token in self.tokenizer.split(text)] for text in prepared]
+        rate = self.settings.sampling if isinstance(self.settings, SentencePiece) else 0.0
+        if sampling_seed is None or rate == 0:
+            return self.tokenizer.encode(prepared)
+        return self.tokenizer.sample(prepared, rate=rate, seed=sampling_seed)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The line that these ids stand for; padding, beginning and end give nothing.
+
+        Raises IndexError when an id is not in the vocabulary.
+        """
+        if isinstance(self.tokenizer, tokenizers.SentencePiece):
+            return clean(self.tokenizer.decode(ids))  # bytes may have spelt a line break
+        tokens = (UNKNOWN_MARK if id == UNKNOWN else self.vocabulary.token(id) for id in ids if not PAD <= id <= EOS)
+        return clean(self.tokenizer.join(tokens))  # so may a vocabulary written by hand
+
+    def decode_many(self, many: Iterable[Sequence[int]]) -> list[str]:
+        """The lines that several sequences of ids stand for."""
+        return [self.decode(ids) for ids in many]
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """The surface of each id, special ones included, for display."""
+        return [self.vocabulary.token(id) for id in ids]
+
+    def dump(self) -> dict[str, bytes]:
+        """The files that `save` writes, by name."""
+        files = {SETTINGS: msgspec.json.format(msgspec.json.encode(self.settings)), VOCABULARY: self.vocabulary.dump()}
+        if isinstance(self.tokenizer, tokenizers.SentencePiece):
+            files[MODEL] = self.tokenizer.model
+        return files
+
+    @classmethod
+    def parse(cls, files: Mapping[str, bytes], folder: Path) -> Codec:
+        """Make a codec of what `dump` gave. Raises ModelError, naming the folder, when it is anything else."""
+        try:
+            settings = msgspec.json.decode(files[SETTINGS], type=Text)
+            vocabulary = Vocabulary.parse(files[VOCABULARY], VOCABULARY)
+            if not isinstance(settings, SentencePiece):
+                return cls(settings, _splitter(settings), vocabulary)
+            tokenizer = tokenizers.SentencePiece(files[MODEL])
+        except KeyError as error:
+            raise ModelError(f"{folder / error.args[0]} is missing") from None
+        except msgspec.DecodeError as error:
+            raise ModelError(f"{folder / SETTINGS} is damaged: {error}") from None
+        except ModelError as error:
+            raise ModelError(f"{folder}: {error.what}", error.hint) from None
+        if tuple(tokenizer.pieces()) != vocabulary.tokens:
+            raise ModelError(f"{folder}: {VOCABULARY} and {MODEL} do not belong together")
+        return cls(settings, tokenizer, vocabulary)
+
+    def save(self, folder: Path) -> None:
+        """Write the codec's files into a folder, which is made if need be."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self.dump().items():
+            replace_file(folder / name, content)
+
+    @classmethod
+    def load(cls, folder: Path) -> Codec:
+        """Read a folder that `save` wrote. Raises ModelError when it is missing or damaged."""
+        names = [name for name in (SETTINGS, VOCABULARY, MODEL) if (folder / name).exists()]
+        return cls.parse({name: _read(folder / name) for name in names}, folder)
+
+
+def _preparation(settings: Text) -> Callable[[str], str]:
+    """What happens to a line before it is cut into tokens."""
+    normalise = normaliser(settings.normalise)
+    if isinstance(settings, SentencePiece):
+        return lambda text: normalise(clean(text).replace(tokenizers.SPACE_MARK, " "))
+    return lambda text: normalise(clean(text))
+
+
+def _splitter(settings: Words | Characters) -> tokenizers.Words | tokenizers.Characters:
+    return tokenizers.Words(settings.split) if isinstance(settings, Words) else tokenizers.Characters()
+
+
+def _learn_pieces(lines: Sequence[str], settings: SentencePiece) -> tuple[tokenizers.SentencePiece, Vocabulary]:
+    """Learn pieces, then count them in the same lines: the library tells only their ranks."""
+    tokenizer = tokenizers.SentencePiece.learn(
+        lines,
+        algorithm=settings.algorithm,
+        size=settings.size,
+        byte_fallback=settings.byte_fallback,
+        character_coverage=settings.character_coverage,
+    )
+    counts: Counter[int] = Counter()
+    for start in range(0, len(lines), COUNTING_BLOCK):
+        counts.update(chain.from_iterable(tokenizer.encode(lines[start : start + COUNTING_BLOCK])))
+    pieces = tokenizer.pieces()
+    return tokenizer, Vocabulary(pieces, [counts[id] for id in range(len(pieces))])
+
+
+@dataclass(frozen=True, eq=False)
+class Codecs:
+    """The codecs of the two sides; one and the same object when they share a vocabulary."""
+
+    source: Codec
+    target: Codec
+
+    @property
+    def joint(self) -> bool:
+        """Whether both sides have the same ids."""
+        return self.source is self.target
+
+    @classmethod
+    def learn(cls, source_lines: Iterable[str], target_lines: Iterable[str], settings: Text) -> Codecs:
+        """Make the codecs from both sides of the training text: one if `settings.joint`, else two.
+
+        Raises what `Codec.learn` raises.
+        """
+        if settings.joint:
+            codec = Codec.learn(chain(source_lines, target_lines), settings)
+            return cls(codec, codec)
+        return cls(Codec.learn(source_lines, settings), Codec.learn(target_lines, settings))
+
+    def save(self, folder: Path) -> None:
+        """Write both codecs and, last, the manifest that makes the folder valid."""
+        files: dict[str, File] = {}
+        for side, codec in {"joint": self.source}.items() if self.joint else vars(self).items():
+            codec.save(folder / side)
+            for name, content in codec.dump().items():
+                files[f"{side}/{name}"] = File(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+        manifest = Manifest(format=FORMAT, seqkit=importlib.metadata.version("seqkit"), files=files)
+        replace_file(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
+
+    @classmethod
+    def load(cls, folder: Path) -> Codecs:
+        """Read a folder that `save` wrote; nothing is parsed before its hash is found to be right.
+
+        Raises ModelError when the folder is missing, damaged, or written by a newer seqkit.
+        """
+        sides: dict[str, dict[str, bytes]] = {}
+        for path, content in _verified(folder).items():
+            side, _, name = path.partition("/")
+            sides.setdefault(side, {})[name] = content
+        codecs = {side: Codec.parse(files, folder / side) for side, files in sides.items()}
+        match codecs:
+            case {"joint": joint, **others} if not others:
+                return cls(joint, joint)
+            case {"source": source, "target": target, **others} if not others:
+                return cls(source, target)
+            case _:
+                raise ModelError(f"{folder / MANIFEST} must list a joint codec, or a source and a target codec")
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What every manifest has, whatever its format."""
+
+    format: int
+    seqkit: str
+
+
+class File(msgspec.Struct, frozen=True):
+    """What the manifest knows of a file."""
+
+    size: int  # bytes
+    sha256: str
+
+
+class Manifest(Header, frozen=True):
+    """The content of manifest.json; the names of files are relative to it."""
+
+    files: dict[str, File]
+
+
+def _verified(folder: Path) -> dict[str, bytes]:
+    """The content of all files that the manifest lists, each of the size and with the hash that stand there."""
+    path = folder / MANIFEST
+    content = _read(path)
+    try:
+        header = msgspec.json.decode(content, type=Header)
+        if header.format > FORMAT:
+            what = f"{folder} was written by seqkit {header.seqkit}, in a format newer than this one knows"
+            raise ModelError(what, f"install seqkit {header.seqkit} or later")
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ModelError(f"{path} is damaged: {error}") from None
+    return {name: _read_verified(folder, name, file) for name, file in manifest.files.items()}
+
+
+def _read_verified(folder: Path, name: str, file: File) -> bytes:
+    if not FILE_NAME.fullmatch(name):
+        raise ModelError(f"{folder / MANIFEST} names a file that is none of a codec's: {name!r}")
+    path = folder / name
+    content = _read(path)
+    if len(content) != file.size or hashlib.sha256(content).hexdigest() != file.sha256:
+        raise ModelError(f"{path} is damaged: its content is not what {MANIFEST} says", "copy or make the folder again")
+    return content
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist") from None
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from None

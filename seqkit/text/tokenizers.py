@@ -1,0 +1,214 @@
+"""Three ways to cut a line into tokens: characters, words, and learnt subword pieces."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+import sentencepiece
+
+from seqkit.errors import ConfigError, DataError, ModelError
+from seqkit.text.vocabulary import BOS, EOS, PAD, UNKNOWN, UNKNOWN_MARK
+
+__all__ = ["SPACE_MARK", "Characters", "SentencePiece", "Words"]
+
+JOINER = "\uffed"  # marks the side on which a punctuation token is glued to its neighbour
+SPACE_MARK = "\u2581"  # how sentencepiece writes a space
+SAMPLING_BLOCK = 1000  # lines drawn after one seeding
+
+RUNS = re.compile(r"[^\W_]+|.", re.DOTALL)  # letters and digits together, every other character alone
+
+
+class Characters:
+    """One token a character, spaces included."""
+
+    def split(self, text: str) -> list[str]:
+        """The characters of a line."""
+        return list(text)
+
+    def join(self, tokens: Iterable[str]) -> str:
+        """The line that has these characters."""
+        return "".join(tokens)
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words between white space, with punctuation marks and symbols as tokens of their own unless `by` says not.
+
+    A mark is glued to its neighbours as the text had it: `(see "it")` -> `(￭ see "￭ it ￭" ￭)`. So `join` can put the
+    line together again, and words look the same wherever they stand.
+    """
+
+    by: Literal["punctuation", "spaces"] = "punctuation"
+
+    def split(self, text: str) -> list[str]:
+        """The tokens of a line; `join` gives the line back, but for its white space."""
+        chunks = text.split()
+        if self.by == "spaces":
+            return chunks
+        return [token for chunk in chunks for token in _glue(_parts(chunk))]
+
+    def join(self, tokens: Iterable[str]) -> str:
+        """The line that has these tokens, with single spaces between those that are not glued together."""
+        if self.by == "spaces":
+            return " ".join(tokens)
+        pieces: list[str] = []
+        glued = True  # no space before the first
+        for token in tokens:
+            mark = token.strip(JOINER)
+            after = False
+            if _is_punctuation(mark):
+                glued |= token.startswith(JOINER)
+                after = token.endswith(JOINER)
+                token = mark
+            pieces.append(token if glued else " " + token)
+            glued = after
+        return "".join(pieces)
+
+
+def _is_punctuation(text: str) -> bool:
+    # The joiner and the mark of an unknown word count as letters: the one must be told from glue, and the other must
+    # have the neighbours of the word that it stands for.
+    return len(text) == 1 and unicodedata.category(text)[0] in "PS" and text not in (JOINER, UNKNOWN_MARK)
+
+
+def _parts(chunk: str) -> list[str]:
+    """Cut text without white space into words and single punctuation marks."""
+    parts: list[str] = []
+    word = ""
+    for run in RUNS.findall(chunk):
+        if _is_punctuation(run):
+            parts += [word, run] if word else [run]
+            word = ""
+        else:
+            word += run  # combining marks and invisible joiners stay with their letters
+    return [*parts, word] if word else parts
+
+
+def _glue(parts: list[str]) -> list[str]:
+    """Mark punctuation that touches a neighbour; of two adjacent marks the second carries the glue."""
+    tokens: list[str] = []
+    for place, part in enumerate(parts):
+        if _is_punctuation(part):
+            before = JOINER if place > 0 else ""
+            after = JOINER if place + 1 < len(parts) and not _is_punctuation(parts[place + 1]) else ""
+            part = before + part + after
+        tokens.append(part)
+    return tokens
+
+
+@dataclass(frozen=True)
+class SentencePiece:
+    """Subword pieces by the sentencepiece library (Kudo and Richardson, 2018); `model` is its file, as bytes.
+
+    Raises ModelError when the bytes are no such model.
+    """
+
+    model: bytes = field(repr=False)
+    processor: sentencepiece.SentencePieceProcessor = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        try:
+            processor = sentencepiece.SentencePieceProcessor(model_proto=self.model) if self.model else None
+        except RuntimeError:
+            processor = None
+        if processor is None:
+            raise ModelError("the sentencepiece model is damaged")
+        object.__setattr__(self, "processor", processor)
+
+    @classmethod
+    def learn(
+        cls,
+        lines: Iterable[str],
+        *,
+        algorithm: Literal["bpe", "unigram"],
+        size: int,
+        byte_fallback: bool = True,
+        character_coverage: float = 1.0,
+    ) -> SentencePiece:
+        """Learn `size` pieces, special ones included, from normalised lines. The same lines give the same bytes.
+
+        Raises ConfigError when the text does not support that many pieces, or needs more; DataError when it is empty.
+        """
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                # The trainer passes over lines with the character that it uses for unknown ones, U+2585.
+                sentence_iterator=(line.replace("\u2585", " ") for line in lines),
+                model_writer=model,
+                model_type=algorithm,
+                vocab_size=size,
+                byte_fallback=byte_fallback,
+                character_coverage=character_coverage,
+                pad_id=PAD,
+                bos_id=BOS,
+                eos_id=EOS,
+                unk_id=UNKNOWN,
+                unk_surface=UNKNOWN_MARK,
+                normalization_rule_name="identity",
+                remove_extra_whitespaces=False,
+                add_dummy_prefix=True,
+                num_threads=16,  # a constant: the pieces of "unigram" depend on it
+                max_sentence_length=1 << 30,  # bytes; the default drops lines above 4192 without a word
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            raise _explain(str(error), size) from None
+        return cls(model.getvalue())
+
+    def pieces(self) -> list[str]:
+        """The surfaces of all pieces in the order of their ids, with ▁ for a space."""
+        return self.processor.id_to_piece(list(range(self.processor.get_piece_size())))
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The best cut of each line into pieces, as ids."""
+        return cast(list[list[int]], self.processor.encode(list(texts)))
+
+    def sample(self, texts: Sequence[str], *, rate: float, seed: int) -> list[list[int]]:
+        """A random cut of each line: BPE-dropout (Provilkov et al., 2020) or unigram sampling (Kudo, 2018).
+
+        `rate` is the share of merges left out, or the smoothness of the distribution over cuts. The result depends on
+        the arguments only: the library is seeded before every block of 1,000 lines, and draws in one thread.
+        """
+        ids: list[list[int]] = []
+        for block, start in enumerate(range(0, len(texts), SAMPLING_BLOCK)):
+            sentencepiece.set_random_generator_seed(_block_seed(seed, block))
+            ids += self.processor.encode(
+                list(texts[start : start + SAMPLING_BLOCK]),
+                enable_sampling=True,
+                alpha=rate,
+                nbest_size=-1,
+                num_threads=1,
+            )
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of these pieces; padding, beginning and end give nothing.
+
+        Raises IndexError when there is no piece with such an id.
+        """
+        return cast(str, self.processor.decode([id for id in ids if not PAD <= id <= EOS]))
+
+
+def _block_seed(seed: int, block: int) -> int:
+    digest = hashlib.sha256(f"{seed}:{block}".encode()).digest()
+    return int.from_bytes(digest[:4]) >> 1  # 31 bits: the largest 32-bit number means "no seed" to the library
+
+
+def _explain(message: str, size: int) -> ConfigError | DataError:
+    """What a RuntimeError of the trainer means to the user; its numbers stand only in the message."""
+    if match := re.search(r"too high \(\d+\)\. Please set it to a value <= (\d+)", message):
+        return ConfigError(f"text.size: {size} pieces asked, the text supports {match[1]}", f"set text.size={match[1]}")
+    if match := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+        return ConfigError(
+            f"text.size: {size} pieces asked, single characters alone need {match[1]}",
+            f"set text.size={match[1]} or more, or text.character_coverage below 1",
+        )
+    if "sentences_.empty()" in message:
+        return DataError("there is no text to learn pieces from: all lines are empty")
+    return DataError(f"sentencepiece cannot learn from this text: {message.strip()}")

@@ -1,0 +1,145 @@
+"""Data parallelism over processes: one engine for our own processes on a CPU and for torchrun anywhere.
+
+Every process holds the whole model and reads its slice of each global batch; gradients are summed. What decides about
+the run (stop, skip) travels in the same sum, so that all processes decide alike without another exchange.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from seqkit.errors import ResourceError
+
+__all__ = ["Processes", "connect", "launch"]
+
+TIMEOUT = datetime.timedelta(minutes=10)
+
+
+class Processes:
+    """The processes of a run as one of them sees it; a single process is a group of one."""
+
+    def __init__(self, rank: int = 0, world: int = 1) -> None:
+        self.rank = rank
+        self.world = world
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and prints."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> None:
+        """Replace the tensor by its sum over all processes."""
+        if self.world > 1:
+            with _told():
+                dist.all_reduce(tensor)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, in order of rank; values are what JSON can hold."""
+        if self.world == 1:
+            return [value]
+        content = torch.frombuffer(bytearray(msgspec.json.encode(value)), dtype=torch.uint8)
+        sizes = torch.zeros(self.world, dtype=torch.int64)
+        sizes[self.rank] = len(content)
+        with _told():
+            dist.all_reduce(sizes)
+            padded = torch.zeros(int(sizes.max()), dtype=torch.uint8)
+            padded[: len(content)] = content
+            parts = [torch.empty_like(padded) for _ in range(self.world)]
+            dist.all_gather(parts, padded)
+        return [
+            msgspec.json.decode(part[:size].numpy().tobytes()) for part, size in zip(parts, sizes.tolist(), strict=True)
+        ]
+
+    def broadcast(self, value: Any) -> Any:
+        """The first process's value, everywhere."""
+        return self.gather(value if self.first else None)[0]
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        self.gather(None)
+
+    def close(self) -> None:
+        """Leave the group."""
+        if self.world > 1:
+            dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turn the engine's errors into one a person can act on: a partner that died ends the run, it never hangs it."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ResourceError(
+            f"lost another process of this run ({str(error).splitlines()[0][:120]})",
+            "the last checkpoint stands; the same command goes on from it",
+        ) from error
+
+
+def connect(device: torch.device) -> Processes:
+    """Join the processes that torchrun or `launch` started (RANK and WORLD_SIZE), or be alone."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    if world == 1:
+        return Processes()
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=TIMEOUT)
+    return Processes(rank, world)
+
+
+@contextlib.contextmanager
+def launch(count: int, arguments: Sequence[str]) -> Iterator[None]:
+    """Start `count` - 1 partners of this process, each running `python -m seqkit` with the same arguments.
+
+    All of them, this one as rank 0, see the environment that torchrun would give them and meet by `connect`. A partner
+    that outlives the body is ended.
+    """
+    if count == 1:
+        yield
+        return
+    # The meeting place chooses its own free port and lives in this process, as torchrun's lives in its agent.
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        "127.0.0.1", 0, count, is_master=True, wait_for_workers=False, timeout=TIMEOUT
+    )
+    shared = {
+        "WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "OMP_NUM_THREADS": "1",
+    }
+    partners = [
+        subprocess.Popen(
+            [sys.executable, "-m", "seqkit", *arguments],
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        for rank in range(1, count)
+    ]
+    os.environ.update(shared, RANK="0", LOCAL_RANK="0")
+    finished = False
+    try:
+        yield
+        finished = True
+    finally:
+        for partner in partners:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                partner.wait(timeout=20 if finished else 1)
+            if partner.poll() is None:
+                partner.kill()
+                partner.wait()
+        for name in (*shared, "RANK", "LOCAL_RANK"):
+            os.environ.pop(name, None)

@@ -1,0 +1,67 @@
+"""`run/model/`: what a trained model needs to be used elsewhere, and nothing of how it was trained.
+
+model/   recipe.toml   codec/   model.safetensors   manifest.json
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from seqkit.errors import ModelError
+from seqkit.train.sealed import check, publish, read_tensors, remove, write_tensors
+
+__all__ = ["ModelFolder", "read_model", "write_model"]
+
+RECIPE = "recipe.toml"
+CODEC = "codec"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A verified stand-alone model; its weights are read when they are asked for."""
+
+    path: Path
+    recipe: str  # TOML text
+    codec: Path  # the folder of codec files
+    facts: Mapping[str, Any]  # what the writer noted in the manifest: step, score, ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The named weights, on the CPU."""
+        return read_tensors(self.path / WEIGHTS)
+
+
+def write_model(
+    run: Path, *, recipe: str, codec_folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]
+) -> Path:
+    """Publish `run/model/`, replacing an earlier one by rename: readers see the old one or the new one, whole.
+
+    `recipe`: TOML text; `codec_folder` is copied. Raises ResourceError when it cannot be written.
+    """
+    final = run / "model"
+    needed = len(recipe.encode()) + sum(tensor.nbytes for tensor in tensors.values())
+    with publish(final, facts=facts, needed=needed) as partial:
+        (partial / RECIPE).write_bytes(recipe.encode())
+        shutil.copytree(codec_folder, partial / CODEC)
+        write_tensors(partial / WEIGHTS, tensors)
+    for left in run.glob(".model.*.old"):  # by a crash between the two renames of an earlier replacement
+        remove(left)
+    return final
+
+
+def read_model(path: Path) -> ModelFolder:
+    """Verify a stand-alone model and read its recipe. Raises ModelError saying what is wrong with it."""
+    manifest = check(path)
+    if not {RECIPE, WEIGHTS} <= manifest.names or not any(name.startswith(f"{CODEC}/") for name in manifest.names):
+        raise ModelError(f"{path} is not a model folder", f"it must hold {RECIPE}, {CODEC}/ and {WEIGHTS}")
+    try:
+        recipe = (path / RECIPE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise ModelError(f"{path / RECIPE} is damaged") from None
+    return ModelFolder(path, recipe, path / CODEC, manifest.facts)

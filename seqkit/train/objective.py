@@ -1,0 +1,51 @@
+"""What is trained: a model and a loss as one module, the unit that precision and parallelism are wrapped around."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from seqkit.batch import Batch
+from seqkit.errors import DataError
+from seqkit.loss import Tally, cross_entropy
+from seqkit.state import State, Trainable
+
+__all__ = ["Objective"]
+
+
+class Objective(nn.Module):
+    """Masked cross-entropy of a model's predictions."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        smoothing: float,
+        layers: torch.dtype = torch.float32,
+        products: torch.dtype | None = None,
+    ) -> None:
+        """`layers` is the arithmetic of the layers (autocast), `products` that of the output layer's products."""
+        super().__init__()
+        self.model = model
+        self.smoothing = smoothing
+        self.layers = layers
+        self.products = products
+
+    def forward(self, batch: Batch, state: State = None) -> tuple[Tally, State]:
+        """Teacher forcing over one batch: the summed loss, and the state behind its last tokens."""
+        if batch.inputs is None:
+            raise DataError("this batch has labels, not a sequence to predict")
+        model = cast(Trainable, self.model)
+        with torch.autocast(batch.inputs.device.type, self.layers, enabled=self.layers != torch.float32):
+            memory, first = model.start(batch.source)
+            hidden, state = model.features(batch.inputs, memory, first if state is None else state)
+        tally = cross_entropy(
+            _wide(hidden), model.output, batch.targets, smoothing=self.smoothing, products=self.products
+        )
+        return tally, state
+
+
+def _wide(hidden: Tensor) -> Tensor:
+    return hidden.float() if hidden.dtype in (torch.bfloat16, torch.float16) else hidden

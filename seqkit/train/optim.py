@@ -1,0 +1,72 @@
+"""torch's optimizers, chosen by settings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import assert_never
+
+import torch
+from torch import nn
+
+from seqkit.settings import SGD, Adam, AdamW, Muon, Optimizer, RMSprop
+
+__all__ = ["build_optimizers", "set_rates"]
+
+
+def build_optimizers(
+    settings: Optimizer, parameters: Mapping[str, nn.Parameter], *, rate: float, matrices: Collection[str]
+) -> list[torch.optim.Optimizer]:
+    """The optimizers of a run; `matrices` names the hidden matrices, which Muon treats apart.
+
+    Each group remembers its base rate under "base", for `set_rates`. torch's fused kernels are used where they exist:
+    on a CPU they are several times faster than its loops.
+    """
+    everything = list(parameters.values())
+    optimizers: list[torch.optim.Optimizer]
+    match settings:
+        case AdamW():
+            optimizers = [_adamw(everything, rate, settings.betas, settings.weight_decay)]
+        case Adam():
+            optimizers = [torch.optim.Adam(everything, lr=rate, betas=settings.betas, fused=True)]
+        case SGD():
+            optimizers = [
+                torch.optim.SGD(
+                    everything, lr=rate, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True
+                )
+            ]
+        case RMSprop():
+            optimizers = [
+                torch.optim.RMSprop(everything, lr=rate, alpha=settings.smoothing, momentum=settings.momentum)
+            ]
+        case Muon():
+            hidden = [parameter for name, parameter in parameters.items() if name in matrices]
+            others = [parameter for name, parameter in parameters.items() if name not in matrices]
+            optimizers = [
+                torch.optim.Muon(
+                    hidden,
+                    lr=settings.rate,
+                    momentum=settings.momentum,
+                    ns_steps=settings.iterations,
+                    weight_decay=settings.weight_decay,
+                ),
+                _adamw(others, rate, settings.betas, settings.weight_decay),
+            ]
+        case _:
+            assert_never(settings)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["base"] = group["lr"]
+    return optimizers
+
+
+def set_rates(optimizers: Collection[torch.optim.Optimizer], factor: float) -> None:
+    """Set every group's rate to `factor` times its base rate."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["base"] * factor
+
+
+def _adamw(
+    parameters: list[nn.Parameter], rate: float, betas: tuple[float, float], decay: float
+) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=rate, betas=betas, weight_decay=decay, fused=True)

@@ -1,0 +1,204 @@
+"""Tells people and log files how a run goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from seqkit.loss import Tally
+from seqkit.train.callbacks import FINAL
+from seqkit.train.journal import Journal
+from seqkit.train.progress import Display
+from seqkit.train.snapshot import Sample, Snapshot
+from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
+
+__all__ = ["About", "Reporting"]
+
+SECONDS = 0.25  # between two looks at the numbers: four redraws a second
+RECORD_SECONDS = 5.0  # between two records in the log
+
+
+@dataclass(frozen=True)
+class About:
+    """What a display says of a run besides its numbers."""
+
+    run: str
+    model: str
+    device: str
+    precision: str
+    metric: str
+    epochs: int | None = None
+    minutes: float | None = None
+
+
+class Reporting(Callback):
+    """Feeds the display and `log.jsonl`, `status.json`, `samples.tsv`; lives on the first process."""
+
+    def __init__(
+        self,
+        *,
+        display: Display,
+        journal: Journal,
+        about: About,
+    ) -> None:
+        self.display = display
+        self.journal = journal
+        self.about = about
+        self.metric = about.metric
+        self.window: Tally | None = None
+        self.padded = 0
+        self.since = self.recorded = self.began = time.monotonic()
+        self.first_step = 0
+        self.losses: list[float] = []
+        self.scores: list[float] = []
+        self.perplexities: list[float] = []
+        self.samples: tuple[Sample, ...] = ()
+        self.saved: tuple[int, float] | None = None
+        self.snapshot: Snapshot | None = None
+
+    def started(self, trainer: Trainer) -> None:
+        """Note where this attempt begins."""
+        self.since = self.recorded = self.began = time.monotonic()
+        self.first_step = trainer.progress.step
+        self.journal.status(self._status("running", trainer.progress), force=True)
+
+    def stepped(self, trainer: Trainer, step: Step) -> None:
+        """Collect; every quarter of a second read the numbers and show them."""
+        if not step.updated:
+            self.told("skip", {"step": trainer.progress.step, "reason": "the gradient is not finite"})
+        self.window = step.tally if self.window is None else self.window + step.tally
+        self.padded += step.padded
+        now = time.monotonic()
+        if now - self.since >= SECONDS or trainer.progress.stop is not None:
+            self._look(trainer, step, now)
+
+    def validated(self, trainer: Trainer, report: Report) -> None:
+        """Record the scores and show them with the samples."""
+        progress = trainer.progress
+        self.perplexities.append(report.tally.perplexity)
+        self.scores.append(report.scores[self.metric])
+        self.samples = tuple(Sample(*row) for row in report.samples)
+        self.journal.write(
+            "valid",
+            {
+                "step": progress.step,
+                "epoch": progress.epoch,
+                "loss": report.tally.loss,
+                "ppl": report.tally.perplexity,
+                "tokens": int(report.tally.tokens),
+                **{name: score for name, score in report.scores.items() if name != "loss"},
+                "signature": report.signature,
+                "seconds": round(report.seconds, 3),
+            },
+        )
+        self.journal.samples(progress.step, report.samples)
+        if progress.best_step == progress.step:
+            self.journal.write("best", {"step": progress.step, self.metric: progress.best})
+        if progress.horizon is not None:
+            self.journal.write("horizon", {"step": progress.step, "horizon": progress.horizon})
+        if self.snapshot is not None:
+            self.display.validated(self._snapshot(trainer, self.snapshot))
+        self.since = time.monotonic()  # validation does not count as slow training
+        self.window, self.padded = None, 0
+
+    def finished(self, progress: Progress) -> None:
+        """Record how it ended, once everything is saved."""
+        state = "done" if progress.stop in FINAL else "stopped"
+        event = "end" if progress.stop in FINAL else "stop"
+        self.journal.write(event, {"step": progress.step, "reason": progress.stop, "seconds": progress.seconds})
+        self.journal.status({**self._status(state, progress), "message": progress.stop}, force=True)
+
+    def failed(self, progress: Progress, error: BaseException) -> None:
+        """Record why it broke off."""
+        message = str(error) or type(error).__name__
+        self.journal.write("stop", {"step": progress.step, "reason": message})
+        self.journal.status({**self._status("failed", progress), "message": message}, force=True)
+        self.journal.log("".join(traceback.format_exception(error)))
+
+    def told(self, event: str, fields: Mapping[str, object]) -> None:
+        """Record an event; warnings and skips are shown too."""
+        self.journal.write(event, fields)
+        if event == "save":
+            self.saved = (int(str(fields["step"])), time.monotonic())
+        elif event == "warn":
+            self.display.message(str(fields["message"]))
+        elif event == "skip":
+            self.display.message(f"step skipped: {fields['reason']}")
+
+    def _look(self, trainer: Trainer, step: Step, now: float) -> None:
+        tally, seconds = self.window, max(now - self.since, 1e-9)
+        if tally is None or int(tally.tokens) == 0:
+            return
+        tokens = int(tally.tokens)
+        self.losses.append(tally.loss)
+        if len(self.losses) > 400:
+            self.losses = self.losses[1::2]
+        progress = trainer.progress
+        base = Snapshot(
+            run=self.about.run,
+            model=self.about.model,
+            device=self.about.device,
+            precision=self.about.precision,
+            step=progress.step,
+            epoch=progress.epoch,
+            elapsed=progress.seconds,
+            loss=tally.loss,
+            perplexity=tally.perplexity if tally.loss < 300 else math.inf,
+            rate=step.rate * float(trainer.optimizers[-1].param_groups[0]["base"]),
+            tokens_per_second=tokens / seconds,
+            padding=1 - tokens / max(1, self.padded),
+            gradient_norm=step.norm,
+        )
+        self.snapshot = self._snapshot(trainer, base)
+        self.display.update(self.snapshot)
+        self.journal.status(self._status("running", progress))
+        if now - self.recorded >= RECORD_SECONDS or progress.stop is not None:
+            self.recorded = now
+            self.journal.write(
+                "step",
+                {
+                    "step": progress.step,
+                    "epoch": self.snapshot.epoch,
+                    "loss": tally.loss,
+                    "ppl": self.snapshot.perplexity,
+                    "lr": self.snapshot.rate,
+                    "tok_s": round(self.snapshot.tokens_per_second, 1),
+                    "grad_norm": step.norm,
+                    "pad_frac": round(self.snapshot.padding, 4),
+                },
+            )
+        self.window, self.padded, self.since = None, 0, now
+
+    def _snapshot(self, trainer: Trainer, base: Snapshot) -> Snapshot:
+        """The numbers of `base` with what is known of the whole run."""
+        progress = trainer.progress
+        done, now = progress.step - self.first_step, time.monotonic()
+        eta = None
+        if self.about.minutes is not None:
+            eta = max(0.0, self.about.minutes * 60 - progress.seconds)
+        elif progress.horizon is not None and done:
+            eta = (progress.horizon - progress.step) * (now - self.began) / done
+        return dataclasses.replace(
+            base,
+            steps_total=progress.horizon,
+            epoch=progress.epoch + progress.position / max(1, trainer.stream.count(progress.epoch)),
+            epochs_total=self.about.epochs,
+            eta=eta,
+            losses=tuple(self.losses),
+            metric=self.metric,
+            scores=tuple(self.scores),
+            perplexities=tuple(self.perplexities),
+            best_score=progress.best,
+            best_step=progress.best_step,
+            saved_step=None if self.saved is None else self.saved[0],
+            saved_ago=None if self.saved is None else now - self.saved[1],
+            skipped=progress.skipped,
+            samples=self.samples,
+        )
+
+    def _status(self, state: str, progress: Progress) -> dict[str, object]:
+        return {"state": state, "step": progress.step, "best": progress.best, "best_step": progress.best_step}

@@ -1,0 +1,135 @@
+"""When checkpoints are written, and what is in them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+from seqkit.errors import ModelError, ResourceError
+from seqkit.settings import Train
+from seqkit.train import checkpoint
+from seqkit.train.average import Average
+from seqkit.train.callbacks import FINAL
+from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
+from seqkit.train.weights import load_strictly, named_tensors, optimizer_tensors, restore_optimizer
+
+__all__ = ["Saving", "restore"]
+
+
+class Saving(Callback):
+    """Writes checkpoints on the first process: at validations or every so many steps or minutes, and at the end.
+
+    A save that fails for want of room is reported and tried again at the next occasion; only the last one must succeed.
+    """
+
+    def __init__(
+        self,
+        settings: Train,
+        *,
+        folder: Path,
+        codec: str,
+        facts: Mapping[str, object],
+        average: Average | None,
+        told: Callable[[str, Mapping[str, object]], None],
+    ) -> None:
+        """`folder`: where checkpoints go; `facts`: what `restore` checks; `told`: hears of saves and failures."""
+        self.settings = settings
+        self.folder = folder
+        self.codec = codec
+        self.facts = dict(facts)
+        self.average = average
+        self.told = told
+        self.saved: int | None = None  # the last step that has a checkpoint
+        self.when = time.monotonic()
+        self.seconds = 0.0  # what the last save took
+
+    def started(self, trainer: Trainer) -> None:
+        """Clear what a crash left behind."""
+        if trainer.processes.first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.clean(self.folder)
+        if trainer.progress.step:
+            self.saved = trainer.progress.step
+
+    def stepped(self, trainer: Trainer, step: Step) -> None:
+        """Save when it is time."""
+        every = self.settings.save_every
+        due = every is not None and trainer.progress.step % every == 0
+        if due or time.monotonic() - self.when >= self.settings.save_minutes * 60:
+            self._save(trainer)
+
+    def validated(self, trainer: Trainer, report: Report) -> None:
+        """Save what was just scored, and point at it if it is the best."""
+        progress = trainer.progress
+        best = progress.best_step == progress.step
+        if best or self.settings.save_every is None:
+            self._save(trainer)
+        if best and trainer.processes.first and self.saved == progress.step and progress.best is not None:
+            checkpoint.mark_best(self.folder, progress.step, score=progress.best, metric=self.settings.metric)
+
+    def ended(self, trainer: Trainer) -> None:
+        """Save the end; here a failure is an error."""
+        self._save(trainer, must=True)
+
+    def _save(self, trainer: Trainer, *, must: bool = False) -> None:
+        progress = trainer.progress
+        self.when = time.monotonic()
+        # The last save of a complete run is made anew even at a saved step: it says why the run is over.
+        finished = must and progress.stop in FINAL
+        if not trainer.processes.first or (self.saved == progress.step and not finished):
+            return
+        began = time.monotonic()
+        names = {parameter: name for name, parameter in trainer.objective.model.named_parameters()}
+        parts = [optimizer_tensors(optimizer, names) for optimizer in trainer.optimizers]
+        tensors: dict[str, Mapping[str, Tensor]] = {
+            "model": named_tensors(trainer.objective.model),
+            "average": {} if self.average is None else self.average.tensors(),
+            "optimizer": {f"{i}/{name}": tensor for i, (part, _) in enumerate(parts) for name, tensor in part.items()},
+        }
+        training = {
+            "progress": asdict(progress),
+            "optimizers": [facts for _, facts in parts],
+            "averaged": 0 if self.average is None else self.average.updates,
+            **self.facts,
+        }
+        try:
+            checkpoint.save(self.folder, progress.step, tensors=tensors, training=training, codec=self.codec)
+        except ResourceError as error:
+            if must:
+                raise
+            self.told("warn", {"message": f"{error.what}; trying again at the next save"})
+            return
+        self.saved = progress.step
+        self.seconds = time.monotonic() - began
+        checkpoint.prune(self.folder, self.settings.keep)
+        self.told("save", {"step": progress.step, "seconds": round(self.seconds, 3)})
+
+
+def restore(
+    found: checkpoint.Checkpoint,
+    *,
+    model: torch.nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    average: Average | None,
+) -> Progress:
+    """Put a checkpoint's tensors into place and return where the run stood."""
+    load_strictly(model, found.tensors("model"))
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    states = found.tensors("optimizer")
+    facts: list[Any] = list(found.training["optimizers"])
+    if len(facts) != len(optimizers):
+        raise ModelError(f"{found.path} was written with another optimizer", "start anew with --overwrite")
+    for index, optimizer in enumerate(optimizers):
+        prefix = f"{index}/"
+        own = {name.removeprefix(prefix): tensor for name, tensor in states.items() if name.startswith(prefix)}
+        restore_optimizer(optimizer, names, tensors=own, facts=facts[index])
+    if average is not None:
+        average.restore(found.tensors("average"), int(found.training["averaged"]))
+    return msgspec.convert(found.training["progress"], Progress)

@@ -1,0 +1,233 @@
+"""Folders that are whole or absent: written beside their place, sealed by a manifest, published by one rename.
+
+    step-00001200.tmp/   files -> fsync -> manifest.json (name, size, SHA-256 of each) -> fsync
+    step-00001200/       by rename -> fsync of the parent
+
+A reader believes a folder only if its manifest verifies. Libraries load weights with a flipped bit without complaint
+and sync nothing, so both are done here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import shutil
+import signal
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from seqkit.errors import ModelError, ResourceError
+from seqkit.files import replace_folder, sha256, sync
+
+__all__ = [
+    "FORMAT",
+    "Manifest",
+    "NewerFormatError",
+    "check",
+    "fault",
+    "publish",
+    "read_tensors",
+    "remove",
+    "size_of",
+    "write_tensors",
+]
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+MANIFEST_LIMIT = 1 << 20  # bytes; a larger one is not ours
+
+
+class NewerFormatError(ModelError):
+    """A folder that a newer seqkit wrote: not damaged, and not to be passed over in silence."""
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    name: str  # relative to the folder, "/" between parts
+    size: int  # bytes
+    sha256: str
+
+
+class _Header(msgspec.Struct, frozen=True):
+    format: int
+    seqkit: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a sealed folder says of itself: who wrote it, what is in it, and the writer's own facts."""
+
+    format: int
+    seqkit: str
+    files: list[_Entry]
+    facts: dict[str, Any]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the sealed files, relative to the folder."""
+        return frozenset(entry.name for entry in self.files)
+
+
+def fault(name: str) -> None:
+    """Die here, as by a power cut, if SEQKIT_FAULT names this point: how tests prove what survives a crash."""
+    if os.environ.get("SEQKIT_FAULT") == name:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def publish(final: Path, *, facts: Mapping[str, object], needed: int, reserve: int = 0) -> Iterator[Path]:
+    """Yield an empty folder beside `final`; when the body is done, seal it and rename it into place.
+
+    `needed` is what the body will write and `reserve` what must stay free, in bytes. Whatever goes wrong, the partial
+    folder is removed and what stood at `final` stays. Raises ResourceError when the disk cannot take it.
+    """
+    partial = final.with_name(f"{final.name}.tmp")
+    try:
+        remove(partial)
+        if not final.parent.is_dir():
+            final.parent.mkdir(parents=True)
+            sync(final.parent.parent)
+        partial.mkdir()
+        free = shutil.disk_usage(partial).free
+        if free < needed + reserve:
+            raise _no_room(final, "the disk is full", needed + reserve)
+        fault("before-write")
+        yield partial
+        fault("before-manifest")
+        _seal(partial, facts)
+        fault("before-rename")
+        replace_folder(partial, final)
+        fault("after-rename")
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        raise _no_room(final, reason, needed + reserve) from error
+    finally:
+        remove(partial)
+
+
+def _no_room(final: Path, reason: str, needed: int) -> ResourceError:
+    parent = next(folder for folder in final.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(parent).free
+    what = f"cannot save {final}: {reason} ({size_of(needed)} needed, {size_of(free)} free)"
+    return ResourceError(what, "free some space or lift the quota; what was saved before is untouched")
+
+
+def size_of(count: int) -> str:
+    """Bytes for people: `310 MB`, `12 kB`."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}" if count < 100 * factor else f"{count / factor:.0f} {unit}"
+    return f"{count} bytes"
+
+
+def _seal(folder: Path, facts: Mapping[str, object]) -> None:
+    """Make everything in the folder durable, then write the manifest, last of all."""
+    entries = []
+    for path in sorted(folder.rglob("*")):
+        sync(path)
+        if path.is_file():
+            entries.append(_Entry(path.relative_to(folder).as_posix(), path.stat().st_size, sha256(path)))
+    manifest = Manifest(FORMAT, _version(), entries, dict(facts))
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+    sync(folder / MANIFEST)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("seqkit")
+    except importlib.metadata.PackageNotFoundError:  # used from a source tree that was never installed
+        return "unknown"
+
+
+def check(folder: Path) -> Manifest:
+    """The manifest of a folder in which every listed file has the size and SHA-256 that it should have.
+
+    Raises NewerFormatError if a newer seqkit wrote it, ModelError if anything is missing or damaged, or if a name
+    points out of the folder.
+    """
+    manifest = _read_manifest(folder)
+    for entry in manifest.files:
+        shown = f"{folder.name}/{entry.name}"
+        path = _inside(folder, entry.name)
+        try:
+            status = path.lstat()
+        except OSError:
+            raise _damaged(f"{shown} is missing") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise _damaged(f"{shown} is not a plain file")
+        if status.st_size != entry.size:
+            raise _damaged(f"{shown} is damaged (size: {status.st_size} instead of {entry.size} bytes)")
+        try:
+            good = sha256(path) == entry.sha256
+        except OSError as error:
+            raise _damaged(f"cannot read {shown}: {error.strerror}") from None
+        if not good:
+            raise _damaged(f"{shown} is damaged (checksum)")
+    return manifest
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    shown = f"{folder.name}/{MANIFEST}"
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise _damaged(f"{folder.name} is not a folder")
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode) or path.stat().st_size > MANIFEST_LIMIT:
+            raise _damaged(f"{shown} is not a manifest")
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise _damaged(f"{shown} is missing") from None
+    except OSError as error:
+        raise _damaged(f"cannot read {shown}: {error.strerror}") from None
+    try:
+        header = msgspec.json.decode(content, type=_Header)
+        if header.format > FORMAT:
+            ours = f"this is {_version()} (format {FORMAT})"
+            what = f"{folder.name} was written by seqkit {header.seqkit} (format {header.format}), {ours}"
+            raise NewerFormatError(what, "pip install -U seqkit")
+        return msgspec.json.decode(content, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise _damaged(f"{shown} is damaged") from None
+
+
+def _damaged(what: str) -> ModelError:
+    return ModelError(what, "put a good copy of the folder back, or use another one")
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The path of a file that a manifest names, if neither the name nor a link leads out of the folder."""
+    wrong = len(name) > 255 or not name.isprintable() or "\\" in name or {"", ".", ".."} & set(name.split("/"))
+    if wrong or (folder / name).resolve() != folder.resolve() / name:
+        raise _damaged(f"{folder.name}/{MANIFEST} names a file outside of its folder: {name[:80]!r}")
+    return folder / name
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors, from any device, with the mode that the umask gives to other new files."""
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)  # the library would leave 0600
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    path.chmod(mode)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU. Raises ModelError if it is none."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"cannot read {path}: {error}") from None
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a folder, if it is there and can be deleted."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -1,0 +1,222 @@
+"""The training loop: forward, backward, clip, update, and nothing else; all other work is done by callbacks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from seqkit.batch import Batch
+from seqkit.errors import DivergenceError
+from seqkit.loss import Tally
+from seqkit.settings import Schedule
+from seqkit.state import State, map_state
+from seqkit.train.distributed import Processes
+from seqkit.train.gradients import Gradients
+from seqkit.train.objective import Objective
+from seqkit.train.optim import set_rates
+from seqkit.train.schedule import factor
+
+__all__ = ["Callback", "Group", "Progress", "Report", "Step", "Stream", "Trainer"]
+
+BAD_STEPS = 20  # as many steps in a row without a finite gradient are taken for divergence
+
+
+class Group(Protocol):
+    """The batches of one optimizer step."""
+
+    @property
+    def batches(self) -> Sequence[Batch]:
+        """This process's slices."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Target positions that count, over all processes."""
+        ...
+
+    @property
+    def padded(self) -> int:
+        """Target positions, padding included, over all processes."""
+        ...
+
+
+class Stream(Protocol):
+    """Training data: a pure function of seed and epoch, cut into groups."""
+
+    def groups(self, epoch: int, start: int = 0) -> Iterator[Group]:
+        """The groups of an epoch from the `start`-th on."""
+        ...
+
+    def count(self, epoch: int) -> int:
+        """How many groups an epoch has."""
+        ...
+
+
+@dataclass
+class Progress:
+    """Where a run stands: everything that a checkpoint must know besides tensors."""
+
+    step: int = 0  # updates made
+    epoch: int = 0  # passes finished
+    position: int = 0  # groups read in this epoch
+    tokens: int = 0  # target tokens read
+    seconds: float = 0.0  # wall time of the run, all attempts together
+    skipped: int = 0  # steps without a finite gradient
+    horizon: int | None = None  # the step at which the schedule ends
+    best: float | None = None
+    best_step: int | None = None
+    stale: int = 0  # validations since the best
+    stop: str | None = None  # why the run is over
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one update saw."""
+
+    tally: Tally
+    padded: int
+    rate: float
+    norm: float
+    updated: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one validation found."""
+
+    tally: Tally
+    scores: dict[str, float]  # by metric
+    signature: str
+    samples: list[tuple[str, str, str]] = field(default_factory=list)  # source, reference, hypothesis
+    seconds: float = 0.0
+
+
+class Callback:
+    """What may happen around the loop; every moment does nothing unless a subclass says otherwise."""
+
+    def started(self, trainer: Trainer) -> None:
+        """Before the first step of this attempt."""
+
+    def stepped(self, trainer: Trainer, step: Step) -> None:
+        """After each step."""
+
+    def validated(self, trainer: Trainer, report: Report) -> None:
+        """After a validation."""
+
+    def ended(self, trainer: Trainer) -> None:
+        """When the run stops of its own accord or is asked to; not after an error."""
+
+
+class Trainer:
+    """Owns model, optimizers, stream and progress, and steps until a callback sets `progress.stop`."""
+
+    def __init__(
+        self,
+        *,
+        objective: Objective,
+        optimizers: Sequence[torch.optim.Optimizer],
+        schedule: Schedule,
+        stream: Stream,
+        callbacks: Sequence[Callback],
+        seed: int,
+        clip: float | None,
+        processes: Processes | None = None,
+        progress: Progress | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.objective = objective
+        self.optimizers = list(optimizers)
+        self.schedule = schedule
+        self.stream = stream
+        self.callbacks = list(callbacks)
+        self.seed = seed
+        self.clip = clip
+        self.processes = processes or Processes()
+        self.progress = progress or Progress()
+        self.device = device or torch.device("cpu")
+        self.gradients = Gradients(objective.parameters())
+        self.wish: str | None = None  # why this process would like to stop; all stop together, after the next step
+        self.bad = 0
+
+    def run(self) -> Progress:
+        """Train until something says stop."""
+        progress = self.progress
+        self.objective.train()
+        for callback in self.callbacks:
+            callback.started(self)
+        while progress.stop is None:
+            state: State = None
+            for group in self.stream.groups(progress.epoch, progress.position):
+                step, state = self.step(group, state)
+                progress.position += 1
+                for callback in self.callbacks:
+                    callback.stepped(self, step)
+                if progress.stop is not None:
+                    break
+            else:
+                progress.epoch, progress.position = progress.epoch + 1, 0
+        for callback in self.callbacks:
+            callback.ended(self)
+        return progress
+
+    def step(self, group: Group, state: State = None) -> tuple[Step, State]:
+        """One update from one group of batches; also the state behind its last batch."""
+        progress = self.progress
+        rate = factor(self.schedule, progress.step, horizon=progress.horizon)
+        set_rates(self.optimizers, rate)
+        # Dropout is a function of the place in the run, so a resumed run needs no generator's state.
+        torch.manual_seed(seed_of(self.seed, progress.epoch, progress.position, self.processes.rank))
+        self.gradients.clear()
+        tally = Tally(*torch.zeros(3, device=self.device))
+        for batch in group.batches:
+            batch = batch.to(self.device)
+            state = map_state(Tensor.detach, state) if batch.continues else None
+            part, state = self.objective(batch, state)
+            # The sum over all processes and batches, divided once by all of their tokens.
+            (part.objective / max(1, group.tokens)).backward()
+            tally = tally + part.detach()
+        tally, stop = self.gradients.sum(self.processes, tally, stop=self.wish is not None)
+        norm = self.gradients.clip(self.clip)
+        updated = self._update(norm)
+        progress.tokens += group.tokens
+        if stop:
+            progress.stop = next(wish for wish in self.processes.gather(self.wish) if wish is not None)
+        return Step(tally, group.padded, rate, norm, updated), state
+
+    def _update(self, norm: float) -> bool:
+        """Apply the gradients, unless they are not finite: then all processes skip alike."""
+        if not math.isfinite(norm):
+            self.progress.skipped += 1
+            self.bad += 1
+            if self.bad == BAD_STEPS:
+                raise DivergenceError(
+                    f"no finite gradient in {BAD_STEPS} steps in a row, at step {self.progress.step}",
+                    "lower train.learning_rate or lengthen the warm-up; the last checkpoint is good",
+                )
+            return False
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.bad = 0
+        self.progress.step += 1
+        return True
+
+    def validated(self, report: Report) -> None:
+        """Tell every callback of a validation."""
+        for callback in self.callbacks:
+            callback.validated(self, report)
+
+
+def seed_of(*numbers: int) -> int:
+    """One seed from several numbers, by a hash that keeps neighbours apart (splitmix64)."""
+    mixed = 0
+    for number in numbers:
+        mixed = (mixed + number + 0x9E3779B97F4A7C15) % 2**64
+        mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB % 2**64
+        mixed ^= mixed >> 31
+    return mixed >> 1

@@ -1,0 +1,274 @@
+"""Spelling is right, pairs are distinct, parts are disjoint, and the recipe is one."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqkit import demo
+from seqkit.errors import ConfigError, DataError, ResourceError
+from seqkit.settings import Recipe
+
+Task = Literal["numbers", "reverse"]
+
+SPELT = [
+    (0, "zero", "null"),
+    (1, "one", "eins"),
+    (2, "two", "zwei"),
+    (6, "six", "sechs"),
+    (7, "seven", "sieben"),
+    (10, "ten", "zehn"),
+    (11, "eleven", "elf"),
+    (12, "twelve", "zwölf"),
+    (13, "thirteen", "dreizehn"),
+    (15, "fifteen", "fünfzehn"),
+    (16, "sixteen", "sechzehn"),
+    (17, "seventeen", "siebzehn"),
+    (18, "eighteen", "achtzehn"),
+    (19, "nineteen", "neunzehn"),
+    (20, "twenty", "zwanzig"),
+    (21, "twenty-one", "einundzwanzig"),
+    (30, "thirty", "dreißig"),
+    (33, "thirty-three", "dreiunddreißig"),
+    (40, "forty", "vierzig"),
+    (44, "forty-four", "vierundvierzig"),
+    (50, "fifty", "fünfzig"),
+    (56, "fifty-six", "sechsundfünfzig"),
+    (60, "sixty", "sechzig"),
+    (66, "sixty-six", "sechsundsechzig"),
+    (70, "seventy", "siebzig"),
+    (77, "seventy-seven", "siebenundsiebzig"),
+    (80, "eighty", "achtzig"),
+    (81, "eighty-one", "einundachtzig"),
+    (90, "ninety", "neunzig"),
+    (99, "ninety-nine", "neunundneunzig"),
+    (100, "one hundred", "hundert"),
+    (101, "one hundred and one", "hunderteins"),
+    (111, "one hundred and eleven", "hundertelf"),
+    (117, "one hundred and seventeen", "hundertsiebzehn"),
+    (121, "one hundred and twenty-one", "hunderteinundzwanzig"),
+    (200, "two hundred", "zweihundert"),
+    (201, "two hundred and one", "zweihunderteins"),
+    (342, "three hundred and forty-two", "dreihundertzweiundvierzig"),
+    (730, "seven hundred and thirty", "siebenhundertdreißig"),
+    (999, "nine hundred and ninety-nine", "neunhundertneunundneunzig"),
+    (1000, "one thousand", "tausend"),
+    (1001, "one thousand and one", "tausendeins"),
+    (1012, "one thousand and twelve", "tausendzwölf"),
+    (1100, "one thousand one hundred", "tausendeinhundert"),
+    (1101, "one thousand one hundred and one", "tausendeinhunderteins"),
+    (1987, "one thousand nine hundred and eighty-seven", "tausendneunhundertsiebenundachtzig"),
+    (2000, "two thousand", "zweitausend"),
+    (2021, "two thousand and twenty-one", "zweitausendeinundzwanzig"),
+    (10_000, "ten thousand", "zehntausend"),
+    (12_345, "twelve thousand three hundred and forty-five", "zwölftausenddreihundertfünfundvierzig"),
+    (17_017, "seventeen thousand and seventeen", "siebzehntausendsiebzehn"),
+    (21_000, "twenty-one thousand", "einundzwanzigtausend"),
+    (21_001, "twenty-one thousand and one", "einundzwanzigtausendeins"),
+    (30_100, "thirty thousand one hundred", "dreißigtausendeinhundert"),
+    (99_999, "ninety-nine thousand nine hundred and ninety-nine", "neunundneunzigtausendneunhundertneunundneunzig"),
+    (100_000, "one hundred thousand", "hunderttausend"),
+    (100_001, "one hundred thousand and one", "hunderttausendeins"),
+    (100_100, "one hundred thousand one hundred", "hunderttausendeinhundert"),
+    (101_000, "one hundred and one thousand", "hunderteintausend"),
+    (101_101, "one hundred and one thousand one hundred and one", "hunderteintausendeinhunderteins"),
+    (111_000, "one hundred and eleven thousand", "hundertelftausend"),
+    (201_000, "two hundred and one thousand", "zweihunderteintausend"),
+    (221_007, "two hundred and twenty-one thousand and seven", "zweihunderteinundzwanzigtausendsieben"),
+    (
+        999_999,
+        "nine hundred and ninety-nine thousand nine hundred and ninety-nine",
+        "neunhundertneunundneunzigtausendneunhundertneunundneunzig",
+    ),
+]
+
+ORDINALS = [
+    (1, "first", "erst"),
+    (2, "second", "zweit"),
+    (3, "third", "dritt"),
+    (4, "fourth", "viert"),
+    (5, "fifth", "fünft"),
+    (6, "sixth", "sechst"),
+    (7, "seventh", "siebt"),
+    (8, "eighth", "acht"),
+    (9, "ninth", "neunt"),
+    (10, "tenth", "zehnt"),
+    (11, "eleventh", "elft"),
+    (12, "twelfth", "zwölft"),
+    (13, "thirteenth", "dreizehnt"),
+    (17, "seventeenth", "siebzehnt"),
+    (19, "nineteenth", "neunzehnt"),
+    (20, "twentieth", "zwanzigst"),
+    (21, "twenty-first", "einundzwanzigst"),
+    (22, "twenty-second", "zweiundzwanzigst"),
+    (23, "twenty-third", "dreiundzwanzigst"),
+    (28, "twenty-eighth", "achtundzwanzigst"),
+    (30, "thirtieth", "dreißigst"),
+    (31, "thirty-first", "einunddreißigst"),
+]
+
+
+@pytest.mark.parametrize(("number", "english", "german"), SPELT)
+def test_numbers_are_spelt_right(number: int, english: str, german: str) -> None:
+    assert (demo.english(number), demo.german(number)) == (english, german)
+
+
+@pytest.mark.parametrize(("number", "english", "german"), ORDINALS)
+def test_ordinals_are_spelt_right(number: int, english: str, german: str) -> None:
+    assert (demo.english_ordinal(number), demo.german_ordinal(number)) == (english, german)
+
+
+def test_no_two_numbers_are_spelt_alike() -> None:
+    for spell, allowed in ((demo.english, r"[a-z]+([ -][a-z]+)*"), (demo.german, "[a-zäöüß]+")):
+        words = {spell(number) for number in range(100_000)}
+        assert len(words) == 100_000
+        assert all(re.fullmatch(allowed, word) for word in words)
+
+
+@pytest.mark.parametrize("spell", [demo.english, demo.german, demo.english_ordinal, demo.german_ordinal])
+@pytest.mark.parametrize("number", [-1, 1_000_000])
+def test_what_cannot_be_spelt_is_refused(spell: Callable[[int], str], number: int) -> None:
+    with pytest.raises(ValueError, match="the number must be"):
+        spell(number)
+
+
+TIMES = {
+    (3, 30): ("half past three", "halb vier"),
+    (12, 30): ("half past twelve", "halb eins"),
+    (1, 0): ("one o'clock", "ein Uhr"),
+    (7, 0): ("seven o'clock", "sieben Uhr"),
+    (1, 15): ("quarter past one", "Viertel nach eins"),
+    (12, 45): ("quarter to one", "Viertel vor eins"),
+    (11, 5): ("five past eleven", "fünf nach elf"),
+    (11, 35): ("twenty-five to twelve", "fünfundzwanzig vor zwölf"),
+}
+
+
+@pytest.mark.parametrize(("clock", "spoken"), TIMES.items())
+def test_times_are_told_right(clock: tuple[int, int], spoken: tuple[str, str]) -> None:
+    assert demo._time(*clock) == spoken
+
+
+def test_digit_ordinals_have_their_endings() -> None:
+    assert [demo._numeral(day) for day in (1, 2, 3, 4, 11, 12, 13, 21, 22, 23, 30, 31)] == (
+        "1st 2nd 3rd 4th 11th 12th 13th 21st 22nd 23rd 30th 31st".split()  # noqa: SIM905
+    )
+
+
+def test_every_full_date_has_its_true_weekday_on_both_sides() -> None:
+    english_months = "January February March April May June July August September October November December"
+    german_months = "Januar Februar März April Mai Juni Juli August September Oktober November Dezember"
+    english_days = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".lower().split()
+    german_days = "Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag".split()  # noqa: SIM905
+    seen = 0
+    for source, target in demo.numbers(2000, seed=5):
+        english = re.fullmatch(r"the (\d+)(?:st|nd|rd|th) of (\w+) (\d{4}), a (\w+)", source)
+        if english is None:
+            continue
+        seen += 1
+        german = re.fullmatch(r"(\w+), der (\d+)\. (\w+) (\d{4})", target)
+        assert german is not None
+        day = date(int(english[3]), english_months.lower().split().index(english[2].lower()) + 1, int(english[1]))
+        assert day == date(int(german[4]), german_months.split().index(german[3]) + 1, int(german[2]))
+        assert english_days.index(english[4].lower()) == german_days.index(german[1]) == day.weekday()
+    assert seen > 200
+
+
+@pytest.mark.parametrize("task", ["numbers", "reverse"])
+def test_a_corpus_is_clean_distinct_and_reproducible(task: Task) -> None:
+    make = {"numbers": demo.numbers, "reverse": demo.reverse}[task]
+    pairs = make(1000, seed=7)
+    assert len({source.lower() for source, _ in pairs}) == 1000
+    assert pairs[:100] == make(100, seed=7)
+    assert pairs[:100] != make(100, seed=8)
+    for text in (text for pair in pairs for text in pair):
+        assert text == " ".join(text.split())
+
+
+def test_the_numbers_corpus_has_all_its_kinds() -> None:
+    text = "\n".join(f"{source}\t{target}" for source, target in demo.numbers(1000, seed=1))
+    for part in ("hundred and", "thousand", ", a ", "on the", "o'clock", "half past", "Viertel", "ste ", "sten "):
+        assert part in text
+    assert re.search("of [a-z]", text)
+    assert re.search("of [A-Z]", text)
+
+
+def test_reverse_turns_letters_around() -> None:
+    for source, target in demo.reverse(200, seed=3):
+        assert source.replace(" ", "") == target.replace(" ", "")[::-1]
+        assert re.fullmatch("[a-z]( [a-z]){2,9}", source)
+
+
+@pytest.mark.parametrize("count", [-1, 100_001])
+def test_an_impossible_count_is_refused(count: int) -> None:
+    with pytest.raises(ConfigError, match="cannot make"):
+        demo.numbers(count, seed=1)
+
+
+PAIRS = st.lists(st.tuples(st.integers(0, 20).map(str), st.text(max_size=2)), max_size=60)
+
+
+@given(PAIRS, st.integers(0, 5), st.integers(0, 5), st.integers(0, 9))
+def test_a_split_keeps_every_pair_once_and_shares_no_source(
+    pairs: list[tuple[str, str]], dev: int, test: int, seed: int
+) -> None:
+    sources = {source for source, _ in pairs}
+    if len(sources) <= dev + test:
+        with pytest.raises(DataError, match="too few"):
+            demo.split(pairs, dev=dev, test=test, seed=seed)
+        return
+    parts = demo.split(pairs, dev=dev, test=test, seed=seed)
+    assert sorted(pair for part in parts for pair in part) == sorted(pairs)
+    found = [{source for source, _ in part} for part in parts]
+    assert [len(part) for part in found] == [len(sources) - dev - test, dev, test]
+    assert set.union(*found) == sources
+
+
+def rows(path: Path) -> list[tuple[str, ...]]:
+    return [tuple(line.split("\t")) for line in path.read_bytes().decode().removesuffix("\n").split("\n")]
+
+
+@pytest.mark.parametrize("task", ["numbers", "reverse"])
+def test_the_written_folder_is_complete(tmp_path: Path, task: Task) -> None:
+    folder = tmp_path / 'a "strange" näme\\'
+    written = demo.write(folder, task)
+    assert sorted(path.name for path in written) == ["dev.tsv", "recipe.toml", "test.tsv", "train.tsv"]
+    parts = [rows(folder / f"{name}.tsv") for name in ("train", "dev", "test")]
+    assert [len(part) for part in parts] == [8000, 200, 500]
+    assert {len(row) for part in parts for row in part} == {2}
+    assert len({row[0].lower() for part in parts for row in part}) == 8700
+    recipe = msgspec.convert(tomllib.loads((folder / "recipe.toml").read_bytes().decode()), Recipe)
+    assert recipe.name == task
+    assert recipe.data.train == ((folder / "train.tsv").as_posix(),)
+    assert recipe.data.dev == ((folder / "dev.tsv").as_posix(),)
+    assert recipe.out == (folder / "run").as_posix()
+
+
+def test_writing_again_changes_nothing_and_edited_files_are_kept(tmp_path: Path) -> None:
+    demo.write(tmp_path, "reverse")
+    train = (tmp_path / "train.tsv").read_bytes()
+    demo.write(tmp_path, "reverse")
+    (tmp_path / "recipe.toml").write_text("mine", encoding="utf-8")
+    (tmp_path / "train.tsv").unlink()
+    with pytest.raises(ConfigError, match=r"recipe\.toml exists and differs"):
+        demo.write(tmp_path, "reverse")
+    assert not (tmp_path / "train.tsv").exists()
+    assert (tmp_path / "recipe.toml").read_text(encoding="utf-8") == "mine"
+    demo.write(tmp_path, "reverse", seed=2, overwrite=True)
+    assert (tmp_path / "train.tsv").read_bytes() != train
+    assert "mine" not in (tmp_path / "recipe.toml").read_text(encoding="utf-8")
+
+
+def test_a_place_that_cannot_be_written_is_a_resource_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourceError, match="cannot write"):
+        demo.write(tmp_path / "file", "reverse")

@@ -1,0 +1,107 @@
+"""One trainer to a folder: the living are respected, the dead are not waited for."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seqkit.errors import BusyError, ResourceError
+from seqkit.train.lock import RunLock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from seqkit.train.lock import RunLock
+with RunLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def claim(run: Path, *, pid: int, host: str) -> None:
+    (run / "lock").write_text(json.dumps({"pid": pid, "host": host, "started": 0.0}))
+
+
+def dead_process() -> int:
+    child = subprocess.Popen(["true"])
+    child.wait()
+    return child.pid
+
+
+def test_names_its_holder_and_goes_away(tmp_path: Path) -> None:
+    with RunLock(tmp_path) as lock:
+        holder = json.loads((tmp_path / "lock").read_bytes())
+        assert (holder["pid"], holder["host"]) == (os.getpid(), socket.gethostname())
+        assert lock.warning is None
+    assert list(tmp_path.iterdir()) == []
+    with RunLock(tmp_path) as lock:
+        assert lock.warning is None
+
+
+def test_second_trainer_is_refused_until_the_first_dies(tmp_path: Path) -> None:
+    first = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE)
+    assert first.stdout is not None
+    try:
+        assert first.stdout.readline() == b"held\n"
+        with pytest.raises(BusyError) as caught, RunLock(tmp_path):
+            pass
+        assert caught.value.exit_code == 8
+        assert f"process {first.pid} on host {socket.gethostname()}" in caught.value.what
+    finally:
+        first.kill()
+        first.wait()
+        first.stdout.close()
+    with RunLock(tmp_path) as lock:
+        assert lock.warning is not None
+        assert f"process {first.pid}, which is dead" in lock.warning
+
+
+def test_same_process_twice(tmp_path: Path) -> None:
+    with RunLock(tmp_path):
+        with pytest.raises(BusyError, match=str(os.getpid())), RunLock(tmp_path):
+            pass
+        assert (tmp_path / "lock").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"pid": "x"}', "[]", "\0" * 50])
+def test_unreadable_lock_is_taken_over(tmp_path: Path, content: str) -> None:
+    (tmp_path / "lock").write_text(content)
+    with RunLock(tmp_path) as lock:
+        assert (lock.warning is None) == (content == "")
+
+
+@pytest.mark.parametrize("pid", [0, -1, 1 << 70])
+def test_impossible_processes_are_dead(tmp_path: Path, pid: int) -> None:
+    claim(tmp_path, pid=pid, host=socket.gethostname())
+    with RunLock(tmp_path) as lock:
+        assert lock.warning
+
+
+def test_written_holder_decides_where_the_system_cannot(tmp_path: Path) -> None:
+    here = socket.gethostname()
+    claim(tmp_path, pid=dead_process(), host=here)
+    with RunLock(tmp_path) as lock:
+        assert lock.warning
+    for pid, host in [(os.getppid(), here), (1, here), (dead_process(), "elsewhere")]:
+        claim(tmp_path, pid=pid, host=host)
+        with pytest.raises(BusyError, match=f"process {pid} on host {host}"), RunLock(tmp_path):
+            pass
+        assert json.loads((tmp_path / "lock").read_bytes())["pid"] == pid
+
+
+def test_a_lock_removed_by_hand_is_not_given_back_twice(tmp_path: Path) -> None:
+    with RunLock(tmp_path):
+        (tmp_path / "lock").unlink()
+        claim(tmp_path, pid=1, host="elsewhere")
+    assert json.loads((tmp_path / "lock").read_bytes())["host"] == "elsewhere"
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="cannot lock"), RunLock(tmp_path / "absent"):
+        pass

@@ -1,0 +1,225 @@
+"""Names are the same however a model is wrapped, ties stay ties, and optimizers come back bit for bit."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import cast
+
+import msgspec
+import pytest
+import torch
+from torch import Tensor, nn
+
+from seqkit.errors import ModelError
+from seqkit.train import checkpoint
+from seqkit.train.weights import load_strictly, named_tensors, optimizer_tensors, restore_optimizer
+
+
+class Tied(nn.Module):
+    """Source, target and output layer share one matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source = nn.Embedding(7, 4)
+        self.target = nn.Embedding(7, 4)
+        self.output = nn.Linear(4, 7)
+        self.target.weight = self.source.weight
+        self.output.weight = self.source.weight
+        self.register_buffer("scale", torch.tensor(2.0))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        logits: Tensor = self.output((self.source(ids) + self.target(ids)) * self.scale)
+        return logits
+
+
+class Wrapper(nn.Module):
+    """Names its inner module as data parallelism does."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+class Compiled(nn.Module):
+    """Names its inner module as `torch.compile` does, whose first use takes seconds."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._orig_mod = module
+
+
+def compiled(module: nn.Module) -> nn.Module:
+    return cast(nn.Module, torch.compile(module))
+
+
+def test_tied_once(tmp_path: Path) -> None:
+    model, other = Tied(), Tied()
+    tensors = named_tensors(model)
+    assert tensors.keys() == {"source.weight", "output.bias", "scale"}
+    path = checkpoint.save(tmp_path, 1, tensors={"model": tensors}, training={}, codec="")
+    assert (path / "model.safetensors").stat().st_size < 2 * model.source.weight.nbytes + 300
+    load_strictly(other, checkpoint.read(path).tensors("model"))
+    assert other.source.weight.data_ptr() == other.target.weight.data_ptr() == other.output.weight.data_ptr()
+    assert len(list(other.parameters())) == 2
+    ids = torch.tensor([[1, 2, 6]])
+    assert torch.equal(model(ids), other(ids))
+
+
+def test_parts_of_one_storage_are_no_ties() -> None:
+    model = nn.ModuleList([nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)])
+    flat = torch.randn(32)
+    for index, layer in enumerate(model):
+        layer.weight = nn.Parameter(flat[16 * index : 16 * index + 16].view(4, 4))
+    assert len(named_tensors(model)) == 2
+    assert len(named_tensors(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).to("meta"))) == 4
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        Compiled,
+        Wrapper,
+        lambda model: Compiled(Wrapper(model)),
+        lambda model: Wrapper(Compiled(Wrapper(model))),
+        pytest.param(
+            compiled, marks=[pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")]
+        ),
+    ],
+)
+def test_wrappers_leave_no_trace(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    model = Tied()
+    wrapped = wrap(model)
+    assert any("." in name for name in wrapped.state_dict())
+    assert named_tensors(wrapped).keys() == named_tensors(model).keys()
+    ones = {name: torch.ones_like(tensor) for name, tensor in named_tensors(model).items()}
+    load_strictly(wrapped, ones)
+    assert all(bool((tensor == 1).all()) for tensor in model.state_dict().values())
+
+
+def test_a_compiled_part_leaves_no_trace() -> None:
+    plain, part = Wrapper(nn.Linear(2, 2)), Wrapper(nn.Linear(2, 2))
+    plain.register_buffer("other", torch.ones(1))
+    part.register_buffer("other", torch.ones(1))
+    part.module = Compiled(part.module)
+    assert named_tensors(part).keys() == named_tensors(plain).keys() == {"module.weight", "module.bias", "other"}
+
+
+def test_strict() -> None:
+    model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(4)))
+    good = {name: tensor.clone() for name, tensor in named_tensors(model).items()}
+    before = copy.deepcopy(model.state_dict())
+    wrong = {name: tensor + 1 for name, tensor in good.items()}
+    for tensors, problem in [
+        ({name: tensor for name, tensor in wrong.items() if name != "3.bias"}, "3.bias is missing"),
+        (wrong | {"4.bias": torch.ones(2)}, "4.bias is unknown"),
+        (wrong | {"3.bias": torch.ones(3)}, "3.bias has shape (3) instead of (2)"),
+    ]:
+        with pytest.raises(ModelError) as caught:
+            load_strictly(model, tensors)
+        assert problem in caught.value.what
+    with pytest.raises(ModelError, match=r"(is missing.*){5} and 3 more"):
+        load_strictly(model, {})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    load_strictly(model, wrong)
+    assert torch.equal(named_tensors(model)["3.bias"], wrong["3.bias"])
+
+
+OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
+    "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=0.1, betas=(0.9, 0.98)),
+    "adamw fused": lambda parameters: torch.optim.AdamW(parameters, lr=0.1, fused=True),
+    "adam": lambda parameters: torch.optim.Adam(parameters, lr=0.1, amsgrad=True),
+    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+    "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9),
+    "rmsprop": lambda parameters: torch.optim.RMSprop(parameters, lr=0.1, momentum=0.5, centered=True),
+    "muon": lambda parameters: torch.optim.Muon([p for p in parameters if p.ndim == 2], lr=0.1),
+}
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
+    value = torch.linspace(-1, 1, 10, dtype=next(model.parameters()).dtype).view(2, 5)
+    model(value).square().sum().backward()
+    optimizer.step()
+
+
+def names_of(model: nn.Module) -> dict[nn.Parameter, str]:
+    return {parameter: name for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_optimizer_goes_on_as_if_never_stopped(tmp_path: Path, kind: str, dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).to(dtype)
+    model[2].bias.requires_grad_(False)  # has no state
+    optimizer = OPTIMIZERS[kind](model.parameters())
+    for _ in range(3):
+        step(model, optimizer)
+    optimizer.param_groups[0]["lr"] = 0.05
+
+    twin = copy.deepcopy(model)
+    other = OPTIMIZERS[kind](twin.parameters())
+    tensors, facts = optimizer_tensors(optimizer, names_of(model))
+    path = checkpoint.save(tmp_path, 3, tensors={"optimizer": tensors}, training={"optimizer": facts}, codec="")
+    found = checkpoint.read(path)
+    loaded = found.tensors("optimizer") if tensors else {}
+    restore_optimizer(other, names_of(twin), tensors=loaded, facts=found.training["optimizer"])
+
+    ours, theirs = optimizer.state_dict(), other.state_dict()
+    assert ours["param_groups"] == theirs["param_groups"]
+    assert ours["state"].keys() == theirs["state"].keys()
+    for position, state in ours["state"].items():
+        assert state.keys() == theirs["state"][position].keys()
+        for key, value in state.items():
+            copied = theirs["state"][position][key]
+            if isinstance(value, Tensor):
+                assert value.dtype == copied.dtype
+                assert torch.equal(value, copied)
+            else:
+                assert value == copied
+    step(model, optimizer)
+    step(twin, other)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_two_optimizers_in_one_file() -> None:
+    model = nn.Linear(5, 4)
+    names = names_of(model)
+    pair: list[torch.optim.Optimizer]
+    pair = [torch.optim.Muon([model.weight], lr=0.1), torch.optim.AdamW([model.bias], lr=0.1)]
+    for optimizer in pair:
+        step(model, optimizer)
+    parts = [optimizer_tensors(optimizer, names) for optimizer in pair]
+    together = parts[0][0] | parts[1][0]
+    pair = [torch.optim.Muon([model.weight], lr=0.2), torch.optim.AdamW([model.bias], lr=0.2)]
+    for optimizer, (tensors, facts) in zip(pair, parts, strict=True):
+        restore_optimizer(optimizer, names, tensors=together, facts=facts)
+        assert optimizer_tensors(optimizer, names)[0].keys() == tensors.keys()
+
+
+def test_execution_stays_the_machines() -> None:
+    model = nn.Linear(5, 4)
+    fused, plain = (torch.optim.AdamW(model.parameters(), fused=flag) for flag in (True, False))
+    step(model, fused)
+    tensors, facts = optimizer_tensors(fused, names_of(model))
+    restore_optimizer(plain, names_of(model), tensors=tensors, facts=facts)
+    assert plain.param_groups[0]["fused"] is False
+
+
+def test_foreign_state_is_refused() -> None:
+    model = nn.Linear(5, 4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    step(model, optimizer)
+    names = names_of(model)
+    tensors, facts = optimizer_tensors(optimizer, names)
+    assert msgspec.json.decode(msgspec.json.encode(facts))["kind"] == "AdamW"
+    before = optimizer.state_dict()
+    with pytest.raises(ModelError, match="is AdamW's, not SGD's"):
+        restore_optimizer(torch.optim.SGD(model.parameters()), names, tensors=tensors, facts=facts)
+    with pytest.raises(ModelError, match="other parameters"):
+        restore_optimizer(torch.optim.AdamW([model.weight]), names, tensors=tensors, facts=facts)
+    partial = {name: tensor for name, tensor in tensors.items() if name != "bias/exp_avg"}
+    with pytest.raises(ModelError, match="bias/exp_avg is missing"):
+        restore_optimizer(optimizer, names, tensors=partial, facts=facts)
+    assert str(optimizer.state_dict()) == str(before)

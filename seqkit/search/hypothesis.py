@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["BOS", "EOS", "PAD", "Hypothesis", "rewarded"]
+__all__ = ["BOS", "EOS", "Hypothesis", "rewarded"]
 
-PAD, BOS, EOS = 0, 1, 2  # the same in every vocabulary
+BOS, EOS = 1, 2  # <s> and </s> in every vocabulary; 0 is padding
 
 
 @dataclass(frozen=True)

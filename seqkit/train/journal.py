@@ -53,7 +53,8 @@ class Journal:
 
     def write(self, event: str, fields: Mapping[str, object]) -> None:
         """Append one event; numbers that are not finite become null, unknown objects their text."""
-        line = {"v": VERSION, "t": round(self._clock(), 3), "attempt": self.attempt, "event": event, **fields}
+        own = {"v": VERSION, "t": round(self._clock(), 3), "attempt": self.attempt, "event": event}
+        line = {**own, **fields, **own}  # ours stand first and cannot be overwritten
         if self.lost:
             line["lost"] = self.lost
         content = _json(line) + b"\n"

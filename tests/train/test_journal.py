@@ -47,11 +47,12 @@ def test_numbers_and_objects(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     nothing = {"nan": float("nan"), "inf": float("inf")}
     journal.write(
-        "step", {**nothing, "loss": numpy.float32(0.5), "n": numpy.int64(3), "path": Path("a"), "bad": "\ud800"}
+        "step", {**nothing, "loss": numpy.float32(0.5), "n": numpy.int64(3), "path": Path("a"), "bad": "\ud800", "v": 9}
     )
     journal.close()
     [line] = events(tmp_path)
     assert line["nan"] is line["inf"] is None
+    assert line["v"] == 1
     assert (line["loss"], line["n"], line["path"], line["bad"]) == (0.5, 3, "a", "?")
 
 

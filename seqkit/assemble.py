@@ -23,7 +23,7 @@ from seqkit.layers.embedding import Embedding, OutputLayer
 from seqkit.layers.positions import LearnedPositions
 from seqkit.models.build import Sizes, build
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.settings import Recipe, SentencePiece, Train, Transformer
+from seqkit.settings import Recipe, SentencePiece, Train
 from seqkit.text.codec import Codecs
 from seqkit.train.distributed import Processes
 from seqkit.train.objective import Objective
@@ -42,7 +42,7 @@ __all__ = [
     "stream",
 ]
 
-BFLOAT16_WIDTH = 512  # narrower models lose more to conversions than bfloat16 products give
+BFLOAT16_WIDTH = 128  # narrower layers lose more to conversions than bfloat16 products give
 
 
 class Examples(NamedTuple):
@@ -175,13 +175,14 @@ def hidden_matrices(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.ndim == 2 and id(parameter) not in apart}
 
 
-def optimizers(settings: Train, model: nn.Module) -> list[torch.optim.Optimizer]:
+def optimizers(settings: Train, model: nn.Module, processes: Processes | None = None) -> list[torch.optim.Optimizer]:
     """The recipe's optimizers over a model's parameters."""
     return build_optimizers(
         settings.optimizer,
         dict(model.named_parameters()),
         rate=settings.learning_rate,
         matrices=hidden_matrices(model),
+        processes=processes,
     )
 
 
@@ -189,7 +190,7 @@ def precisions(recipe: Recipe, device: torch.device) -> tuple[torch.dtype, torch
     """The arithmetic of the layers, and of the output layer's products (None: the tensors' own)."""
     settings = recipe.train
     fast = device.type == "cuda" or fast_bfloat16()
-    wide = device.type == "cuda" or (isinstance(recipe.model, Transformer) and recipe.model.width >= BFLOAT16_WIDTH)
+    wide = device.type == "cuda" or recipe.model.width >= BFLOAT16_WIDTH
     layers = settings.precision == "bfloat16" or (settings.precision == "auto" and fast and wide)
     products = settings.output_precision == "bfloat16" or (settings.output_precision == "auto" and fast)
     return torch.bfloat16 if layers else torch.float32, torch.bfloat16 if products else None

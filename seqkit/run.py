@@ -153,7 +153,8 @@ def _load_run(path: Path, device: torch.device) -> Loaded:
         raise ModelError(f"{path} has no checkpoint yet", "wait for the first, or train longer")
     recipe = config.load(path / "recipe.toml")
     tensors = found.tensors("average" if "average" in found.stems else "model")
-    facts: dict[str, object] = {"step": found.step, "score": None if best is None else best.score}
+    own = best if best is not None and best.step == found.step else None
+    facts: dict[str, object] = {"step": found.step, "score": own and own.score, "metric": own and own.metric}
     return _loaded(path, recipe, Codecs.load(path / "codec"), tensors, facts, device)
 
 

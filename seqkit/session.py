@@ -144,7 +144,7 @@ class _Session:
         if self.device.type == "cpu":
             torch.set_num_threads(max(1, cores() // self.processes.world))
         model = assemble.build_model(recipe, self.prepared.codecs).to(self.device)
-        optimizers = assemble.optimizers(settings, model)
+        optimizers = assemble.optimizers(settings, model, self.processes)
         average = Average(model, settings.average) if settings.average else None
         found, warnings = checkpoint.newest(self.run / "checkpoints")
         progress = Progress()

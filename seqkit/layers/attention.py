@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqkit.layers.linear import Linear, linear
 from seqkit.layers.masks import causal
 from seqkit.layers.positions import rotate
 
@@ -82,8 +83,8 @@ class Attention(nn.Module):
     def __init__(self, score: Score, *, query: int, source: int, width: int) -> None:
         super().__init__()
         self.score = score
-        self.key = nn.Linear(source, query if score == "bilinear" else width, bias=False)
-        self.query = nn.Identity() if score == "bilinear" else nn.Linear(query, width)
+        self.key = Linear(source, query if score == "bilinear" else width, bias=False)
+        self.query = nn.Identity() if score == "bilinear" else Linear(query, width)
         self.vector = nn.Parameter(torch.randn(width) * width**-0.5) if score == "additive" else None
 
     def prepare(self, values: Tensor, mask: Tensor) -> AttentionMemory:
@@ -111,11 +112,11 @@ class MultiHeadAttention(nn.Module):
     def __init__(self, *, width: int, heads: int, dropout: float = 0.0, rotary: bool = False) -> None:
         super().__init__()
         self.heads, self.rate, self.rotary = heads, dropout, rotary
-        self.query = nn.Linear(width, width)
+        self.query = Linear(width, width)
         # A bias on keys shifts all scores of a query alike, which softmax does not see: it could never be trained.
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width)
-        self.output = nn.Linear(width, width)
+        self.key = Linear(width, width, bias=False)
+        self.value = Linear(width, width)
+        self.output = Linear(width, width)
         for projection in (self.query, self.key, self.value, self.output):
             nn.init.xavier_uniform_(projection.weight)
         for projection in (self.query, self.value, self.output):
@@ -162,7 +163,7 @@ class MultiHeadAttention(nn.Module):
         # One product for three projections; they are kept apart as parameters, because optimizers that treat each
         # matrix as a whole (Muon), exporters and readers want them apart.
         weight = torch.cat([self.query.weight, self.key.weight, self.value.weight])
-        query, key, value = F.linear(x, weight).chunk(3, dim=-1)
+        query, key, value = linear(x, weight, None).chunk(3, dim=-1)
         query, key, value = self._split(query + self.query.bias), self._split(key), self._split(value + self.value.bias)
         if self.rotary:
             query, key = rotate(query, start), rotate(key, start)

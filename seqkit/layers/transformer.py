@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from seqkit.layers.attention import CrossMemory, KeyValues, MultiHeadAttention
 from seqkit.layers.dropout import Dropout
+from seqkit.layers.linear import Linear
 
 __all__ = ["Activation", "DecoderLayer", "EncoderLayer", "FeedForward", "Norm"]
 
@@ -22,9 +23,9 @@ class FeedForward(nn.Module):
     def __init__(self, *, width: int, inner: int, activation: Activation) -> None:
         super().__init__()
         self.activation = activation
-        self.inner = nn.Linear(width, inner)
-        self.gate = nn.Linear(width, inner) if activation == "swiglu" else None
-        self.outer = nn.Linear(inner, width)
+        self.inner = Linear(width, inner)
+        self.gate = Linear(width, inner) if activation == "swiglu" else None
+        self.outer = Linear(inner, width)
         for linear in (self.inner, self.gate, self.outer):
             if linear is not None:
                 nn.init.xavier_uniform_(linear.weight)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from seqkit.layers.attention import Attention, AttentionMemory, CrossMemory, KeyValues, MultiHeadAttention, unfold
 from seqkit.layers.dropout import Dropout
 from seqkit.layers.embedding import Embedding
+from seqkit.layers.linear import Linear
 from seqkit.layers.recurrent import RecurrentStack, StackState, last
 from seqkit.layers.transformer import DecoderLayer, FeedForward
 from seqkit.models.encoders import positions
@@ -37,8 +38,8 @@ class Bridge(nn.Module):
     def __init__(self, *, source: int, width: int, layers: int, lstm: bool) -> None:
         super().__init__()
         self.shape = (layers, width)
-        self.hidden = nn.Linear(source, layers * width)
-        self.cell = nn.Linear(source, layers * width) if lstm else None
+        self.hidden = Linear(source, layers * width)
+        self.cell = Linear(source, layers * width) if lstm else None
 
     def forward(self, summary: Tensor) -> StackState:
         """(B, D) -> a state of B rows."""
@@ -67,7 +68,7 @@ class PlainDecoder(nn.Module):
             layers=settings.layers,
             dropout=settings.dropout,
         )
-        self.readout = nn.Linear(2 * settings.width, settings.embedding)
+        self.readout = Linear(2 * settings.width, settings.embedding)
 
     def start(self, encoded: Tensor, mask: Tensor) -> tuple[Tensor, RecurrentState]:
         """encoded (B, S, D), mask (B, S) -> memory (B, D) and a state of B rows."""
@@ -111,7 +112,7 @@ class RecurrentDecoder(nn.Module):
         self.attention = Attention(
             settings.attention, query=settings.width, source=settings.width, width=settings.width
         )
-        self.readout = nn.Linear(2 * settings.width, size)
+        self.readout = Linear(2 * settings.width, size)
 
     def start(self, encoded: Tensor, mask: Tensor) -> tuple[AttentionMemory, RecurrentState]:
         """encoded (B, S, D), mask (B, S) -> memory and a state of B rows, made from the mean source vector."""

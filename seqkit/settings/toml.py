@@ -56,7 +56,7 @@ def line_numbers(text: str) -> dict[tuple[str, ...], int]:
                 section = path
             found.setdefault(path if header else (*section, *path), first)
             statement, first = [], line + 1
-        elif token[0] != "#":
+        else:
             depth += (token in ("[", "{")) - (token in ("]", "}"))
             statement.append(token)
         line += token.count("\n")

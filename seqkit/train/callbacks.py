@@ -51,7 +51,8 @@ class Limits(Callback):
         self.earlier = 0.0
         self.loop_began = 0.0
         self.first_step = 0
-        self.reserve = 0.0  # seconds that the last validation and save will need
+        # Seconds that the last validation and save will need; a guess until a validation was timed.
+        self.reserve = 0.0 if settings.minutes is None else min(15.0, 6.0 * settings.minutes)
 
     def started(self, trainer: Trainer) -> None:
         """Set a known horizon; a run that has reached its limit already stops at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import cast
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from seqkit.batch import Batch
 from seqkit.errors import DataError
+from seqkit.layers.linear import products_in
 from seqkit.loss import Tally, cross_entropy
 from seqkit.state import State, Trainable
 
@@ -38,13 +40,21 @@ class Objective(nn.Module):
         if batch.inputs is None:
             raise DataError("this batch has labels, not a sequence to predict")
         model = cast(Trainable, self.model)
-        with torch.autocast(batch.inputs.device.type, self.layers, enabled=self.layers != torch.float32):
+        with self._arithmetic(batch.inputs.device):
             memory, first = model.start(batch.source)
             hidden, state = model.features(batch.inputs, memory, first if state is None else state)
         tally = cross_entropy(
             _wide(hidden), model.output, batch.targets, smoothing=self.smoothing, products=self.products
         )
         return tally, state
+
+    def _arithmetic(self, device: torch.device) -> contextlib.AbstractContextManager[None]:
+        """How the layers calculate. On a CPU only their products are narrowed: converting the rest costs more."""
+        if self.layers == torch.float32:
+            return contextlib.nullcontext()
+        if device.type == "cpu":
+            return products_in(self.layers)
+        return torch.autocast(device.type, self.layers)
 
 
 def _wide(hidden: Tensor) -> Tensor:

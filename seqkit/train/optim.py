@@ -9,14 +9,21 @@ import torch
 from torch import nn
 
 from seqkit.settings import SGD, Adam, AdamW, Muon, Optimizer, RMSprop
+from seqkit.train import muon
+from seqkit.train.distributed import Processes
 
 __all__ = ["build_optimizers", "set_rates"]
 
 
 def build_optimizers(
-    settings: Optimizer, parameters: Mapping[str, nn.Parameter], *, rate: float, matrices: Collection[str]
+    settings: Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    *,
+    rate: float,
+    matrices: Collection[str],
+    processes: Processes | None = None,
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers of a run; `matrices` names the hidden matrices, which Muon treats apart.
+    """The optimizers of a run; `matrices` names the hidden matrices, which Muon treats apart and shares out.
 
     Each group remembers its base rate under "base", for `set_rates`. torch's fused kernels are used where they exist:
     on a CPU they are several times faster than its loops.
@@ -42,12 +49,13 @@ def build_optimizers(
             hidden = [parameter for name, parameter in parameters.items() if name in matrices]
             others = [parameter for name, parameter in parameters.items() if name not in matrices]
             optimizers = [
-                torch.optim.Muon(
+                muon.Muon(
                     hidden,
                     lr=settings.rate,
                     momentum=settings.momentum,
-                    ns_steps=settings.iterations,
+                    iterations=settings.iterations,
                     weight_decay=settings.weight_decay,
+                    processes=processes,
                 ),
                 _adamw(others, rate, settings.betas, settings.weight_decay),
             ]

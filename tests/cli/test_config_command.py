@@ -65,6 +65,7 @@ def test_a_prefix_is_a_whole_part_of_a_path(prefix: str, capsys: Captured) -> No
 
 
 def test_an_unknown_prefix_suggests_a_near_one(capsys: Captured) -> None:
+    assert main(["config", "keys", "train.opt"]) == 2  # no whole part
     assert main(["config", "keys", "train.optimiser"]) == 2
     assert capsys.readouterr().err.endswith("hint: did you mean train.optimizer?\n")
 

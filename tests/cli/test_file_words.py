@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 
@@ -37,7 +38,7 @@ def example(
 def parsed(*words: str) -> object:
     done = CliRunner().invoke(example, list(words), catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    return eval(done.output)
+    return ast.literal_eval(done.output)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_no_word_is_lost_and_the_order_stays(words: list[str]) -> None:
 
 def test_the_shell_and_we_expand_alike() -> None:
     script = f"{sys.executable} -c 'import sys; print(sys.argv[1:])' --train x.{{en,de}} --out run"
-    shell = eval(subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout)
+    shell = ast.literal_eval(subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout)
     assert shell == ["--train", "x.en", "x.de", "--out", "run"]
     assert parsed(*shell) == parsed("--train", "x.{en,de}", "--out", "run")
 

@@ -239,7 +239,7 @@ def test_nothing_heavy_is_imported_for_help_settings_and_mistakes() -> None:
 
 
 def test_as_a_module_it_speaks_utf_8_whatever_the_locale(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "LC_ALL": "C", "PYTHONUTF8": "0"}
     words = [sys.executable, "-m", "seqkit", "config", "show", "name=Übung"]
     done = subprocess.run(words, capture_output=True, env=environment, check=True, cwd=tmp_path)
     assert 'name = "Übung"'.encode() in done.stdout

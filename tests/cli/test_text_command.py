@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from seqkit.cli.main import main
+from seqkit.errors import ResourceError
 
 Captured = pytest.CaptureFixture[bytes]
 
@@ -104,6 +105,15 @@ def test_a_folder_is_replaced_only_on_demand(corpus: Path, capfdbinary: Captured
     assert main([*learn, "--overwrite", "text=characters"]) == 0
     assert {path: path.read_bytes() for path in Path("c").rglob("*") if path.is_file()} != before
     assert sorted(path.name for path in corpus.iterdir()) == ["a.de", "a.en", "a.tsv", "c"]  # nothing else is left
+
+
+def test_what_cannot_be_published_leaves_nothing(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(partial: Path, final: Path) -> None:
+        raise ResourceError("the disk is full")
+
+    monkeypatch.setattr("seqkit.cli.text.replace_folder", full)
+    assert main(["text", "learn", "a.en", "--out", "c", "text=words"]) == 5
+    assert sorted(path.name for path in corpus.iterdir()) == ["a.de", "a.en", "a.tsv"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqkit.batch import Padded
+from seqkit.layers.linear import narrowed
 from seqkit.state import Output
 
 __all__ = ["Tally", "cross_entropy"]
@@ -75,6 +76,11 @@ def cross_entropy(
     return Tally(objective, nll, targets.mask.sum())
 
 
+def _factor(rows: Tensor, products: torch.dtype | None) -> Tensor:
+    """A chunk as the products take it."""
+    return rows if products is None else narrowed(rows, products)
+
+
 def _scores(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Logits in at least float32: x (R, D), weight (V, D) -> (R, V)."""
     product = x.to(weight.dtype) @ weight.T
@@ -110,16 +116,16 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         d_bias = torch.zeros_like(bias)
         totals = rows.new_zeros(2, dtype=torch.promote_types(rows.dtype, torch.float32))
         for start in range(0, len(rows), chunk):
-            x, y = rows[start : start + chunk].to(factor.dtype), wanted[start : start + chunk]
-            log_probs = _scores(x, factor, bias).log_softmax(dim=-1)
+            x, y = _factor(rows[start : start + chunk], products), wanted[start : start + chunk]
+            log_probs = _scores(x, factor, bias)[: len(y)].log_softmax(dim=-1)
             totals += _sums(log_probs, y, smoothing)
             # d objective / d logits = p - e/V - (1 - e) [y]; the constant e/V is subtracted after the loop,
             # where it costs a vector instead of a pass over every logit.
             slopes = log_probs.exp_()
             d_bias += slopes.sum(0)
             slopes[torch.arange(len(y), device=y.device), y] -= 1 - smoothing
-            slopes = slopes.to(factor.dtype)
-            d_rows[start : start + chunk] = slopes @ factor
+            slopes = _factor(slopes, products)
+            d_rows[start : start + chunk] = (slopes @ factor)[: len(y)]
             if products is None:
                 d_weight.addmm_(slopes.T, x)
             else:

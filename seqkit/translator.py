@@ -77,7 +77,7 @@ class Translator:
         size = sum(parameter.numel() for parameter in self.loaded.model.parameters())
         kind = type(self.recipe.model).__name__.lower()
         facts = self.loaded.facts
-        parts = [self.name, f"{kind} {size / 1e6:.1f} M", f"step {facts['step']}"]
+        parts = [self.name, f"{kind} {size / 1e6:.1f} M", f"step {facts.get('step')}"]
         if isinstance(score := facts.get("score"), float):
             metric = {"bleu": "BLEU", "chrf": "chrF"}.get(str(facts.get("metric")), str(facts.get("metric")))
             parts.append(f"dev {metric} {score:.2f}")

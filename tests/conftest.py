@@ -2,7 +2,54 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("seqkit", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("seqkit")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a small model that has begun to learn to spell words backwards; not to be written to."""
+    from seqkit.config import build
+    from seqkit.demo import reverse
+    from seqkit.session import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    pairs = reverse(220, seed=1)
+    for name, part in (("train", pairs[:200]), ("dev", pairs[200:])):
+        rows = "".join(f"{source}\t{target}\n" for source, target in part)
+        (folder / f"{name}.tsv").write_text(rows, encoding="utf-8")
+    sizes = {"width": 32, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "feed_forward": 64, "dropout": 0.0}
+    recipe = build(
+        {
+            "name": "backwards",
+            "data": {
+                "train": [str(folder / "train.tsv")],
+                "dev": [str(folder / "dev.tsv")],
+                "source": "word",
+                "target": "drow",
+            },
+            "text": {"kind": "words", "split": "spaces"},
+            "model": {"kind": "transformer", **sizes},
+            "train": {
+                "steps": 60,
+                "batch_tokens": 512,
+                "learning_rate": 5e-3,
+                "schedule": {"kind": "linear", "warmup": 10},
+                "label_smoothing": 0.0,
+                "validate_every": 60,
+                "processes": 1,
+            },
+            "search": {"beam": 3},
+        },
+        where="the test",
+    )
+    # Threads that wait for each other on a busy machine would take a minute over this.
+    with patch("seqkit.session.cores", return_value=1):
+        train(recipe, out=folder / "run", device="cpu")
+    return folder / "run"

@@ -8,7 +8,7 @@ K times as many queries,
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -95,8 +95,7 @@ class Attention(nn.Module):
         """Where each query looks: queries (N, T, Q) -> (B, K*T, S), rows of a sentence folded."""
         queries = fold(self.query(queries), len(memory.keys))  # (B, K*T, A)
         if self.vector is not None:
-            sums = torch.tanh(queries[:, :, None] + memory.keys[:, None])  # (B, K*T, S, A)
-            scores = sums @ self.vector
+            scores: Tensor = AdditiveScores.apply(queries, memory.keys, self.vector)  # type: ignore[no-untyped-call]
         else:
             scores = queries @ memory.keys.transpose(1, 2) * memory.keys.shape[2] ** -0.5
         return masked_softmax(scores, memory.mask[:, None])
@@ -104,6 +103,30 @@ class Attention(nn.Module):
     def forward(self, queries: Tensor, memory: AttentionMemory) -> Tensor:
         """queries (N, T, Q) -> contexts (N, T, D)."""
         return unfold(self.weights(queries, memory) @ memory.values, len(queries))
+
+
+class AdditiveScores(torch.autograd.Function):
+    """v tanh(q + k) for every query and key: (B, Q, A), (B, S, A), (A,) -> (B, Q, S).
+
+    tanh(q + k) = 1 - 2 / (1 + exp(2 q) exp(2 k)): the exponentials are taken once a query and once a key, and what
+    remains for each pair is a product and a reciprocal, at half the price of a hyperbolic tangent.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, vector: Tensor) -> Tensor:
+        # Within the clamp nothing overflows that should not; beyond it the tangent has long been one.
+        left, right = (side.clamp(-43, 43).mul_(2).exp_() for side in (queries, keys))
+        pairs = (left[:, :, None] * right[:, None]).add_(1).reciprocal_()  # (B, Q, S, A)
+        ctx.save_for_backward(pairs, vector)
+        scores: Tensor = (pairs @ vector).mul_(-2).add_(vector.sum())
+        return scores
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pairs, vector = ctx.saved_tensors
+        d_vector = gradient.sum() - 2 * (gradient.reshape(-1) @ pairs.view(-1, len(vector)))
+        slopes = torch.addcmul(pairs, pairs, pairs, value=-1).mul_(gradient[..., None])
+        return slopes.sum(2) * (4 * vector), slopes.sum(1) * (4 * vector), d_vector
 
 
 class MultiHeadAttention(nn.Module):

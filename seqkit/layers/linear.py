@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Linear", "linear", "products_in"]
+__all__ = ["Linear", "linear", "narrowed", "products_in"]
+
+ROWS = 128
 
 PRODUCTS: ContextVar[torch.dtype | None] = ContextVar("PRODUCTS", default=None)
 
@@ -44,11 +46,12 @@ class NarrowLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1]).to(dtype)
+        flat = x.reshape(-1, x.shape[-1])
+        rows = narrowed(flat, dtype)
         factor = weight.to(dtype)
         ctx.save_for_backward(rows, factor)
         ctx.has_bias = bias is not None
-        result = (rows @ factor.T).float()
+        result = (rows @ factor.T)[: len(flat)].float()
         if bias is not None:
             result += bias
         return result.view(*x.shape[:-1], len(weight))
@@ -57,10 +60,25 @@ class NarrowLinear(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         rows, factor = ctx.saved_tensors
         wide = gradient.reshape(-1, gradient.shape[-1])
-        narrow = wide.to(rows.dtype)
-        d_x = (narrow @ factor).float().view(*gradient.shape[:-1], rows.shape[1])
+        narrow = narrowed(wide, rows.dtype)
+        d_x = (narrow @ factor)[: len(wide)].float().view(*gradient.shape[:-1], rows.shape[1])
         d_weight = (narrow.T @ rows).float()
         return d_x, d_weight, wide.sum(0) if ctx.has_bias else None, None
+
+
+def narrowed(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """rows (R, D) in another arithmetic, zero rows added up to a multiple of `ROWS`.
+
+    On a CPU each new shape of a narrow product costs a kernel to be generated, which takes as long as several products
+    and stays in memory; batches of text come in hundreds of shapes, multiples of `ROWS` in a dozen.
+    """
+    count = -(-len(rows) // ROWS) * ROWS
+    if count == len(rows) or rows.device.type != "cpu":
+        return rows.to(dtype)
+    padded = rows.new_empty(count, rows.shape[1], dtype=dtype)
+    padded[: len(rows)] = rows
+    padded[len(rows) :] = 0
+    return padded
 
 
 class Linear(nn.Linear):

@@ -1,0 +1,208 @@
+"""Training throughput beside a plain loop over torch's `nn.Transformer`, in turns in one run.
+
+    python tests/benchmarks/train.py --size tiny --seconds 30 [--data data/multi30k]
+
+Each system is a process of its own kind: ours starts as many single-threaded processes as there are cores, as
+`seqkit train` does; the loop has one process with all threads. Both read the same batches: about 4,096 target tokens,
+bucketed by length. Run it on an otherwise idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from common import Row, peak_memory, print_rows, rate_of, row_of, text_of
+from torch import Tensor, nn
+
+from seqkit import assemble, config
+from seqkit.data.loading import PairStream
+from seqkit.host import cores, keep_heap
+from seqkit.train.distributed import Processes, connect
+from seqkit.train.trainer import Trainer
+
+SIZES = {
+    "tiny": {"kind": "transformer", "width": 128, "encoder_layers": 4, "decoder_layers": 4, "heads": 4,
+             "feed_forward": 256, "dropout": 0.3},
+    "base": {"kind": "transformer", "width": 512, "encoder_layers": 3, "decoder_layers": 3, "heads": 8,
+             "feed_forward": 2048, "dropout": 0.1},
+    "rnn": {"kind": "recurrent", "cell": "gru", "width": 256, "embedding": 256, "attention": "additive",
+            "dropout": 0.2},
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="tiny")
+    parser.add_argument("--seconds", type=float, default=20, help="of each system in each of three rounds")
+    parser.add_argument("--data", type=Path, default=Path("data/multi30k"))
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="change our recipe")
+    parser.add_argument("--only", choices=["ours", "plain"], help=argparse.SUPPRESS)
+    parser.add_argument("--files", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.only:
+        measure(arguments)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder)
+        source, target = text_of(arguments.data)
+        for name, lines in (("train.en", source), ("train.de", target)):
+            (files / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        assemble.prepare(recipe_of(arguments, files), files)  # the text layer, once for all
+        rates: dict[str, list[float]] = {"plain": [], "ours": []}
+        memory: dict[str, float] = {}
+        for _ in range(3):
+            for system, found in rates.items():
+                if system == "plain" and arguments.size == "rnn":
+                    continue
+                values, peak = child(system, arguments, files)
+                found += values
+                memory[system] = peak
+        names = {"plain": "nn.Transformer loop", "ours": f"seqkit, {cores()} processes"}
+        rows: list[Row] = [
+            row_of(names[system], found, unit="tokens/s", memory=memory[system])
+            for system, found in rates.items()
+            if found
+        ]
+        print_rows(f"training {arguments.size}, real target tokens a second", rows, baseline=names["plain"])
+
+
+def recipe_of(arguments: argparse.Namespace, files: Path) -> config.Recipe:
+    data = {"kind": "pairs", "train": [str(files / "train.en"), str(files / "train.de")]}
+    tree = {
+        "data": data,
+        "text": {"kind": "sentencepiece", "size": 8000 if (arguments.data / "train.en").exists() else 400},
+        "model": SIZES[arguments.size],
+        "train": {"steps": 1, "batch_tokens": 4400, "schedule": {"kind": "constant"}, "learning_rate": 1e-4},
+    }
+    return config.build(tree, where="benchmark", overrides=arguments.set)
+
+
+def child(system: str, arguments: argparse.Namespace, files: Path) -> tuple[list[float], float]:
+    """Measure one system in fresh processes: its rates and its memory, summed over the processes."""
+    world = cores() if system == "ours" else 1
+    words = [sys.executable, __file__, "--only", system, "--files", str(files), "--size", arguments.size]
+    words += ["--seconds", str(arguments.seconds), "--data", str(arguments.data), "--set", *arguments.set]
+    environment = {**os.environ, "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29555"}
+    environment["OMP_NUM_THREADS"] = "1" if system == "ours" else str(cores())
+    children = [
+        subprocess.Popen(words, env={**environment, "RANK": str(rank)}, stdout=subprocess.PIPE) for rank in range(world)
+    ]
+    answers = [json.loads(process.communicate()[0].splitlines()[-1]) for process in children]
+    return answers[0]["rates"], sum(answer["memory"] for answer in answers)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    recipe = recipe_of(arguments, arguments.files)
+    prepared = assemble.prepare(recipe, arguments.files)
+    step = ours(recipe, prepared) if arguments.only == "ours" else plain(recipe, prepared)
+    for _ in range(3):
+        step()
+    rates = list(rate_of(step, seconds=arguments.seconds))
+    print(json.dumps({"rates": rates, "memory": peak_memory()}))
+
+
+def ours(recipe: config.Recipe, prepared: assemble.Prepared):  # type: ignore[no-untyped-def]
+    keep_heap()
+    torch.set_num_threads(1)
+    processes = connect(torch.device("cpu"))
+    model = assemble.build_model(recipe, prepared.codecs)
+    stream = assemble.stream(recipe, prepared, processes)
+    trainer = Trainer(
+        objective=assemble.objective(recipe, model, torch.device("cpu")),
+        optimizers=assemble.optimizers(recipe.train, model, processes),
+        schedule=recipe.train.schedule,
+        stream=stream,
+        callbacks=[],
+        seed=1,
+        clip=1.0,
+        processes=processes,
+    )
+    trainer.objective.train()
+    groups = endless(stream)
+
+    def step() -> int:
+        group = next(groups)
+        trainer.step(group)
+        return group.tokens
+
+    return step
+
+
+def endless(stream: PairStream):  # type: ignore[no-untyped-def]
+    epoch = 0
+    while True:
+        yield from stream.groups(epoch)
+        epoch += 1
+
+
+class Plain(nn.Module):
+    """What one writes in an afternoon: nn.Transformer, one embedding matrix, whole logits."""
+
+    def __init__(self, sizes: dict[str, int | float], vocabulary: int) -> None:
+        super().__init__()
+        width = int(sizes["width"])
+        self.embedding = nn.Embedding(vocabulary, width)
+        nn.init.normal_(self.embedding.weight, std=width**-0.5)
+        self.positions = nn.Parameter(torch.randn(512, width) * 0.02)
+        self.dropout = nn.Dropout(float(sizes["dropout"]))
+        self.transformer = nn.Transformer(
+            width,
+            int(sizes["heads"]),
+            int(sizes["encoder_layers"]),
+            int(sizes["decoder_layers"]),
+            int(sizes["feed_forward"]),
+            float(sizes["dropout"]),
+            batch_first=True,
+            norm_first=True,
+        )
+
+    def embed(self, ids: Tensor) -> Tensor:
+        scaled = self.embedding(ids) * self.embedding.embedding_dim**0.5
+        return self.dropout(scaled + self.positions[: ids.shape[1]])
+
+    def forward(self, source: Tensor, source_pad: Tensor, inputs: Tensor) -> Tensor:
+        size = inputs.shape[1]
+        ahead = torch.ones(size, size, dtype=torch.bool).triu(1)
+        hidden = self.transformer(
+            self.embed(source),
+            self.embed(inputs),
+            tgt_mask=ahead,
+            src_key_padding_mask=source_pad,
+            memory_key_padding_mask=source_pad,
+        )
+        return F.linear(hidden, self.embedding.weight)
+
+
+def plain(recipe: config.Recipe, prepared: assemble.Prepared):  # type: ignore[no-untyped-def]
+    torch.set_num_threads(cores())
+    torch.manual_seed(1)
+    model = Plain(msgspec.to_builtins(recipe.model), len(prepared.codecs.target)).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.98))
+    groups = endless(assemble.stream(recipe, prepared, Processes()))
+
+    def step() -> int:
+        group = next(groups)
+        (batch,) = group.batches
+        logits = model(batch.source.ids, ~batch.source.mask, batch.inputs)
+        wanted = batch.targets.ids.masked_fill(~batch.targets.mask, -100)
+        loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), label_smoothing=0.1)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return int(group.tokens)
+
+    return step
+
+
+if __name__ == "__main__":
+    main()

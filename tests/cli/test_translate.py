@@ -1,0 +1,363 @@
+"""`seqkit translate`: a filter that keeps lines apart, and a conversation at a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import select
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqkit import config
+from seqkit.cli import interactive, translate
+from seqkit.cli.main import main
+from seqkit.errors import DataError
+from seqkit.files import lines
+from seqkit.settings import Recipe, Search
+from seqkit.translator import Translation, Translator
+
+Captured = pytest.CaptureFixture[bytes]
+
+RECIPE = config.build({"data": {"train": ["a", "b"], "source": "en"}}, where="the test")
+WORDS = ["h a t", "", "c a t s", " \u00a0", "z", "o n e"]
+SEQKIT = [sys.executable, "-m", "seqkit"]
+
+
+class Echo:
+    """Stands for a translator: says what it was told, backwards."""
+
+    recipe: Recipe = RECIPE
+    limit = 512
+    description = "en-xx  echo"
+
+    def translate(self, lines: Iterable[str], *, search: Search | None = None) -> Iterator[Translation]:
+        for line in lines:
+            text = " ".join(line[::-1].split())
+            others = tuple((f"{text}{rank}", -rank / 2) for rank in range(1, search.nbest if search else 1))
+            ids = tuple(range(len(line)))
+            yield Translation(line, text, -0.25, -0.5, False, len(line) > self.limit, 0, others, ids, ids)
+
+    def align(self, source: str, target: Translation) -> tuple[list[str], list[str], list[list[float]]]:
+        return source.split(), target.text.split(), [[1.0 for _ in source.split()] for _ in target.text.split()]
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    with patch.object(Translator, "load", lambda *_, **__: Echo()):
+        yield Echo()
+
+
+def through(words: Sequence[str], given: bytes) -> bytes:
+    """What the command writes for these bytes, and that it ends well."""
+    out = io.TextIOWrapper(io.BytesIO())
+    with patch("sys.stdin", io.TextIOWrapper(io.BytesIO(given))), patch("sys.stdout", out):
+        assert main(["translate", *words]) == 0
+    return out.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+@settings(max_examples=60)
+@given(st.lists(st.binary(max_size=12).map(lambda line: line.replace(b"\n", b"\r"))), st.booleans())
+def test_as_many_lines_come_out_as_went_in_and_blank_ones_stay_blank(rows: list[bytes], ended: bool) -> None:
+    given = b"\n".join(rows) + b"\n" * (ended and bool(rows))
+    read = list(lines(io.BytesIO(given), "given"))
+    with patch.object(Translator, "load", lambda *_, **__: Echo()):
+        found = through(["run", "-q"], given)
+    assert found.count(b"\n") == len(read) == given.count(b"\n") + (given[-1:] not in (b"", b"\n"))
+    for line, answer in zip(read, found.split(b"\n"), strict=False):
+        answer.decode()
+        assert bool(answer.strip()) <= bool(line.decode(errors="replace").replace("\0", " ").strip())
+
+
+def test_blocks_are_what_has_arrived_and_end_with_what_went_wrong() -> None:
+    ready, write = os.pipe()
+    with os.fdopen(ready, "rb", buffering=0) as stream, os.fdopen(write, "wb", buffering=0) as pipe:
+        blocks = iter(translate.Blocks(stream, "a pipe"))
+        pipe.write(b"a\nb")
+        assert next(blocks) == [b"a"]
+        pipe.write(b"\nc\nd")
+        assert next(blocks)[0] == b"b"
+        pipe.close()
+        assert [line for block in blocks for line in block][-1] == b"d"
+
+    def failing() -> Iterator[bytes]:
+        yield b"a"
+        raise DataError("damaged")
+
+    with patch.object(translate, "lines", lambda *_: failing()):
+        blocks = iter(translate.Blocks(io.BytesIO(), "a file"))
+    assert next(blocks) == [b"a"]
+    with pytest.raises(DataError, match="damaged"):
+        next(blocks)
+
+
+def test_blocks_keep_order_and_never_exceed_their_size() -> None:
+    rows = [str(number).encode() for number in range(7001)]
+    blocks = list(translate.Blocks(io.BytesIO(b"\n".join(rows)), "numbers"))
+    assert [line for block in blocks for line in block] == rows
+    assert max(map(len, blocks)) <= translate.BLOCK
+
+
+def test_n_best_lists_are_rows_and_fields_hold_no_separators(echo: Echo) -> None:
+    given = b"a\tb\n\nc\n"
+    rows = [line.split("\t") for line in through(["run", "-q", "--nbest", "2"], given).decode().splitlines()]
+    assert rows == [
+        ["1", "1", "-0.2500", "b a"],
+        ["1", "2", "-0.5000", "b a1"],
+        ["2", "1", "-0.2500", ""],
+        ["2", "2", "-0.5000", "1"],
+        ["3", "1", "-0.2500", "c"],
+        ["3", "2", "-0.5000", "c1"],
+    ]
+    assert through(["run", "-q", "--scores"], given) == b"-0.2500\tb a\n\n-0.2500\tc\n"
+    records = [json.loads(line) for line in through(["run", "-q", "--format", "jsonl"], given).splitlines()]
+    assert [record["id"] for record in records] == [1, 2, 3]
+    assert records[0]["source"] == "a\tb"
+    assert records[2]["translation"] == "c"
+
+
+def test_the_summary_and_one_warning_of_each_kind_go_to_stderr(echo: Echo, capfdbinary: Captured) -> None:
+    given = b"a\n\xff\xfe\n\xff\n" + 2 * (b"x" * 600 + b"\n")
+    found = through(["run"], given)
+    assert found.decode().splitlines()[1:3] == ["\ufffd\ufffd", "\ufffd"]
+    told = capfdbinary.readouterr().err.decode()
+    assert told.count("is not UTF-8") == 1
+    assert "line 2 is not UTF-8" in told
+    assert told.count("longer than 512 tokens") == 1
+    assert "5 lines, " in told
+    assert "2 cut, 2 invalid UTF-8\n" in told
+    through(["run", "-q"], given)
+    assert capfdbinary.readouterr().err == b""
+
+
+def test_foreign_control_characters_do_not_reach_a_terminal(echo: Echo) -> None:
+    layout = translate._Layout("text", False, terminal=True)
+    [found] = echo.translate(["J2[\x1b [/foo] \u202e \x9b"])
+    shown = layout.lines(1, found).decode()
+    assert not set(shown) & set("\x1b\u202e\x9b")
+    assert "oof/[" in shown
+    assert "\x1b" in layout._replace(terminal=False).lines(1, found).decode()
+
+
+def test_a_file_appears_whole_or_not_at_all(
+    echo: Echo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: Captured
+) -> None:
+    (tmp_path / "in").write_bytes(b"abc\ndef\n")
+    words = ["translate", "run", "-q", "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert (tmp_path / "out").read_bytes() == b"cba\nfed\n"
+    assert main(words) == 2
+    assert b"--overwrite" in capfdbinary.readouterr().err
+
+    def stopped(*_: object, **__: object) -> Iterator[Translation]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(Echo, "translate", stopped)
+    assert main([*words, "--overwrite"]) == 130
+    assert (tmp_path / "out").read_bytes() == b"cba\nfed\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    assert main([*words[:-1], str(tmp_path / "none" / "out")]) == 5
+    assert main([*words[:-1], "/dev/null"]) == 130
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["nowhere"], 4, "nowhere is not a model folder"),
+        (["RUN", "search.bean=3"], 2, "did you mean search.beam?"),
+        (["RUN", "--nbest", "9"], 2, "search.nbest = 9"),
+        (["RUN", "--beam", "0"], 2, "search.beam"),
+        (["RUN", "model.width=3"], 2, "model.width=3 has no effect"),
+        (["RUN", "-i", "missing.txt"], 3, "missing.txt does not exist"),
+    ],
+)
+def test_mistakes_are_told_with_their_exit_code(
+    words: list[str], code: int, told: str, trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with patch("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\n"))):
+        assert main(["translate", *(word.replace("RUN", str(trained)) for word in words)]) == code
+    captured = capfd.readouterr()
+    assert told in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_pipe_file_and_python_say_the_same(trained: Path, tmp_path: Path) -> None:
+    given = "".join(f"{line}\n" for line in WORDS).encode()
+    piped = through([str(trained), "-q", "--beam", "2"], given)
+    (tmp_path / "in").write_bytes(given)
+    through([str(trained), "-q", "search.beam=2", "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out")], b"")
+    translator = Translator.load(trained)
+    search = translate.search_of(translator.recipe, ["search.beam=2"])
+    texts = [found.text for found in translator.translate(WORDS, search=search)]
+    assert piped.decode().split("\n")[:-1] == (tmp_path / "out").read_text("utf-8").split("\n")[:-1] == texts
+    assert len(set(texts)) > 3
+
+
+def test_a_waiting_program_gets_each_answer_at_once_in_any_locale(trained: Path) -> None:
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    words = [*SEQKIT, "translate", str(trained), "--format", "jsonl"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, env=environment, bufsize=0, **pipes) as process:
+        for number, line in enumerate(["h a t", "ä ö", "", "c"] * 5, start=1):
+            process.stdin.write(f"{line}\n".encode())
+            record = json.loads(process.stdout.readline())
+            assert (record["id"], record["source"]) == (number, line)
+        # Stopped in the middle of waiting: what was asked has been answered.
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+        assert process.stdout.read() == process.stderr.read() == b""
+
+
+def test_a_closed_pipe_is_no_error(trained: Path) -> None:
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*SEQKIT, "translate", str(trained)], bufsize=0, **pipes) as process:
+        process.stdin.write(b"h a t\n")
+        process.stdout.readline()
+        process.stdout.close()
+        process.stdin.write(b"h a t\n")  # and nothing more: the reading thread still waits when all ends
+        assert process.wait() == 141
+        assert process.stderr.read() == b""
+
+
+class Terminal:
+    """A program that runs at a terminal, as a person would see it; it is ended with the block."""
+
+    # The terminal must be the program's own for Ctrl-C to reach it.
+    OWN = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
+
+    def __init__(self, words: Sequence[str], environment: dict[str, str]) -> None:
+        self.unread = b""
+        self.leader, end = pty.openpty()
+        words = [sys.executable, "-c", self.OWN, *words]
+        self.process = subprocess.Popen(
+            words, stdin=end, stdout=end, stderr=end, env=environment, start_new_session=True
+        )
+        os.close(end)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.leader)
+
+    def until(self, expected: str) -> str:
+        """What is shown from the end of the last call's text to the end of this one's."""
+        limit = time.monotonic() + 30
+        while expected.encode() not in self.unread and time.monotonic() < limit:
+            if select.select([self.leader], [], [], 1)[0]:
+                try:
+                    self.unread += os.read(self.leader, 4096)
+                except OSError:  # the program has left
+                    break
+        shown, found, self.unread = self.unread.partition(expected.encode())
+        assert found, shown
+        return shown.decode() + expected
+
+    def type(self, text: str) -> None:
+        os.write(self.leader, text.encode())
+
+
+@pytest.mark.parametrize("kind", ["dumb", "xterm"])
+def test_a_conversation_at_a_terminal(kind: str, trained: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "TERM": kind, "XDG_STATE_HOME": str(tmp_path), "PROMPT_TOOLKIT_NO_CPR": "1"}
+    with Terminal([*SEQKIT, "translate", str(trained)], environment) as terminal:
+        shown = terminal.until("word>")
+        assert shown.index("loading") < shown.index("word-drow  transformer")
+        # In between, the program asks first and waits then: a signal before it waits would come late.
+        for typed, answer in (
+            ("h a t\r", "unknown: none"),
+            ("\r", ""),
+            ("\x03", ""),  # Ctrl-C
+            (":bem 3\r", "did you mean :beam?"),
+        ):
+            time.sleep(0.2)
+            terminal.type(typed)
+            terminal.until(answer)
+            terminal.until("word>")
+        terminal.type("\x04")  # Ctrl-D
+        assert terminal.process.wait(30) == 0
+    history = tmp_path / "seqkit" / "translate_history"
+    assert history.exists() == (kind == "xterm")
+    if history.exists():
+        assert stat.S_IMODE(history.stat().st_mode) == 0o600
+        assert "+h a t" in history.read_text("utf-8")
+
+
+def told(session: interactive.Session, line: str, capture: Captured) -> tuple[str, str]:
+    capture.readouterr()
+    session.answer(line)
+    captured = capture.readouterr()
+    return captured.out.decode(), captured.err.decode()
+
+
+def test_a_session_is_commanded_and_answers(echo: Any, capfdbinary: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    session = interactive.Session(echo, RECIPE.search)
+    out, err = told(session, "tah eht", capfdbinary)
+    assert out == "the hat\n"
+    assert "score -0.06 per token   p 0.61   7+7 tokens" in err
+    assert told(session, ":n 2", capfdbinary) == ("", "")
+    assert "  2  -0.50  the hat1" in told(session, "tah eht", capfdbinary)[1]
+    assert told(session, ":align on", capfdbinary) == ("", "")
+    out, err = told(session, "tah eht", capfdbinary)
+    assert out == "the hat\n"
+    assert "hint, not an explanation" in err
+    assert told(session, "::x", capfdbinary)[0] == "x:\n"
+    assert told(session, "  ", capfdbinary) == ("", "")
+    assert told(session, "J2[\x1b", capfdbinary)[0] == "\\x1b[2J\n"
+    for name in interactive.COMMANDS:
+        assert f":{name}" in told(session, ":help", capfdbinary)[1]
+    assert "greedy" in told(session, ":help beam", capfdbinary)[1]
+    with pytest.raises(EOFError):
+        session.answer(":quit")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (":beem 3", "did you mean :beam?"),
+        (":xyzzy", ":help"),
+        (":", ":help"),
+        (":n 9", "search.nbest = 9 is more than search.beam = 5"),
+        (":beam 0", "search.beam"),
+        (":beam two", "search.beam must be an integer"),
+        (":align sideways", "on or off"),
+        (":help me", "unknown command :me"),
+        (":\x1b[2J", "\\x1b"),
+    ],
+)
+def test_a_wrong_command_changes_nothing_and_is_told(
+    line: str, expected: str, echo: Any, capfdbinary: Captured
+) -> None:
+    session = interactive.Session(echo, RECIPE.search)
+    assert expected in told(session, line, capfdbinary)[1]
+    assert session == interactive.Session(echo, RECIPE.search)
+
+
+def test_history_is_private_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(interactive, "REMEMBERED", 3)
+    path = interactive._history_file()
+    assert path is not None
+    path.write_text("".join(f"\n# then\n+line {number}\n" for number in range(9)), encoding="utf-8")
+    path.chmod(0o644)
+    assert interactive._history_file() == path
+    assert [row for row in path.read_text("utf-8").splitlines() if row[:1] == "+"] == ["+line 6", "+line 7", "+line 8"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

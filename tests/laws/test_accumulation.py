@@ -1,0 +1,121 @@
+"""Law 8: many small batches give the gradient of the big one; sums and counts travel, one division makes the mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from all_models import TARGET, close, every_model, make
+from torch import Tensor
+
+from seqkit.batch import Batch
+from seqkit.data.datasets import Encoded
+from seqkit.data.loading import translation_batch
+from seqkit.loss import Tally
+from seqkit.settings import Constant, Model
+from seqkit.train.objective import Objective
+from seqkit.train.trainer import Progress, Trainer
+
+LENGTHS = (1, 40, 3, 7, 2, 12, 1, 5)
+PARTITIONS = {
+    "one": [range(8)],
+    "pairs": [range(0, 2), range(2, 4), range(4, 6), range(6, 8)],
+    "singles": [range(i, i + 1) for i in range(8)],
+    "uneven": [range(5), range(5, 8)],
+    "empty": [range(8), range(0)],
+}
+
+
+class Group(NamedTuple):
+    batches: list[Batch]
+    tokens: int
+    padded: int = 0
+
+
+def sides() -> tuple[Encoded, Encoded]:
+    """Eight pairs whose targets differ much in length."""
+    random = np.random.default_rng(0)
+    source = [random.integers(3, TARGET, size=length).tolist() for length in reversed(LENGTHS)]
+    target = [random.integers(3, TARGET, size=length).tolist() for length in LENGTHS]
+    return Encoded.from_lists(source), Encoded.from_lists(target)
+
+
+def group(partition: Sequence[Sequence[int]]) -> Group:
+    source, target = sides()
+    batches = [translation_batch(source, target, np.array(indices, dtype=np.int64)) for indices in partition]
+    return Group(batches, sum(int(batch.targets.mask.sum()) for batch in batches))
+
+
+def trainer(settings: Model, *, clip: float | None = None, smoothing: float = 0.1) -> Trainer:
+    objective = Objective(make(settings), smoothing=smoothing)
+    return Trainer(
+        objective=objective,
+        optimizers=[_based(torch.optim.SGD(objective.parameters(), lr=0.1))],
+        schedule=Constant(),
+        stream=_NoStream(),
+        callbacks=[],
+        seed=1,
+        clip=clip,
+        progress=Progress(),
+    )
+
+
+class _NoStream:
+    def groups(self, epoch: int, start: int = 0) -> list[Group]:  # type: ignore[override]
+        return []
+
+    def count(self, epoch: int) -> int:
+        return 0
+
+
+def _based(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    for each in optimizer.param_groups:
+        each["base"] = each["lr"]
+    return optimizer
+
+
+def stepped(settings: Model, partition: Sequence[Sequence[int]], *, clip: float | None = None) -> tuple[Tensor, ...]:
+    """Loss sums, gradient norm, gradient and weights after one step over a group."""
+    engine = trainer(settings, clip=clip)
+    step, _ = engine.step(group(partition))
+    tally = step.tally
+    numbers = torch.stack([tally.objective.double(), tally.nll.double(), tally.tokens.double()])
+    weights = torch.cat([parameter.detach().flatten() for parameter in engine.objective.parameters()])
+    return numbers, torch.tensor(step.norm, dtype=torch.float64), engine.gradients.vector[: len(weights)].clone(), weights
+
+
+@every_model
+def test_accumulated_batches_are_the_big_batch(settings: Model) -> None:
+    whole = stepped(settings, PARTITIONS["one"])
+    for partition in PARTITIONS.values():
+        close(stepped(settings, partition), whole)
+
+
+@every_model
+def test_clipping_sees_the_accumulated_gradient(settings: Model) -> None:
+    free = stepped(settings, PARTITIONS["one"])
+    clipped = stepped(settings, PARTITIONS["singles"], clip=float(free[1]) / 2)
+    close(clipped[1], free[1])
+    close(clipped[2], free[2] / 2)
+
+
+def mean_of_means(settings: Model, partition: Sequence[Sequence[int]]) -> Tensor:
+    """What a careless trainer would do: the mean over batches of each one's mean."""
+    objective = Objective(make(settings), smoothing=0.1)
+    losses = []
+    for batch in group(partition).batches:
+        tally: Tally = objective(batch)[0]
+        losses.append(tally.objective / tally.tokens)
+    gradients = torch.autograd.grad(torch.stack(losses).mean(), list(objective.parameters()))
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+@every_model
+def test_the_law_notices_a_mean_of_means(settings: Model) -> None:
+    whole = stepped(settings, PARTITIONS["one"])[2]
+    close(mean_of_means(settings, PARTITIONS["one"]), whole)
+    with pytest.raises(AssertionError):
+        close(mean_of_means(settings, PARTITIONS["uneven"]), whole)

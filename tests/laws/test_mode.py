@@ -1,0 +1,72 @@
+"""Law 4: the mode of a module changes dropout and nothing else."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import torch
+from all_models import close, every_model, logits, make, sources, tokens
+
+from seqkit.batch import Batch, Padded
+from seqkit.models.seq2seq import EncoderDecoder
+from seqkit.settings import Model
+from seqkit.state import map_state
+from seqkit.train.objective import Objective
+
+
+def check(model: EncoderDecoder) -> None:
+    source, ids = sources(5, 2), tokens(2, 5)
+    torch.manual_seed(0)
+    training = logits(model.train(), source, ids, 2)
+    evaluating = logits(model.eval(), source, ids, 2)
+    assert torch.equal(training, evaluating)
+
+
+@every_model
+def test_without_dropout_both_modes_agree(settings: Model) -> None:
+    check(make(settings))
+
+
+@every_model
+def test_the_law_notices_dropout(settings: Model) -> None:
+    with pytest.raises(AssertionError):
+        check(make(msgspec.structs.replace(settings, dropout=0.5)))
+
+
+@every_model
+def test_evaluation_draws_no_random_numbers(settings: Model) -> None:
+    model = make(msgspec.structs.replace(settings, dropout=0.5))
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        logits(model, sources(5, 2), tokens(2, 5))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@every_model
+def test_gradients_enabled_or_not_the_numbers_are_the_same(settings: Model) -> None:
+    objective = Objective(make(settings), smoothing=0.1)
+    inputs = tokens(2, 5)
+    batch = Batch(sources(5, 2), inputs, Padded(inputs.roll(-1, 1), torch.ones(2, 5) > 0))
+    with_gradients, _ = objective(batch)
+    with torch.no_grad():
+        without, _ = objective(batch)
+    close((with_gradients.objective, with_gradients.nll), (without.objective, without.nll))
+
+
+@every_model
+def test_no_call_changes_the_module(settings: Model) -> None:
+    model = make(settings)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        memory, state = model.start(sources(5, 2))
+        held = map_state(torch.Tensor.clone, memory)
+        model.advance(tokens(2, 40), memory, state)
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    torch.testing.assert_close(flat(memory), flat(held), rtol=0, atol=0)
+
+
+def flat(state: object) -> list[torch.Tensor]:
+    """The tensors of a state, in order."""
+    found: list[torch.Tensor] = []
+    map_state(lambda tensor: found.append(tensor) or tensor, state)  # type: ignore[func-returns-value]
+    return found

@@ -1,0 +1,67 @@
+"""Recipes load, and the recipe scripts run from data to scores."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seqkit import config, demo
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+SMALL = ["train.processes=1", "train.validate_every=1000", "train.batch_tokens=512"]
+
+
+def run(script: str, *words: str, folder: Path, given: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(RECIPES / script), *words], cwd=folder, input=given, capture_output=True, text=True
+    )
+
+
+def write(folder: Path, name: str, count: int, *, seed: int) -> None:
+    pairs = demo.numbers(count, seed=seed)
+    for side, language in enumerate(("en", "de")):
+        (folder / f"{name}.{language}").write_text("".join(f"{pair[side]}\n" for pair in pairs), encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.name)
+def test_every_recipe_is_sound_and_named_after_its_file(path: Path) -> None:
+    recipe = config.load(path)
+    assert recipe.name == path.stem
+    assert recipe.data.dev, "a recipe that people start from watches a development set"
+
+
+@pytest.mark.slow
+def test_train_translation_and_translate_interactively(tmp_path: Path) -> None:
+    write(tmp_path, "train", 400, seed=1)
+    write(tmp_path, "dev", 20, seed=2)
+    words = ["--train", "train.en", "train.de", "--dev", "dev.en", "dev.de", "--out", "run", "--minutes", "0.2"]
+    trained = run("train_translation.py", *words, "--size", "320", folder=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert "BLEU" in trained.stdout
+    assert "nrefs:1|case:mixed" in trained.stdout
+
+    typed = run("translate_interactively.py", "run", "--align", folder=tmp_path, given="the 5th of March\n\nseven\n")
+    assert typed.returncode == 0, typed.stderr
+    assert "attention" in typed.stdout  # the picture's note
+
+    wrong = run("translate_interactively.py", "rnu", folder=tmp_path)
+    assert wrong.returncode == 4
+    assert len(wrong.stderr.strip().splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_multi30k_prepares_trains_and_compares(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, count in (("train", 300), ("val", 20), ("test_2016_flickr", 20)):
+        write(data, name, count, seed=len(name))
+    tiny = ["text.size=320", "model.width=16", "model.dropout=0.1", "train.steps=4", *SMALL]
+    words = ["--data", "data", "--out", "runs", "--models", "gru", "transformer", "--minutes", "1", "--set", *tiny]
+    found = run("multi30k.py", *words, folder=tmp_path)
+    assert found.returncode == 0, found.stderr
+    table = found.stdout.splitlines()
+    assert [line.split()[0] for line in table[-3:]] == ["model", "gru", "transformer"]
+    assert all(0 <= float(line.split()[2]) <= 100 for line in table[-2:])

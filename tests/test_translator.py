@@ -1,0 +1,159 @@
+"""The translator: as many translations as lines, in order, each independent of its neighbours."""
+
+from __future__ import annotations
+
+import math
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+import seqkit
+from seqkit.batch import pad
+from seqkit.demo import reverse
+from seqkit.errors import ConfigError, ModelError
+from seqkit.search import beam, score
+from seqkit.settings import Search
+from seqkit.text.vocabulary import EOS
+from seqkit.translator import Translator
+
+LINES = [source for source, _ in reverse(40, seed=7)]
+
+
+@pytest.fixture(scope="module")
+def translator(trained: Path) -> Translator:
+    return Translator.load(trained, device="cpu")
+
+
+def searching(translator: Translator, **changes: object) -> Search:
+    return msgspec.structs.replace(translator.recipe.search, **changes)
+
+
+def test_lines_are_answered_in_order_whatever_the_batches_and_windows(
+    translator: Translator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = [found for line in LINES for found in translator.translate([line])]
+    assert [found.source for found in alone] == LINES
+    assert len({found.text for found in alone}) > 10  # else the order could not be told
+    for window, budget in ((1, 8192), (7, 8192), (2000, 8192), (2000, 30)):
+        monkeypatch.setattr("seqkit.translator.WINDOW", window)
+        together = list(translator.translate(LINES, search=searching(translator, batch_tokens=budget)))
+        assert [found.text for found in together] == [found.text for found in alone]
+        scores = [found.score for found in together]
+        assert scores == pytest.approx([found.score for found in alone], abs=1e-4)
+    mixed = random.Random(1).sample(LINES, len(LINES))
+    texts = {found.source: found.text for found in translator.translate(mixed)}
+    assert [texts[line] for line in LINES] == [found.text for found in alone]
+
+
+def test_lines_are_taken_a_window_at_a_time(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seqkit.translator.WINDOW", 3)
+    waiting = iter(LINES)
+    next(translator.translate(waiting))
+    assert next(waiting) == LINES[3]
+
+
+def test_blank_lines_are_empty_and_the_model_is_not_asked(
+    translator: Translator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = list(translator.translate(["h a t", "", "  ", "\u00a0", "\t\u3000", "t a h"]))
+    assert [bool(one.text) for one in found] == [True, False, False, False, False, True]
+    assert all(one.log_prob == one.score == 0 for one in found[1:5])
+    monkeypatch.setattr(translator.loaded.model, "start", None)
+    assert [one.text for one in translator.translate(["", "\u2003"])] == ["", ""]
+
+
+def test_scores_are_those_of_a_forced_pass(translator: Translator) -> None:
+    for found in translator.translate(LINES[:10]):
+        source = pad([[*found.source_ids, EOS]])
+        if not found.truncated:
+            [forced] = score(translator.loaded.model, source, [found.target_ids])
+            assert (found.log_prob, found.score) == pytest.approx((forced.log_prob, forced.score), abs=1e-4)
+
+
+def test_alternatives_are_the_rest_of_the_n_best_list(translator: Translator) -> None:
+    settings = searching(translator, beam=4, nbest=3)
+    for found in translator.translate(LINES, search=settings):
+        [hypotheses] = beam(translator.loaded.model, pad([[*found.source_ids, EOS]]), settings)
+        texts = [translator.loaded.codecs.target.decode(one.ids) for one in hypotheses]
+        assert [found.text, *(text for text, _ in found.alternatives)] == texts
+        scores = [found.score, *(score for _, score in found.alternatives)]
+        assert scores == pytest.approx([one.score for one in hypotheses], abs=1e-4)
+        assert found.truncated == (not hypotheses[0].finished)
+    with pytest.raises(ConfigError, match="nbest"):
+        list(translator.translate(["h a t"], search=searching(translator, beam=2, nbest=3)))
+
+
+def test_too_long_a_line_is_cut_and_says_so(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert translator.limit == 2 * translator.recipe.data.maximum_length
+    monkeypatch.setattr(translator, "limit", 4)
+    long, exact = translator.translate(["h a t s and more", "h a t s"])
+    assert (long.cut, exact.cut) == (True, False)
+    assert long.text == exact.text
+    assert len(long.source_ids) == 4
+
+
+def test_unknown_tokens_are_counted_and_a_reached_limit_is_told(translator: Translator) -> None:
+    [found] = translator.translate(["h ä ß t"], search=searching(translator, beam=1, maximum_length=1))
+    assert found.unknown == 2
+    assert found.truncated
+    assert len(found.target_ids) == 1
+
+
+def test_wild_text_is_translated_to_one_line(translator: Translator) -> None:
+    for text in ("a\nb", "a\u2028b", "\ud800", "<s> </s>", "a\0b", "\ufeff"):
+        [found] = translator.translate([text])
+        assert len(found.text.splitlines()) <= 1
+        found.text.encode()
+
+
+def test_alignment_has_words_on_both_sides_and_rows_that_sum_to_one(translator: Translator) -> None:
+    found = translator.align("h a t", "t a h")
+    assert (found.source, found.target) == (["h", "a", "t"], ["t", "a", "h"])
+    assert [math.fsum(row) for row in found.weights] == pytest.approx([1.0] * 3)
+    [translation] = translator.translate(["h a t"])
+    assert translator.align("h a t", translation).target == translation.text.split()
+    assert translator.align("", "x") == translator.align("x", " ") == ([], [], [])
+
+
+def test_alignment_leaves_each_row_to_the_token_that_it_predicts(
+    translator: Translator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pictured(source: object, inputs: torch.Tensor) -> torch.Tensor:
+        assert inputs.tolist()[0][0] == 1  # <s>, and the last word is not read
+        return torch.tensor([[[0.0, 0.5, 0.5], [0.5, 0.0, 0.5]]])  # the last column is </s>
+
+    monkeypatch.setattr(translator.loaded.model, "alignment", pictured)
+    assert translator.align("h a", "a h").weights == [[0.0, 1.0], [1.0, 0.0]]
+
+
+def test_a_run_and_its_model_folder_are_the_same_translator(trained: Path, translator: Translator) -> None:
+    folder = Translator.load(trained / "model", device="cpu")
+    assert list(folder.translate(LINES)) == list(translator.translate(LINES))
+    assert folder.description == translator.description
+    assert translator.name == "word-drow"
+    assert translator.description.startswith("word-drow  transformer 0.0 M  step 60  dev BLEU ")
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(ModelError):
+            Translator.load(path, device="cpu")
+
+
+def test_the_package_offers_its_names_and_imports_nothing_heavy() -> None:
+    assert seqkit.__all__ == sorted(seqkit.__all__)
+    assert set(seqkit.__all__) <= set(dir(seqkit))
+    assert seqkit.load == Translator.load
+    assert seqkit.Translator is Translator
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = vars(seqkit)["__getattr__"]("nothing")
+    code = (
+        "import sys, seqkit; assert not {'torch', 'msgspec', 'numpy'} & set(sys.modules); "
+        "seqkit.Recipe, seqkit.__version__; assert 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

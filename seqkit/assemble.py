@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,14 +18,14 @@ from seqkit.data.corpora import ParallelText, read_pairs
 from seqkit.data.datasets import Encoded
 from seqkit.data.loading import PairStream
 from seqkit.errors import DataError
-from seqkit.files import expand_braces, sha256
+from seqkit.files import expand_braces, replace_folder, sha256
 from seqkit.host import fast_bfloat16
 from seqkit.layers.embedding import Embedding, OutputLayer
 from seqkit.layers.positions import LearnedPositions
 from seqkit.models.build import Sizes, build
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.settings import Recipe, SentencePiece, Train
-from seqkit.text.codec import Codecs
+from seqkit.settings import Recipe, SentencePiece, Text, Train
+from seqkit.text.codec import Codec, Codecs
 from seqkit.train.distributed import Processes
 from seqkit.train.objective import Objective
 from seqkit.train.optim import build_optimizers
@@ -67,7 +68,7 @@ class Prepared:
 def prepare(recipe: Recipe, run: Path) -> Prepared:
     """Read and clean the text, learn the text layer (or take the run's own) and encode.
 
-    What is left out is counted, never silent. The text layer is kept in `run/codec`, the ids in `run/cache`.
+    What is left out is counted, never silent. The text layer is kept in `run/codec`.
     """
     data = recipe.data
     text = read_pairs(data.train, bad_utf8=data.bad_utf8)
@@ -102,12 +103,28 @@ def _dropped(text: ParallelText, part: str) -> list[str]:
 def _codecs(recipe: Recipe, folder: Path, text: ParallelText) -> Codecs:
     if folder.exists():
         return Codecs.load(folder)
-    if recipe.text.from_ is not None:
-        codecs = Codecs.load(Path(recipe.text.from_) / "codec")
-    else:
+    if recipe.text.from_ is None:
         codecs = Codecs.learn(text.source, text.target, recipe.text)
-    codecs.save(folder)
+    else:
+        codecs = _borrowed(Path(recipe.text.from_), recipe.text)
+    partial = folder.with_name(".codec.tmp")  # a crash must not leave a folder that looks like a text layer
+    shutil.rmtree(partial, ignore_errors=True)
+    codecs.save(partial)
+    replace_folder(partial, folder)
     return codecs
+
+
+def _borrowed(path: Path, settings: Text) -> Codecs:
+    """The text layer of another run, or one from `seqkit text learn`; how it is sampled is this recipe's affair."""
+    codecs = Codecs.load(path / "codec" if (path / "codec").is_dir() else path)
+
+    def ours(codec: Codec) -> Codec:
+        if not (isinstance(codec.settings, SentencePiece) and isinstance(settings, SentencePiece)):
+            return codec
+        return replace(codec, settings=msgspec.structs.replace(codec.settings, sampling=settings.sampling))
+
+    source = ours(codecs.source)
+    return Codecs(source, source if codecs.joint else ours(codecs.target))
 
 
 def _fingerprint(recipe: Recipe, codecs: Codecs) -> str:

@@ -81,6 +81,7 @@ learning_rate = 2e-3
 schedule = {{ kind = "linear", warmup = 50, hold = 0.3 }}
 label_smoothing = 0.0
 metric = "chrf"
+target = 99.5
 """
 
 REVERSE_RECIPE = """\

@@ -138,8 +138,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             d_weight -= share * rows.sum(0)
             d_rows -= share * weight.sum(0)
         ctx.save_for_backward(d_rows, d_weight, d_bias)
-        ctx.mark_non_differentiable(totals[1])
-        return totals[0].clone(), totals[1].clone()
+        objective, nll = totals[0].clone(), totals[1].clone()
+        ctx.mark_non_differentiable(nll)
+        return objective, nll
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,0 +1,86 @@
+"""Alignments: probabilities over real source positions, the ones that the model goes by."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from seqkit.batch import Padded, pad
+from seqkit.errors import ModelError
+from seqkit.models.build import Sizes, build
+from seqkit.models.decoders import RecurrentDecoder
+from seqkit.models.seq2seq import EncoderDecoder
+from seqkit.settings import Mixed, Model, Plain, Recurrent, Transformer
+
+ATTENTIVE: dict[str, Model] = {
+    "transformer": Transformer(width=8, heads=2, feed_forward=8, encoder_layers=1, decoder_layers=2),
+    "transformer-one-layer": Transformer(width=8, heads=2, feed_forward=8, encoder_layers=1, decoder_layers=1),
+    "recurrent": Recurrent(width=8, embedding=6, decoder_layers=2),
+    "recurrent-feeding": Recurrent(width=8, embedding=6, input_feeding=True, attention="dot"),
+    "mixed": Mixed(width=8, heads=2, feed_forward=8, encoder_layers=1),
+}
+every_attentive_model = pytest.mark.parametrize("settings", ATTENTIVE.values(), ids=ATTENTIVE)
+
+
+def made(settings: Model) -> EncoderDecoder:
+    torch.manual_seed(0)
+    return build(settings, Sizes(9, 9, joint=True)).double().eval()
+
+
+def given() -> tuple[Padded, Tensor]:
+    return pad([[5, 3, 7, 4, 2], [8, 2]]), torch.tensor([[1, 4, 6], [1, 3, 3]])
+
+
+@every_attentive_model
+def test_alignments_are_probabilities_over_the_real_source(settings: Model) -> None:
+    source, inputs = given()
+    weights = made(settings).alignment(source, inputs)
+    assert weights.shape == (2, 3, 5)
+    torch.testing.assert_close(weights.sum(2), torch.ones(2, 3, dtype=torch.float64))
+    assert bool((weights >= 0).all())
+    assert not weights[1, :, 2:].any()
+
+
+@every_attentive_model
+def test_alignments_look_at_no_later_token(settings: Model) -> None:
+    source, inputs = given()
+    model, other = made(settings), inputs.clone()
+    other[:, 2] = 7
+    torch.testing.assert_close(
+        model.alignment(source, other)[:, :2], model.alignment(source, inputs)[:, :2], rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize("name", ["recurrent", "recurrent-feeding", "mixed"])
+def test_a_recurrent_decoder_reports_the_weights_that_it_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were the reported weights forced on the decoder, its predictions would stay the same."""
+    source, inputs = given()
+    model = made(ATTENTIVE[name])
+    assert isinstance(model.decoder, RecurrentDecoder)
+    memory, state = model.start(source)
+    expected = model.advance(inputs, memory, state).logits
+    columns = list(model.alignment(source, inputs).unbind(1))
+
+    def forced(queries: Tensor, memory: object) -> Tensor:
+        return torch.stack([columns.pop(0) for _ in range(queries.shape[1])], dim=1)
+
+    monkeypatch.setattr(model.decoder.attention, "weights", forced)
+    torch.testing.assert_close(model.advance(inputs, memory, state).logits, expected)
+    assert not columns
+
+
+def test_a_model_without_attention_says_so() -> None:
+    source, inputs = given()
+    with pytest.raises(ModelError, match="no attention"):
+        made(Plain(width=8, embedding=6)).alignment(source, inputs)
+
+
+@every_attentive_model
+def test_alignment_is_for_looking_and_changes_nothing(settings: Model) -> None:
+    source, inputs = given()
+    model = made(settings)
+    memory, state = model.start(source)
+    before = model.advance(inputs, memory, state).logits
+    model.alignment(source, inputs)
+    assert torch.equal(model.advance(inputs, *model.start(source)).logits, before)

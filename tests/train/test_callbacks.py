@@ -1,0 +1,208 @@
+"""Limits, validation, averaging and wishes to stop, around a real loop and by a clock of our own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from train_toys import Notes, StopAt, ToyStream, report, toy_model, toy_trainer, weights
+
+from seqkit.settings import Constant, Linear, Train
+from seqkit.train.average import Average
+from seqkit.train.callbacks import Averaging, Interruption, Limits, StopRequest, Validation, is_better
+from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
+
+
+class Clock(Callback):
+    """A second passes with every step."""
+
+    def __init__(self, start: float = 100.0) -> None:
+        self.now = start
+
+    def __call__(self) -> float:
+        return self.now
+
+    def stepped(self, trainer: Trainer, step: Step) -> None:
+        self.now += 1.0
+
+
+def scores(*values: float) -> Callable[[], Report]:
+    """A validation with these scores, one after the other."""
+    waiting: Iterator[float] = iter(values)
+    return lambda: report(bleu=next(waiting))
+
+
+def limited(settings: Train, *callbacks: Callback, stream: ToyStream | None = None, **where: int) -> Progress:
+    return toy_trainer(
+        Limits(settings, began=0.0, clock=lambda: 0.0), *callbacks, stream=stream, progress=Progress(**where)
+    ).run()
+
+
+def test_a_run_ends_at_its_number_of_steps() -> None:
+    progress = limited(Train(steps=6))
+    assert (progress.step, progress.stop, progress.horizon) == (6, "steps", 6)
+
+
+def test_a_run_ends_with_its_last_epoch() -> None:
+    progress = limited(Train(epochs=2), stream=ToyStream(size=3))
+    assert (progress.step, progress.stop, progress.horizon) == (6, "epochs", 6)
+
+
+@pytest.mark.parametrize(("steps", "epochs", "reason"), [(4, 2, "steps"), (9, 2, "epochs"), (6, 2, "steps")])
+def test_the_first_limit_counts(steps: int, epochs: int, reason: str) -> None:
+    progress = limited(Train(steps=steps, epochs=epochs), stream=ToyStream(size=3))
+    assert (progress.step, progress.stop, progress.horizon) == (min(steps, 6), reason, min(steps, 6))
+
+
+@pytest.mark.parametrize("position", [0, 1, 3])
+def test_a_resumed_run_has_the_same_horizon(position: int) -> None:
+    progress = limited(Train(epochs=4), stream=ToyStream(size=3), step=3 + position, epoch=1, position=position)
+    assert (progress.step, progress.horizon) == (12, 12)
+
+
+def test_a_run_beyond_its_limits_makes_no_step() -> None:
+    notes = Notes()
+    assert limited(Train(steps=6), notes, step=6).stop == "steps"
+    assert limited(Train(epochs=2), notes, step=6, epoch=2).stop == "epochs"
+    assert limited(Train(steps=0), notes).stop == "steps"
+    assert "stepped" not in notes.moments
+
+
+def test_a_run_limited_by_time_stops_before_its_time_is_over() -> None:
+    clock = Clock(start=7.0)
+    progress = toy_trainer(Limits(Train(minutes=1.0), began=0.0, clock=clock), clock).run()
+    assert progress.stop == "minutes"
+    assert 40 <= clock.now < 60  # start-up counts, and there is time to validate and to save
+
+
+def test_earlier_attempts_count_against_the_minutes() -> None:
+    clock = Clock(start=0.0)
+    limits = Limits(Train(minutes=1.0), began=0.0, clock=clock)
+    progress = toy_trainer(limits, clock, progress=Progress(seconds=40.0)).run()
+    assert 5 <= progress.step < 20
+    assert progress.seconds == pytest.approx(40 + progress.step - 1)
+
+
+def test_the_rate_of_a_run_limited_by_time_reaches_zero() -> None:
+    """The horizon is estimated at validations, from the pace so far, and nothing else moves it."""
+    clock, notes = Clock(start=0.0), Notes()
+    settings = Train(minutes=1.0, metric="bleu")
+    validation = Validation(settings, every=10, validate=lambda: report(seconds=1.0))
+    trainer = toy_trainer(
+        Limits(settings, began=0.0, clock=clock), clock, validation, notes, schedule=Linear(warmup=0)
+    )
+    progress = trainer.run()
+    assert progress.stop == "minutes"
+    assert progress.horizon is not None
+    assert notes.steps[9].rate == 1.0  # no estimate yet
+    assert notes.steps[10].rate < 1.0
+    assert notes.steps[-1].rate == pytest.approx(1 / progress.horizon, abs=0.05)
+
+
+def test_a_schedule_without_an_end_needs_no_horizon() -> None:
+    clock = Clock(start=0.0)
+    settings = Train(minutes=1.0)
+    validation = Validation(settings, every=10, validate=lambda: report())
+    progress = toy_trainer(
+        Limits(settings, began=0.0, clock=clock), clock, validation, schedule=Constant()
+    ).run()
+    assert progress.horizon is None
+
+
+def test_a_wish_from_outside_stops_after_the_next_step() -> None:
+    request = StopRequest()
+
+    class Signal(Callback):
+        def stepped(self, trainer: Trainer, step: Step) -> None:
+            if trainer.progress.step == 2:
+                request.reason = "SIGINT"
+
+    progress = toy_trainer(Signal(), Interruption(request)).run()
+    assert (progress.step, progress.stop) == (3, "SIGINT")
+
+
+def test_patience_and_the_best_go_on_through_a_stop() -> None:
+    """Scores 3, 5, 4, 4 | stop | 4, 4, 4 and a patience of 5: over after the seventh, the second is the best."""
+    settings = Train(patience=5)
+    first = Validation(settings, every=1, validate=scores(3, 5, 4, 4))
+    progress = toy_trainer(first, StopAt(4, "signal")).run()
+    assert (progress.step, progress.best, progress.best_step, progress.stale) == (4, 5, 2, 2)
+    progress.stop = None
+    second = Validation(settings, every=1, validate=scores(4, 4, 4, 9))
+    progress = toy_trainer(second, progress=progress).run()
+    assert (progress.step, progress.stop) == (7, "patience")
+    assert (progress.best, progress.best_step) == (5, 2)
+
+
+@pytest.mark.parametrize(("metric", "values", "step"), [("bleu", (1, 2, 3, 4), 3), ("loss", (9, 2, 3, 1), 2)])
+def test_a_target_ends_the_run_when_it_is_reached(metric: str, values: tuple[float, ...], step: int) -> None:
+    waiting = iter(values)
+    settings = Train(target=3.0, metric=metric)  # type: ignore[arg-type]
+    validation = Validation(settings, every=1, validate=lambda: report(bleu=(v := next(waiting)), loss=v))
+    progress = toy_trainer(validation).run()
+    assert (progress.step, progress.stop) == (step, "target")
+
+
+def test_validation_comes_every_so_many_updates_and_at_the_end() -> None:
+    notes = Notes()
+    trainer = toy_trainer(StopAt(7), Validation(Train(), every=3, validate=scores(1, 2, 3)), notes)
+    trainer.run()
+    assert "".join(moment[0] for moment in notes.moments) == "s" + "ss" + "vs" + "ss" + "vs" + "s" + "ve"
+    assert [found.scores["bleu"] for found in notes.reports] == [1, 2, 3]
+
+
+def test_the_last_validation_is_not_made_twice() -> None:
+    notes = Notes()
+    toy_trainer(Validation(Train(), every=3, validate=scores(1, 2)), StopAt(6), notes).run()
+    assert len(notes.reports) == 2
+
+
+def test_an_interrupted_run_is_not_validated_at_its_stop() -> None:
+    notes = Notes()
+    toy_trainer(StopAt(4, "signal"), Validation(Train(), every=3, validate=scores(1)), notes).run()
+    assert len(notes.reports) == 1
+
+
+def test_validation_happens_in_evaluation_mode_and_training_goes_on_in_training_mode() -> None:
+    modes = []
+    model = toy_model()
+
+    def validate() -> Report:
+        modes.append(model.training)
+        return report()
+
+    trainer = toy_trainer(Validation(Train(), every=2, validate=validate), StopAt(2), model=model)
+    trainer.run()
+    assert modes == [False]
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("score", "best", "metric", "better"),
+    [
+        (1.0, None, "bleu", True),
+        (2.0, 1.0, "bleu", True),
+        (1.0, 1.0, "bleu", False),
+        (0.5, 1.0, "loss", True),
+        (1.0, 1.0, "loss", False),
+        (math.nan, None, "loss", False),
+        (math.inf, 1.0, "bleu", False),
+        (9.0, math.nan, "loss", True),
+    ],
+)
+def test_what_is_better(score: float, best: float | None, metric: str, better: bool) -> None:
+    assert is_better(score, best, metric=metric) is better
+
+
+def test_the_average_takes_in_every_update_and_no_skipped_step() -> None:
+    model = toy_model()
+    average = Average(model, 0.5)
+    toy_trainer(Averaging(average), StopAt(3), model=model).run()
+    assert average.updates == 3
+    trainer = toy_trainer(model=model)
+    Averaging(average).stepped(trainer, Step(report().tally, 1, 1.0, math.nan, updated=False))
+    assert average.updates == 3
+    means = torch.cat([average.tensors()[name].flatten() for name, _ in model.named_parameters()])
+    assert not torch.equal(means, weights(trainer))

@@ -1,0 +1,229 @@
+"""Law 8 over processes: two of them see what one sees, decide alike, and tell when a partner is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from train_toys import Group, Notes, StopAt, ToyStream, toy_group, toy_model, toy_trainer, weights
+
+from seqkit.data.datasets import Encoded
+from seqkit.data.loading import translation_batch
+from seqkit.errors import ResourceError
+from seqkit.settings import SGD, Adam, Muon, Optimizer
+from seqkit.train.distributed import Processes, connect, launch
+from seqkit.train.objective import Objective
+from seqkit.train.trainer import Callback, Step, Trainer
+
+Job = Callable[[Processes], Any]
+LENGTHS = (9, 1, 2, 1, 8, 1, 1, 3)
+SPLITS = {"6 + 2": (range(6), range(6, 8)), "8 + 0": (range(8), range(0)), "alternating": (range(0, 8, 2), range(1, 8, 2))}
+
+
+def join(path: Path, rank: int) -> Processes:
+    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=2)
+    return Processes(rank, 2)
+
+
+def partner(path: Path, wire: Connection) -> None:
+    """The second process: does what it is told until it is told None."""
+    processes = join(path, 1)
+    torch.set_num_threads(1)
+    while (job := wire.recv()) is not None:
+        wire.send(job(processes))
+    processes.close()
+
+
+class Pair:
+    """This process and its partner, in step."""
+
+    def __init__(self, path: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.wire, other = context.Pipe()
+        self.process = context.Process(target=partner, args=(path, other), daemon=True)
+        self.process.start()
+        self.processes = join(path, 0)
+
+    def both(self, job: Job) -> tuple[Any, Any]:
+        """What the job gives here and there."""
+        self.wire.send(job)
+        here = job(self.processes)
+        assert self.wire.poll(60), "the partner does not answer"
+        return here, self.wire.recv()
+
+    def close(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self.wire.send(None)
+        self.processes.close()
+        self.process.join(10)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    made = Pair(tmp_path_factory.mktemp("meeting") / "place")
+    yield made
+    made.close()
+
+
+pytestmark = pytest.mark.distributed
+
+
+def exchange(processes: Processes) -> list[Any]:
+    tensor = torch.tensor([1.0, 10.0]) * (processes.rank + 1)
+    processes.sum(tensor)
+    processes.barrier()
+    gathered = processes.gather({"rank": processes.rank, "text": "ß" * (3 * processes.rank)})
+    return [tensor.tolist(), gathered, processes.broadcast(f"from {processes.rank}"), processes.first]
+
+
+def test_values_travel(pair: Pair) -> None:
+    here, there = pair.both(exchange)
+    assert here[:-1] == there[:-1]
+    assert here == [[3.0, 30.0], [{"rank": 0, "text": ""}, {"rank": 1, "text": "ßßß"}], "from 0", True]
+    assert there[-1] is False
+
+
+def test_alone_nothing_has_to_travel() -> None:
+    processes, tensor = Processes(), torch.tensor([5.0])
+    processes.sum(tensor)
+    processes.barrier()
+    processes.close()
+    assert tensor.tolist() == [5.0]
+    assert processes.gather("x") == ["x"]
+    assert processes.broadcast("x") == "x"
+
+
+def group_of(indices: range) -> Group:
+    """A slice of eight pairs of very different lengths; the count of tokens is that of all."""
+    random = np.random.default_rng(0)
+    source, target = (
+        Encoded.from_lists([random.integers(3, 8, size=n).tolist() for n in lengths]) for lengths in (LENGTHS[::-1], LENGTHS)
+    )
+    return Group([translation_batch(source, target, np.array(indices, dtype=np.int64))], sum(LENGTHS) + 8, 80)
+
+
+class StepOver:
+    """One step in float64, over the slice that belongs to the process."""
+
+    def __init__(self, slices: tuple[range, ...], *, clip: float, optimizer: Optimizer) -> None:
+        self.slices, self.clip, self.optimizer = slices, clip, optimizer
+
+    def __call__(self, processes: Processes) -> tuple[Tensor, ...]:
+        objective = Objective(toy_model().double(), smoothing=0.1)
+        trainer = toy_trainer(objective=objective, optimizer=self.optimizer, clip=self.clip, processes=processes)
+        step, _ = trainer.step(group_of(self.slices[processes.rank]))
+        sums = torch.stack([part.double() for part in (step.tally.objective, step.tally.nll, step.tally.tokens)])
+        return sums, torch.tensor(step.norm, dtype=torch.float64), weights(trainer)
+
+
+@pytest.mark.parametrize("clip", [0.1, 100.0])
+@pytest.mark.parametrize("split", SPLITS)
+def test_two_processes_make_the_step_of_one(pair: Pair, split: str, clip: float) -> None:
+    alone = StepOver((range(8),), clip=clip, optimizer=SGD())(Processes())
+    here, there = pair.both(StepOver(SPLITS[split], clip=clip, optimizer=SGD()))
+    torch.testing.assert_close(here, alone, rtol=1e-9, atol=1e-9)
+    assert all(map(torch.equal, here, there))
+
+
+def test_two_processes_share_muon_s_work(pair: Pair) -> None:
+    alone = StepOver((range(8),), clip=1.0, optimizer=Muon())(Processes())
+    here, there = pair.both(StepOver(SPLITS["6 + 2"], clip=1.0, optimizer=Muon()))
+    torch.testing.assert_close(here, alone, rtol=1e-3, atol=1e-3)  # directions are found in bfloat16
+    assert all(map(torch.equal, here, there))
+
+
+def poisoned(processes: Processes) -> tuple[Any, ...]:
+    """A NaN in the gradient of the second process only."""
+    trainer = toy_trainer(processes=processes, optimizer=Adam())
+    if processes.rank == 1:
+        trainer.objective.model.output.bias.register_hook(lambda gradient: gradient * math.nan)  # type: ignore[union-attr, operator, unused-ignore]
+    before = weights(trainer)
+    step, _ = trainer.step(toy_group(processes.rank))
+    return step.updated, trainer.progress.step, trainer.progress.skipped, torch.equal(weights(trainer), before)
+
+
+def test_all_skip_what_is_not_finite_in_one(pair: Pair) -> None:
+    here, there = pair.both(poisoned)
+    assert here == there == (False, 0, 1, True)
+
+
+class WishIn(Callback):
+    """One process would like to stop."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+    def stepped(self, trainer: Trainer, step: Step) -> None:
+        if trainer.processes.rank == self.rank and trainer.progress.step == 3:
+            trainer.wish = "signal"
+
+
+def wished(processes: Processes) -> tuple[Any, ...]:
+    notes = Notes()
+    progress = toy_trainer(WishIn(1), StopAt(9), notes, processes=processes, stream=ToyStream()).run()
+    return progress.step, progress.stop, [step.tally.loss for step in notes.steps]
+
+
+def test_all_stop_where_one_wishes_to(pair: Pair) -> None:
+    here, there = pair.both(wished)
+    assert here == there
+    assert here[:2] == (4, "signal")
+
+
+def dropped(processes: Processes) -> float:
+    """The loss of one process's own batch, its dropout included, before it is summed."""
+    losses = []
+
+    class Spy(Objective):
+        def forward(self, *given: Any) -> Any:
+            tally, state = super().forward(*given)
+            losses.append(float(tally.nll))
+            return tally, state
+
+    toy_trainer(objective=Spy(toy_model(dropout=0.5), smoothing=0.0), processes=processes).step(toy_group(0))
+    return losses[0]
+
+
+def test_processes_drop_different_elements(pair: Pair) -> None:
+    here, there = pair.both(dropped)
+    assert here != there
+
+
+def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    processes = connect(torch.device("cpu"))
+    assert (processes.rank, processes.world, processes.first) == (0, 1, True)
+
+
+def test_launching_one_process_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.Popen", lambda *given, **named: pytest.fail("started something"))
+    with launch(1, ["train", "nothing.toml"]):
+        pass
+
+
+def die(processes: Processes) -> str:
+    """The second process is killed while the first waits for it."""
+    if processes.rank == 1:
+        os._exit(1)
+    with pytest.raises(ResourceError) as caught:
+        processes.sum(torch.zeros(3))
+    return str(caught.value)
+
+
+def test_a_lost_partner_is_told_and_not_waited_for(pair: Pair) -> None:
+    """Stands last: the pair is no more."""
+    pair.wire.send(die)
+    message = die(pair.processes)
+    assert message.startswith("lost another process of this run")
+    assert "the same command goes on" in message

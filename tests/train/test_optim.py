@@ -1,0 +1,123 @@
+"""Optimizers: each moves every parameter downhill, and Muon takes the hidden matrices alone."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import torch
+from train_toys import toy_group, toy_model
+
+from seqkit.assemble import hidden_matrices
+from seqkit.models.build import Sizes, build
+from seqkit.settings import SGD, Adam, AdamW, Mixed, Model, Muon, Optimizer, Plain, Recurrent, RMSprop, Transformer
+from seqkit.train.muon import Muon as MuonOptimizer
+from seqkit.train.objective import Objective
+from seqkit.train.optim import build_optimizers, set_rates
+
+EVERY: list[Optimizer] = [AdamW(), Adam(), SGD(momentum=0.9), RMSprop(momentum=0.5), Muon()]
+every_optimizer = pytest.mark.parametrize("settings", EVERY, ids=lambda settings: type(settings).__name__)
+
+
+def built(
+    settings: Optimizer, objective: Objective, *, rate: float = 1e-3
+) -> tuple[list[torch.optim.Optimizer], set[str]]:
+    parameters = dict(objective.model.named_parameters())
+    matrices = hidden_matrices(objective.model)
+    return build_optimizers(settings, parameters, rate=rate, matrices=matrices), matrices
+
+
+@every_optimizer
+def test_every_parameter_is_stepped_once(settings: Optimizer) -> None:
+    objective = Objective(toy_model(), smoothing=0.1)
+    optimizers, _ = built(settings, objective)
+    owned = [id(each) for optimizer in optimizers for group in optimizer.param_groups for each in group["params"]]
+    assert sorted(owned) == sorted(id(parameter) for parameter in objective.parameters())
+    before = {name: parameter.detach().clone() for name, parameter in objective.named_parameters()}
+    objective(toy_group(0).batches[0])[0].objective.backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    for name, parameter in objective.named_parameters():
+        assert not torch.equal(parameter, before[name]), name
+
+
+@every_optimizer
+def test_thirty_steps_lower_the_loss(settings: Optimizer) -> None:
+    objective = Objective(toy_model(), smoothing=0.0)
+    optimizers, _ = built(settings, objective, rate=0.1 if isinstance(settings, SGD) else 0.01)
+    batch = toy_group(0).batches[0]
+    losses = []
+    for _ in range(30):
+        objective.zero_grad()
+        tally, _ = objective(batch)
+        (tally.objective / tally.tokens).backward()
+        losses.append(tally.loss)
+        for optimizer in optimizers:
+            optimizer.step()
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_muon_takes_hidden_matrices_and_adamw_the_rest() -> None:
+    objective = Objective(toy_model(), smoothing=0.0)
+    (muon, adamw), matrices = built(Muon(rate=0.5), objective, rate=0.25)
+    assert isinstance(muon, MuonOptimizer)
+    assert isinstance(adamw, torch.optim.AdamW)
+    names = {id(parameter): name for name, parameter in objective.model.named_parameters()}
+    assert {names[id(each)] for each in muon.param_groups[0]["params"]} == matrices
+    assert (muon.param_groups[0]["base"], adamw.param_groups[0]["base"]) == (0.5, 0.25)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Transformer(width=8, heads=2, feed_forward=8, encoder_layers=1, decoder_layers=1, positions="learned"),
+        Recurrent(width=8, embedding=6, cell="lstm"),
+        Plain(width=8, embedding=6),
+        Mixed(width=8, heads=2, feed_forward=8, encoder_layers=1),
+    ],
+    ids=lambda settings: type(settings).__name__,
+)
+@pytest.mark.parametrize("tied", ["none", "output", "all"])
+def test_hidden_matrices_are_neither_token_vectors_nor_places_nor_outputs(settings: Model, tied: str) -> None:
+    model = build(msgspec.structs.replace(settings, tied=tied), Sizes(9, 9, joint=True))
+    names = hidden_matrices(model)
+    shapes = dict(model.named_parameters())
+    assert names
+    assert all(shapes[name].ndim == 2 for name in names)
+    left = {name for name in shapes if name not in names and shapes[name].ndim == 2}
+    assert {name.split(".")[-2] for name in left} <= {"embedding", "output", "positions"}
+    assert not [name for name in names if "embedding" in name or name.startswith("output") or "positions" in name]
+
+
+def test_rates_are_scaled_from_their_bases_however_often() -> None:
+    optimizers, _ = built(Muon(rate=0.5), Objective(toy_model(), smoothing=0.0), rate=0.25)
+    for factor in (0.5, 0.0, 0.1):
+        set_rates(optimizers, factor)
+        rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+        assert rates == pytest.approx([0.5 * factor, 0.25 * factor])
+
+
+@every_optimizer
+def test_a_rate_of_zero_moves_nothing(settings: Optimizer) -> None:
+    objective = Objective(toy_model(), smoothing=0.0)
+    optimizers, _ = built(settings, objective)
+    before = torch.cat([parameter.detach().flatten() for parameter in objective.parameters()])
+    set_rates(optimizers, 0.0)
+    objective(toy_group(0).batches[0])[0].objective.backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    assert torch.equal(torch.cat([parameter.detach().flatten() for parameter in objective.parameters()]), before)
+
+
+def test_settings_reach_torch() -> None:
+    objective = Objective(toy_model(), smoothing=0.0)
+    ((adamw,), _), ((sgd,), _), ((rmsprop,), _) = (
+        built(settings, objective)
+        for settings in (
+            AdamW(betas=(0.5, 0.6), weight_decay=0.7),
+            SGD(momentum=0.3, weight_decay=0.4),
+            RMSprop(smoothing=0.8, momentum=0.2),
+        )
+    )
+    assert (adamw.defaults["betas"], adamw.defaults["weight_decay"]) == ((0.5, 0.6), 0.7)
+    assert (sgd.defaults["momentum"], sgd.defaults["weight_decay"]) == (0.3, 0.4)
+    assert (rmsprop.defaults["alpha"], rmsprop.defaults["momentum"]) == (0.8, 0.2)

@@ -1,0 +1,373 @@
+"""Whole runs of a small model: what a stop leaves behind is taken up as if there had been none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+import torch
+from torch import Tensor
+
+from seqkit.config import build
+from seqkit.demo import reverse
+from seqkit.errors import ConfigError, DataError, DivergenceError, Interrupted, ModelError, SeqkitError
+from seqkit.run import load
+from seqkit.session import train
+from seqkit.settings import Recipe
+from seqkit.state import State
+from seqkit.train import checkpoint
+from seqkit.train.callbacks import StopRequest
+from seqkit.train.journal import Journal
+from seqkit.train.trainer import Group, Progress, Step, Trainer
+
+
+class Seen(NamedTuple):
+    """One step: its numbers, and which pairs it read."""
+
+    loss: float
+    rate: float
+    norm: float
+    pairs: list[tuple[int, ...]]
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
+    """Every step of every run of the test, as it happened."""
+    steps: list[Seen] = []
+    original = Trainer.step
+
+    def step(self: Trainer, group: Group, state: State = None) -> tuple[Step, State]:
+        made, state = original(self, group, state)
+        pairs = [tuple(row.tolist()) for batch in group.batches for row in paired(batch.source.ids, batch.targets.ids)]  # type: ignore[union-attr]
+        steps.append(Seen(made.tally.loss, made.rate, made.norm, pairs))
+        return made, state
+
+    monkeypatch.setattr(Trainer, "step", step)
+    return steps
+
+
+def paired(source: Tensor, target: Tensor) -> Iterator[Tensor]:
+    """Each row's real tokens, one side after the other."""
+    for left, right in zip(source, target, strict=True):
+        yield torch.cat([left[left > 0], right[right > 0]])
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Sixty different pairs to train on, ten to validate on."""
+    pairs = reverse(70, seed=1)
+    for name, part in (("train", pairs[:60]), ("dev", pairs[60:])):
+        rows = "".join(f"{source}\t{target}\n" for source, target in part)
+        (tmp_path / f"{name}.tsv").write_text(rows, encoding="utf-8")
+    return tmp_path
+
+
+def recipe(corpus: Path, *, model: dict[str, Any] | None = None, dev: bool = True, **settings: Any) -> Recipe:
+    """A run of seven steps an epoch with dropout, accumulation and an average."""
+    small = {"kind": "transformer", "width": 16, "heads": 2, "feed_forward": 16, "encoder_layers": 1}
+    fixed = {
+        "steps": 20,
+        "batch_tokens": 40,
+        "accumulate": 2,
+        "schedule": {"kind": "inverse_square_root", "warmup": 20},
+        "average": 0.9,
+        "validate_every": 1000,
+        "processes": 1,
+        "precision": "float32",
+        "output_precision": "float32",
+        "keep_heap": False,
+        "keep": 100,
+    }
+    return build(
+        {
+            "data": {"train": [str(corpus / "train.tsv")], "dev": [str(corpus / "dev.tsv")] if dev else []},
+            "text": {"kind": "words", "split": "spaces"},
+            "model": {**small, "decoder_layers": 1, "dropout": 0.1, **(model or {})},
+            "train": {**fixed, **settings},
+        },
+        where="the test",
+    )
+
+
+class AfterLooks(StopRequest):
+    """A signal that arrives when it has been looked for so many times, once a step."""
+
+    looks = 0
+
+    def __init__(self, looks: int) -> None:
+        super().__init__(signal=15)
+        self.looks = looks
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "reason":
+            self.looks -= 1
+            return "SIGTERM" if self.looks <= 0 else None
+        return super().__getattribute__(name)
+
+
+def tensors(run: Path) -> dict[str, Tensor]:
+    """Everything in the newest checkpoint: weights, average, optimizer."""
+    found, _ = checkpoint.newest(run / "checkpoints")
+    assert found is not None
+    return {f"{stem}/{name}": tensor for stem in found.stems for name, tensor in found.tensors(stem).items()}
+
+
+def progress(run: Path) -> Progress:
+    found, _ = checkpoint.newest(run / "checkpoints")
+    assert found is not None
+    return msgspec.convert({**found.training["progress"], "seconds": 0.0}, Progress)
+
+
+def same(run: Path, other: Path) -> None:
+    """Bit for bit."""
+    assert progress(run) == progress(other)
+    one, two = tensors(run), tensors(other)
+    assert one.keys() == two.keys()
+    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def stopped(recipe: Recipe, out: Path, *, at: int) -> None:
+    """Train until a signal stops the run at step `at`."""
+    with pytest.raises(Interrupted) as caught:
+        train(recipe, out=out, device="cpu", request=AfterLooks(at - 1))
+    assert caught.value.exit_code == 143
+    assert progress(out).step == at
+
+
+def test_forty_steps_are_seventeen_a_stop_and_twenty_three(corpus: Path, seen: list[Seen]) -> None:
+    """With dropout, accumulation, an average, and a warm-up that ends behind the stop."""
+    settings = recipe(corpus, steps=40)
+    train(settings, out=corpus / "straight", device="cpu")
+    straight = [*seen]
+    seen.clear()
+    stopped(settings, corpus / "stopped", at=17)
+    train(settings, out=corpus / "stopped", device="cpu")
+    assert seen == straight
+    assert len(seen) == 40
+    assert len({step.loss for step in seen}) == 40
+    same(corpus / "stopped", corpus / "straight")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [1, 4, 7, 8, 9, 10, 11, 14, 15, 19])
+def test_a_stop_anywhere_changes_nothing(corpus: Path, seen: list[Seen], at: int) -> None:
+    """In an epoch of seven steps, at its end and behind it; before, at and after a validation; shortly before the end.
+
+    A stop is heeded after a whole step, so none can fall between accumulated batches.
+    """
+    settings = recipe(corpus, validate_every=10)
+    train(settings, out=corpus / "straight", device="cpu")
+    straight = [*seen]
+    seen.clear()
+    if at == 1:  # a signal is heeded after the next step: only a limit can stop the first
+        train(recipe(corpus, validate_every=10, steps=1), out=corpus / "stopped", device="cpu")
+    else:
+        stopped(settings, corpus / "stopped", at=at)
+    train(settings, out=corpus / "stopped", device="cpu")
+    assert seen == straight
+    for name, tensor in tensors(corpus / "straight").items():
+        assert torch.equal(tensors(corpus / "stopped")[name], tensor), name
+
+
+def test_a_raised_limit_takes_a_complete_run_further(corpus: Path, seen: list[Seen]) -> None:
+    """Twenty steps straight are nine, complete, and eleven more: the rate of this schedule knows no end."""
+    train(recipe(corpus), out=corpus / "straight", device="cpu")
+    straight = [*seen]
+    seen.clear()
+    for steps in (9, 20):
+        train(recipe(corpus, steps=steps), out=corpus / "raised", device="cpu")
+    assert seen == straight
+    for name, tensor in tensors(corpus / "straight").items():
+        assert torch.equal(tensors(corpus / "raised")[name], tensor), name
+
+
+def test_every_pair_is_read_once_an_epoch_through_a_stop(corpus: Path, seen: list[Seen]) -> None:
+    settings = recipe(corpus, steps=None, epochs=4)
+    stopped(settings, corpus / "run", at=10)
+    train(settings, out=corpus / "run", device="cpu")
+    epochs = [seen[first : first + len(seen) // 4] for first in range(0, len(seen), len(seen) // 4)]
+    orders = [[pair for step in epoch for pair in step.pairs] for epoch in epochs]
+    assert len(orders) == 4
+    assert len(set(orders[0])) == len(orders[0]) == 60
+    assert all(sorted(order) == sorted(orders[0]) for order in orders)
+    assert all(one != other for one, other in pairwise(orders))
+    found = progress(corpus / "run")
+    assert (found.step, found.stop, found.tokens) == (len(seen), "epochs", 4 * tokens(corpus))
+
+
+def tokens(corpus: Path) -> int:
+    """Target tokens of the training pairs, ends included."""
+    lines = (corpus / "train.tsv").read_text(encoding="utf-8").splitlines()
+    return sum(len(line.split("\t")[1].split(" ")) + 1 for line in lines)
+
+
+def test_looking_does_not_disturb(corpus: Path, seen: list[Seen]) -> None:
+    """Validation with samples every five steps, or none at all: the same losses and weights."""
+    train(recipe(corpus, validate_every=5), out=corpus / "watched", device="cpu")
+    watched = [*seen]
+    seen.clear()
+    train(recipe(corpus, dev=False), out=corpus / "blind", device="cpu")
+    assert seen == watched
+    one, two = tensors(corpus / "watched"), tensors(corpus / "blind")
+    assert all(torch.equal(one[name], two[name]) for name in two)
+
+
+def test_a_complete_run_is_left_alone(corpus: Path) -> None:
+    settings = recipe(corpus, steps=3)
+    train(settings, out=corpus / "run", device="cpu")
+    before = contents(corpus / "run")
+    found = train(settings, out=corpus / "run", device="cpu")
+    assert (found.step, found.stop) == (3, "steps")
+    assert contents(corpus / "run") == before
+
+
+def test_without_a_development_set_the_last_is_the_best(corpus: Path) -> None:
+    train(recipe(corpus, dev=False, steps=3), out=corpus / "run", device="cpu")
+    assert load(corpus / "run").facts["step"] == 3
+    assert load(corpus / "run" / "model").facts["step"] == 3
+
+
+def test_no_steps_at_all_give_a_model_too(corpus: Path) -> None:
+    found = train(recipe(corpus, dev=False, steps=0), out=corpus / "run", device="cpu")
+    assert (found.step, found.stop) == (0, "steps")
+    assert load(corpus / "run" / "model").facts["step"] == 0
+
+
+def refused(recipe: Recipe, run: Path, kind: type[SeqkitError], *words: str) -> None:
+    """The recipe is turned away with all of these words, and the run is as it was."""
+    before = contents(run)
+    with pytest.raises(kind) as caught:
+        train(recipe, out=run, device="cpu")
+    assert [word for word in words if word not in str(caught.value)] == []
+    after = contents(run)
+    assert {name: content for name, content in after.items() if "checkpoints" in name or name == "recipe.toml"} == {
+        name: content for name, content in before.items() if "checkpoints" in name or name == "recipe.toml"
+    }
+
+
+def test_a_changed_model_is_refused(corpus: Path) -> None:
+    train(recipe(corpus, steps=2), out=corpus / "run", device="cpu")
+    changed = recipe(corpus, steps=4, model={"width": 32})
+    refused(changed, corpus / "run", ConfigError, "model.width", "16", "32", "--overwrite")
+
+
+def test_changed_data_are_refused(corpus: Path) -> None:
+    train(recipe(corpus, steps=2), out=corpus / "run", device="cpu")
+    with (corpus / "train.tsv").open("a", encoding="utf-8") as stream:
+        stream.write("a b\tb a\n")
+    refused(recipe(corpus, steps=4), corpus / "run", DataError, "training data changed since step 2")
+
+
+def test_a_changed_text_layer_is_refused(corpus: Path) -> None:
+    train(recipe(corpus, steps=2), out=corpus / "run", device="cpu")
+    other = recipe(corpus, steps=1)
+    smaller = msgspec.structs.replace(other, text=msgspec.structs.replace(other.text, size=15))
+    train(smaller, out=corpus / "other", device="cpu")
+    (corpus / "run" / "codec").rename(corpus / "aside")
+    (corpus / "other" / "codec").rename(corpus / "run" / "codec")
+    refused(recipe(corpus, steps=4), corpus / "run", ModelError, "another text layer")
+
+
+def test_nothing_says_when_to_stop(corpus: Path) -> None:
+    with pytest.raises(ConfigError, match="when to stop"):
+        train(recipe(corpus, steps=None), out=corpus / "run", device="cpu")
+
+
+def test_a_folder_that_is_no_run_is_not_thrown_away(corpus: Path) -> None:
+    with pytest.raises(ConfigError, match="not a run"):
+        train(recipe(corpus), out=corpus, device="cpu", overwrite=True)
+    assert (corpus / "train.tsv").exists()
+
+
+def test_overwriting_begins_anew(corpus: Path) -> None:
+    train(recipe(corpus, steps=4), out=corpus / "run", device="cpu")
+    found = train(recipe(corpus, steps=2, model={"width": 32}), out=corpus / "run", device="cpu", overwrite=True)
+    assert found.step == 2
+    assert checkpoint.steps(corpus / "run" / "checkpoints") == [2]
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_its_steps_made_again(corpus: Path, seen: list[Seen]) -> None:
+    settings = recipe(corpus, save_every=4)
+    train(settings, out=corpus / "straight", device="cpu")
+    straight = [*seen]
+    seen.clear()
+    stopped(settings, corpus / "run", at=10)
+    weights = corpus / "run" / "checkpoints" / "step-00000010" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    journal = Journal(corpus / "run")
+    journal.close()
+    train(settings, out=corpus / "run", device="cpu")
+    assert seen[:10] + seen[12:] == straight
+    assert seen[8:10] == seen[10:12]
+    for name, tensor in tensors(corpus / "straight").items():
+        assert torch.equal(tensors(corpus / "run")[name], tensor), name
+    events = [msgspec.json.decode(line) for line in (corpus / "run" / "log.jsonl").read_bytes().splitlines()]
+    warnings = [event["message"] for event in events if event["event"] == "warn"]
+    assert len(warnings) == 1
+    assert "step-00000010" in warnings[0]
+    assert "using step-00000008" in warnings[0]
+
+
+def test_with_no_good_checkpoint_left_nothing_is_trained(corpus: Path, seen: list[Seen]) -> None:
+    train(recipe(corpus, steps=2), out=corpus / "run", device="cpu")
+    for path in (corpus / "run" / "checkpoints").glob("*/model.safetensors"):
+        path.write_bytes(b"")
+    seen.clear()
+    refused(recipe(corpus, steps=4), corpus / "run", ModelError, "no good checkpoint", "--overwrite")
+    assert seen == []
+
+
+def test_a_hopeless_rate_ends_in_divergence_and_leaves_finite_checkpoints(corpus: Path) -> None:
+    settings = recipe(corpus, learning_rate=1e38, save_every=1, steps=60, schedule={"kind": "constant"})
+    with pytest.raises(DivergenceError):
+        train(settings, out=corpus / "run", device="cpu")
+    folder = corpus / "run" / "checkpoints"
+    for step in checkpoint.steps(folder):
+        found = checkpoint.read(checkpoint.step_path(folder, step))
+        assert all(bool(tensor.isfinite().all()) for tensor in found.tensors("model").values()), step
+
+
+def test_the_published_model_is_the_best_checkpoint(corpus: Path) -> None:
+    train(recipe(corpus, validate_every=5, metric="loss", average=0.0), out=corpus / "run", device="cpu")
+    best = checkpoint.best(corpus / "run" / "checkpoints")
+    assert best is not None
+    found = checkpoint.read(checkpoint.step_path(corpus / "run" / "checkpoints", best.step)).tensors("model")
+    published = load(corpus / "run" / "model")
+    assert published.facts == {"step": best.step, "score": best.score, "metric": "loss"}
+    for name, tensor in published.model.named_parameters():
+        assert torch.equal(tensor.detach(), found[name])
+
+
+def test_a_seed_decides_the_run(corpus: Path, seen: list[Seen]) -> None:
+    runs = []
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        train(recipe(corpus, steps=5, seed=seed), out=corpus / name, device="cpu")
+        runs.append([*seen])
+        seen.clear()
+    assert runs[0] == runs[1]
+    assert runs[0][0].loss != runs[2][0].loss
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize("batch_tokens", [40, 13])
+def test_two_processes_train_as_one(corpus: Path, seen: list[Seen], batch_tokens: int) -> None:
+    """Also where a batch is a single pair, and one process has nothing to do."""
+    common = {"average": 0.0, "steps": None, "epochs": 2, "batch_tokens": batch_tokens, "validate_every": 5}
+    for processes in (1, 2):
+        settings = recipe(corpus, model={"dropout": 0.0}, processes=processes, **common)
+        train(settings, out=corpus / str(processes), device="cpu")
+    alone, together = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    assert [step.loss for step in together] == pytest.approx([step.loss for step in alone], rel=1e-5)
+    assert [step.norm for step in together] == pytest.approx([step.norm for step in alone], rel=1e-3)
+    assert sum(len(step.pairs) for step in together) < sum(len(step.pairs) for step in alone)
+    one, two = progress(corpus / "1"), progress(corpus / "2")
+    assert (one.step, one.tokens, one.epoch, one.position) == (two.step, two.tokens, two.epoch, two.position)

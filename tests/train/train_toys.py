@@ -1,0 +1,140 @@
+"""A trainer over a model so small that a step takes a millisecond."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqkit.batch import Batch
+from seqkit.data.datasets import Encoded
+from seqkit.data.loading import translation_batch
+from seqkit.loss import Tally
+from seqkit.models.build import Sizes, build
+from seqkit.models.seq2seq import EncoderDecoder
+from seqkit.settings import Adam, Constant, Optimizer, Recurrent, Schedule
+from seqkit.train.distributed import Processes
+from seqkit.train.objective import Objective
+from seqkit.train.optim import build_optimizers
+from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
+
+VOCABULARY = 8
+
+
+class Group(NamedTuple):
+    batches: Sequence[Batch]
+    tokens: int
+    padded: int
+
+
+@dataclass
+class ToyStream:
+    """Each epoch has the same number of groups of two batches, all different, a function of epoch and number."""
+
+    size: int = 4
+    built: list[tuple[int, int]] = field(default_factory=list)  # which groups were read
+
+    def count(self, epoch: int) -> int:
+        return self.size
+
+    def groups(self, epoch: int, start: int = 0) -> Iterator[Group]:
+        for number in range(start, self.size):
+            self.built.append((epoch, number))
+            yield toy_group(1000 * epoch + number)
+
+
+def toy_group(seed: int) -> Group:
+    random = np.random.default_rng(seed)
+    lengths = random.integers(1, 6, size=(2, 6))
+    source, target = (
+        Encoded.from_lists([random.integers(3, VOCABULARY, size=n).tolist() for n in side]) for side in lengths
+    )
+    batches = [translation_batch(source, target, np.arange(first, first + 3)) for first in (0, 3)]
+    masks = [batch.targets.mask for batch in batches]
+    return Group(batches, sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks))
+
+
+def toy_model(*, seed: int = 0, dropout: float = 0.0) -> EncoderDecoder:
+    torch.manual_seed(seed)
+    settings = Recurrent(width=6, embedding=6, attention="dot", tied="output", dropout=dropout)
+    return build(settings, Sizes(VOCABULARY, VOCABULARY, joint=False))
+
+
+def toy_trainer(
+    *callbacks: Callback,
+    model: EncoderDecoder | None = None,
+    objective: Objective | None = None,
+    optimizer: Optimizer = Adam(),  # noqa: B008 - a frozen value
+    schedule: Schedule = Constant(),  # noqa: B008
+    stream: ToyStream | None = None,
+    progress: Progress | None = None,
+    processes: Processes | None = None,
+    clip: float | None = 1.0,
+) -> Trainer:
+    objective = objective or Objective(model or toy_model(), smoothing=0.1)
+    parameters = dict(objective.model.named_parameters())
+    matrices = {name for name, parameter in parameters.items() if parameter.ndim == 2 and "embedding" not in name}
+    return Trainer(
+        objective=objective,
+        optimizers=build_optimizers(optimizer, parameters, rate=0.01, matrices=matrices, processes=processes),
+        schedule=schedule,
+        stream=stream or ToyStream(),
+        callbacks=callbacks,
+        seed=1,
+        clip=clip,
+        processes=processes,
+        progress=progress,
+    )
+
+
+class StopAt(Callback):
+    """Ends a run after so many updates."""
+
+    def __init__(self, step: int, reason: str = "steps") -> None:
+        self.step, self.reason = step, reason
+
+    def stepped(self, trainer: Trainer, step: Step) -> None:
+        if trainer.progress.step >= self.step:
+            trainer.progress.stop = self.reason
+
+
+class Notes(Callback):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.moments: list[str] = []
+        self.steps: list[Step] = []
+        self.reports: list[Report] = []
+
+    def started(self, trainer: Trainer) -> None:
+        self.moments.append("started")
+
+    def stepped(self, trainer: Trainer, step: Step) -> None:
+        self.moments.append("stepped")
+        self.steps.append(step)
+
+    def validated(self, trainer: Trainer, report: Report) -> None:
+        self.moments.append("validated")
+        self.reports.append(report)
+
+    def ended(self, trainer: Trainer) -> None:
+        self.moments.append("ended")
+
+
+def numbers(notes: Notes) -> list[tuple[float, float, float]]:
+    """Loss, norm and rate of every step."""
+    return [(step.tally.loss, step.norm, step.rate) for step in notes.steps]
+
+
+def weights(trainer: Trainer) -> Tensor:
+    """All weights in one vector, copied."""
+    return torch.cat([parameter.detach().flatten() for parameter in trainer.objective.parameters()])
+
+
+def report(*, bleu: float = 0.0, loss: float = 1.0, seconds: float = 0.0) -> Report:
+    tally = Tally(*torch.tensor([loss, loss, 1.0]))
+    return Report(tally, {"bleu": bleu, "loss": loss}, signature="", seconds=seconds)

@@ -39,6 +39,7 @@ __all__ = [
     "hidden_matrices",
     "objective",
     "optimizers",
+    "precisions",
     "prepare",
     "stream",
 ]

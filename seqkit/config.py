@@ -80,26 +80,30 @@ def build(data: Mapping[str, object], *, where: str, overrides: Sequence[str] = 
         raise _report(mistakes, where, given, toml.line_numbers(text))
     recipe = msgspec.convert(plain, Recipe)
     if failures := check(recipe):
-        raise _report([_Mistake((), what) for what in failures], where, set(), {})
+        raise _report([_Mistake((), what, hint) for what, hint in failures], where, set(), {})
     return recipe
 
 
-def check(recipe: Recipe) -> list[str]:
-    """What is wrong between settings that are each right alone; empty when nothing is."""
+def check(recipe: Recipe) -> list[tuple[str, str]]:
+    """What is wrong between settings that are each right alone, and what to do; empty when nothing is."""
     model, search = recipe.model, recipe.search
     found = []
     if isinstance(model, Transformer | Mixed) and model.width % model.heads:
-        found.append(f"model.heads = {model.heads} does not divide model.width = {model.width}")
+        near = max(heads for heads in range(1, model.heads + 1) if model.width % heads == 0)
+        what = f"model.heads = {model.heads} does not divide model.width = {model.width}"
+        found.append((what, f"set model.heads={near}"))
     elif isinstance(model, Transformer) and model.positions == "rotary" and model.width // model.heads % 2:
-        found.append("rotary positions turn pairs: model.width / model.heads must be even")
+        found.append(("rotary positions turn pairs, and model.width / model.heads is odd", "set another model.heads"))
     if model.tied == "all" and not recipe.text.joint:
-        found.append('model.tied = "all" shares one vocabulary: text.joint must be true, or model.tied "output"')
+        what = 'model.tied = "all" shares one vocabulary, and text.joint is false'
+        found.append((what, "set model.tied=output, or text.joint=true"))
     if search.nbest > search.beam:
-        found.append(f"search.nbest = {search.nbest} is more than search.beam = {search.beam}")
+        what = f"search.nbest = {search.nbest} is more than search.beam = {search.beam}"
+        found.append((what, f"set search.beam={search.nbest}"))
     if search.minimum_length > search.maximum_length:
-        found.append(
-            f"search.minimum_length = {search.minimum_length} is above search.maximum_length = {search.maximum_length}"
-        )
+        least, most = search.minimum_length, search.maximum_length
+        what = f"search.minimum_length = {least} is above search.maximum_length = {most}"
+        found.append((what, "lower the one or raise the other"))
     return found
 
 

@@ -45,6 +45,7 @@ HARMLESS = frozenset(
         "train.validate_beam",
         "train.validate_lines",
         "train.patience",
+        "train.processes",
         "train.target",
         "train.save_every",
         "train.save_minutes",
@@ -81,41 +82,42 @@ def clear(run: Path) -> None:
 
 
 def settle(run: Path, recipe: Recipe, device: torch.device) -> Recipe:
-    """The recipe this run goes by: resolved at its first start, compared with it at every other."""
+    """The recipe this run goes by: resolved at its first start, compared with it once there is a checkpoint.
+
+    Before that nothing is lost by starting anew, so a first start that failed binds nobody.
+    """
     path = run / "recipe.toml"
-    if recipe.train.processes == "auto":
-        count = min(cores(), MOST_PROCESSES) if device.type == "cpu" else 1
-    else:
-        count = recipe.train.processes
-    if path.exists():
+    count = min(cores(), MOST_PROCESSES) if device.type == "cpu" else 1
+    if any((run / "checkpoints").glob("step-*")) and path.exists():
         first = config.load(path)
-        if recipe.train.processes == "auto":
-            count = int(first.train.processes)
-        recipe = _with_processes(recipe, count)
-        changed = [
-            (key, old, new)
-            for key, old, new in config.difference(first, recipe)
-            if key not in HARMLESS and not key.startswith("search.")
-        ]
-        if changed:
-            key, old, new = changed[0]
-            more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-            raise ConfigError(
-                f"{run} was started with {key} = {old}, and now it is {new}{more}",
-                "choose another --out, or --overwrite to throw the old run away",
-            )
+        count = first.train.processes if isinstance(first.train.processes, int) else count
+        _compare(run, first, recipe)
     else:
+        shutil.rmtree(run / "codec", ignore_errors=True)
         settings = recipe.train
         if {settings.steps, settings.epochs, settings.minutes, settings.patience, settings.target} == {None}:
             raise ConfigError("nothing says when to stop", "set train.steps, train.epochs or train.minutes")
-        recipe = _with_processes(recipe, count)
+    if recipe.train.processes == "auto":
+        settings = msgspec.structs.replace(recipe.train, processes=count)
+        recipe = msgspec.structs.replace(recipe, train=settings)
     replace_file(path, config.dump(recipe))
     return recipe
 
 
-def _with_processes(recipe: Recipe, count: int) -> Recipe:
-    settings = msgspec.structs.replace(recipe.train, processes=count)
-    return msgspec.structs.replace(recipe, train=settings)
+def _compare(run: Path, first: Recipe, now: Recipe) -> None:
+    """Refuse to go on with a recipe that means another run."""
+    changed = [
+        (key, old, new)
+        for key, old, new in config.difference(first, now)
+        if key not in HARMLESS and not key.startswith("search.")
+    ]
+    if changed:
+        key, old, new = changed[0]
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        raise ConfigError(
+            f"{run} was started with {key} = {old}, and now it is {new}{more}",
+            "choose another --out, or --overwrite to throw the old run away",
+        )
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from seqkit.demo import reverse
 from seqkit.errors import ConfigError, ModelError
 from seqkit.search import beam, score
 from seqkit.settings import Search
+from seqkit.text.codec import Codec
 from seqkit.text.vocabulary import EOS
 from seqkit.translator import Translator
 
@@ -64,6 +65,7 @@ def test_blank_lines_are_empty_and_the_model_is_not_asked(
     assert [bool(one.text) for one in found] == [True, False, False, False, False, True]
     assert all(one.log_prob == one.score == 0 for one in found[1:5])
     monkeypatch.setattr(translator.loaded.model, "start", None)
+    monkeypatch.setattr(Codec, "encode_many", lambda _, texts: [[9] if text else [] for text in texts])
     assert [one.text for one in translator.translate(["", "\u2003"])] == ["", ""]
 
 

@@ -61,7 +61,7 @@ def command(
 
     shown = display(terminal=sys.stderr.isatty(), quiet=common().quiet, log_seconds=resolved.train.log_seconds)
     request = StopRequest()
-    partner = int(os.environ.get("RANK", "0")) > 0 and "TORCHELASTIC_RUN_ID" not in os.environ
+    partner = int(os.environ.get("RANK", "0")) > 0 and "SEQKIT_LAUNCHED" in os.environ
     with stopped_by_signals(request, ignore=partner):
         run_training(
             resolved,

@@ -11,6 +11,7 @@ import datetime
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from seqkit.errors import ResourceError
 __all__ = ["Processes", "connect", "launch"]
 
 TIMEOUT = datetime.timedelta(minutes=10)
+LAUNCHED = "SEQKIT_LAUNCHED"  # tells the partners of `launch` from processes that torchrun started
 
 
 class Processes:
@@ -93,6 +95,9 @@ def connect(device: torch.device) -> Processes:
     rank = int(os.environ.get("RANK", "0"))
     if world == 1:
         return Processes()
+    if rank > 0 and LAUNCHED in os.environ:
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        dist.TCPStore(address, port, is_master=False, timeout=TIMEOUT).set(f"here/{rank}", "yes")  # type: ignore[attr-defined]
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=TIMEOUT)
     return Processes(rank, world)
@@ -103,7 +108,7 @@ def launch(count: int, arguments: Sequence[str]) -> Iterator[None]:
     """Start `count` - 1 partners of this process, each running `python -m seqkit` with the same arguments.
 
     All of them, this one as rank 0, see the environment that torchrun would give them and meet by `connect`. A partner
-    that outlives the body is ended.
+    that dies on the way raises ResourceError; one that outlives the body is ended.
     """
     if count == 1:
         yield
@@ -118,28 +123,44 @@ def launch(count: int, arguments: Sequence[str]) -> Iterator[None]:
         "MASTER_PORT": str(store.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "TORCHELASTIC_RESTART_COUNT": "0",
-        "OMP_NUM_THREADS": "1",
+        LAUNCHED: "1",
     }
     partners = [
         subprocess.Popen(
             [sys.executable, "-m", "seqkit", *arguments],
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env={**os.environ, **shared, "OMP_NUM_THREADS": "1", "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
         for rank in range(1, count)
     ]
     os.environ.update(shared, RANK="0", LOCAL_RANK="0")
-    finished = False
+    patience = 1.0
     try:
+        _await(partners, store)
         yield
-        finished = True
+        patience = 20.0
     finally:
         for partner in partners:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                partner.wait(timeout=20 if finished else 1)
+                partner.wait(timeout=patience)
             if partner.poll() is None:
                 partner.kill()
                 partner.wait()
         for name in (*shared, "RANK", "LOCAL_RANK"):
             os.environ.pop(name, None)
+
+
+def _await(partners: Sequence[subprocess.Popen[bytes]], store: Any) -> None:
+    """Wait until every partner has reported; the engine itself would wait ten minutes for one that died."""
+    waiting = dict(enumerate(partners, start=1))
+    while waiting:
+        for rank, partner in list(waiting.items()):
+            if store.check([f"here/{rank}"]):
+                del waiting[rank]
+            elif partner.poll() is not None:
+                raise ResourceError(
+                    f"process {rank} of this run did not start (exit code {partner.returncode})",
+                    "see its message above; train.processes=1 does without it",
+                )
+        time.sleep(0.02)

@@ -12,7 +12,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from seqkit.errors import ModelError, ResourceError
+from seqkit.errors import DivergenceError, ModelError, ResourceError
 from seqkit.settings import Train
 from seqkit.train import checkpoint
 from seqkit.train.average import Average
@@ -86,10 +86,16 @@ class Saving(Callback):
         if not trainer.processes.first or (self.saved == progress.step and not finished):
             return
         began = time.monotonic()
+        model = named_tensors(trainer.objective.model)
+        if not all(bool(tensor.isfinite().all()) for tensor in model.values()):
+            raise DivergenceError(  # no step can mend them, and a checkpoint of them would replace a good one
+                f"the weights are not finite any more after step {progress.step}",
+                "lower train.learning_rate or lengthen the warm-up; the last checkpoint is good",
+            )
         names = {parameter: name for name, parameter in trainer.objective.model.named_parameters()}
         parts = [optimizer_tensors(optimizer, names) for optimizer in trainer.optimizers]
         tensors: dict[str, Mapping[str, Tensor]] = {
-            "model": named_tensors(trainer.objective.model),
+            "model": model,
             "average": {} if self.average is None else self.average.tensors(),
             "optimizer": {f"{i}/{name}": tensor for i, (part, _) in enumerate(parts) for name, tensor in part.items()},
         }

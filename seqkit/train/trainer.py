@@ -21,7 +21,7 @@ from seqkit.train.objective import Objective
 from seqkit.train.optim import set_rates
 from seqkit.train.schedule import factor
 
-__all__ = ["Callback", "Group", "Progress", "Report", "Step", "Stream", "Trainer"]
+__all__ = ["Callback", "Group", "Progress", "Report", "Step", "Stream", "Trainer", "seed_of"]
 
 BAD_STEPS = 20  # as many steps in a row without a finite gradient are taken for divergence
 

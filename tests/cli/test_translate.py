@@ -19,7 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seqkit import config
@@ -70,13 +70,15 @@ def through(words: Sequence[str], given: bytes) -> bytes:
 
 
 @settings(max_examples=60)
+@example([b"\xef\xbb\xbf"], False)  # a byte order mark alone is no line
 @given(st.lists(st.binary(max_size=12).map(lambda line: line.replace(b"\n", b"\r"))), st.booleans())
 def test_as_many_lines_come_out_as_went_in_and_blank_ones_stay_blank(rows: list[bytes], ended: bool) -> None:
     given = b"\n".join(rows) + b"\n" * (ended and bool(rows))
     read = list(lines(io.BytesIO(given), "given"))
     with patch.object(Translator, "load", lambda *_, **__: Echo()):
         found = through(["run", "-q"], given)
-    assert found.count(b"\n") == len(read) == given.count(b"\n") + (given[-1:] not in (b"", b"\n"))
+    unended = given.removeprefix(b"\xef\xbb\xbf").rpartition(b"\n")[2]
+    assert found.count(b"\n") == len(read) == given.count(b"\n") + bool(unended)
     for line, answer in zip(read, found.split(b"\n"), strict=False):
         answer.decode()
         assert bool(answer.strip()) <= bool(line.decode(errors="replace").replace("\0", " ").strip())

@@ -84,7 +84,12 @@ def stepped(settings: Model, partition: Sequence[Sequence[int]], *, clip: float 
     tally = step.tally
     numbers = torch.stack([tally.objective.double(), tally.nll.double(), tally.tokens.double()])
     weights = torch.cat([parameter.detach().flatten() for parameter in engine.objective.parameters()])
-    return numbers, torch.tensor(step.norm, dtype=torch.float64), engine.gradients.vector[: len(weights)].clone(), weights
+    return (
+        numbers,
+        torch.tensor(step.norm, dtype=torch.float64),
+        engine.gradients.vector[: len(weights)].clone(),
+        weights,
+    )
 
 
 @every_model

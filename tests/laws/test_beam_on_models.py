@@ -29,8 +29,12 @@ def every_sequence(model: EncoderDecoder, source: Padded, reward: float, minimum
     """All finished sequences by falling score, each as its score and its ids."""
     real = range(EOS + 1, SMALL)
     found = [ids for length in range(minimum, LONGEST) for ids in itertools.product(real, repeat=length)]
-    scored = score(model, Padded(source.ids.expand(len(found), -1), source.mask.expand(len(found), -1)), found,
-                   length_reward=reward)
+    scored = score(
+        model,
+        Padded(source.ids.expand(len(found), -1), source.mask.expand(len(found), -1)),
+        found,
+        length_reward=reward,
+    )
     return sorted(((each.score, *ids) for each, ids in zip(scored, found, strict=True)), reverse=True)
 
 
@@ -38,7 +42,9 @@ def every_sequence(model: EncoderDecoder, source: Padded, reward: float, minimum
 def test_a_beam_wider_than_the_search_space_finds_the_optimum(settings: Model) -> None:
     model, source = make(settings, target=SMALL, noise=0.5), sources(4, size=SMALL)
     for reward, minimum in ((0.0, 0), (0.6, 2), (1.0, 0), (2.0, 2)):
-        search = Search(beam=(SMALL - EOS) ** LONGEST, nbest=5, maximum_length=LONGEST, length_reward=reward, minimum_length=minimum)
+        search = Search(
+            beam=(SMALL - EOS) ** LONGEST, nbest=5, maximum_length=LONGEST, length_reward=reward, minimum_length=minimum
+        )
         best = every_sequence(model, source, reward, minimum)[:5]
         found = beam(model, source, search)[0]
         assert [hypothesis.ids for hypothesis in found] == [tuple(map(int, ids)) for _, *ids in best]

@@ -62,5 +62,7 @@ def test_an_lstm_that_forgets_nothing_and_reads_nothing_keeps_its_cell() -> None
     x, (h, c) = inputs()
     bias = torch.zeros(20, dtype=torch.float64)
     bias[:5], bias[5:10] = -100.0, 100.0  # the gates are stacked as i, f, g, o
-    _, cell = cells.lstm(x[:, 0], (h, c), w=torch.randn(20, 4).double(), u=torch.randn(20, 5).double(), b_w=bias, b_u=bias)
+    _, cell = cells.lstm(
+        x[:, 0], (h, c), w=torch.randn(20, 4).double(), u=torch.randn(20, 5).double(), b_w=bias, b_u=bias
+    )
     close(cell, c)

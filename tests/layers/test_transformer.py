@@ -44,9 +44,7 @@ def test_feed_forward_is_its_formula(activation: Activation) -> None:
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_an_encoder_layer_is_its_two_sub_layers(norm: Norm) -> None:
     torch.manual_seed(0)
-    layer = EncoderLayer(
-        attention=attention(), feed_forward=feed_forward(), width=WIDTH, dropout=0.0, norm=norm
-    ).eval()
+    layer = EncoderLayer(attention=attention(), feed_forward=feed_forward(), width=WIDTH, dropout=0.0, norm=norm).eval()
     x, mask = random(2, 5, WIDTH), torch.ones(2, 5, dtype=torch.bool)
     if norm == "pre":
         middle = x + layer.attention.over_source(F.layer_norm(x, (WIDTH,)), mask)
@@ -61,7 +59,11 @@ def test_an_encoder_layer_is_its_two_sub_layers(norm: Norm) -> None:
 def test_a_decoder_layer_reports_the_attention_that_it_uses(norm: Norm) -> None:
     torch.manual_seed(0)
     layer = DecoderLayer(
-        attention=attention(), cross_attention=attention(), feed_forward=feed_forward(), width=WIDTH, dropout=0.0,
+        attention=attention(),
+        cross_attention=attention(),
+        feed_forward=feed_forward(),
+        width=WIDTH,
+        dropout=0.0,
         norm=norm,
     ).eval()
     source, x = random(2, 5, WIDTH, seed=2), random(2, 3, WIDTH)

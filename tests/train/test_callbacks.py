@@ -90,9 +90,7 @@ def test_the_rate_of_a_run_limited_by_time_reaches_zero() -> None:
     clock, notes = Clock(start=0.0), Notes()
     settings = Train(minutes=1.0, metric="bleu")
     validation = Validation(settings, every=10, validate=lambda: report(seconds=1.0))
-    trainer = toy_trainer(
-        Limits(settings, began=0.0, clock=clock), clock, validation, notes, schedule=Linear(warmup=0)
-    )
+    trainer = toy_trainer(Limits(settings, began=0.0, clock=clock), clock, validation, notes, schedule=Linear(warmup=0))
     progress = trainer.run()
     assert progress.stop == "minutes"
     assert progress.horizon is not None
@@ -105,9 +103,7 @@ def test_a_schedule_without_an_end_needs_no_horizon() -> None:
     clock = Clock(start=0.0)
     settings = Train(minutes=1.0)
     validation = Validation(settings, every=10, validate=lambda: report())
-    progress = toy_trainer(
-        Limits(settings, began=0.0, clock=clock), clock, validation, schedule=Constant()
-    ).run()
+    progress = toy_trainer(Limits(settings, began=0.0, clock=clock), clock, validation, schedule=Constant()).run()
     assert progress.horizon is None
 
 

@@ -28,7 +28,11 @@ from seqkit.train.trainer import Callback, Step, Trainer
 
 Job = Callable[[Processes], Any]
 LENGTHS = (9, 1, 2, 1, 8, 1, 1, 3)
-SPLITS = {"6 + 2": (range(6), range(6, 8)), "8 + 0": (range(8), range(0)), "alternating": (range(0, 8, 2), range(1, 8, 2))}
+SPLITS = {
+    "6 + 2": (range(6), range(6, 8)),
+    "8 + 0": (range(8), range(0)),
+    "alternating": (range(0, 8, 2), range(1, 8, 2)),
+}
 
 
 def join(path: Path, rank: int) -> Processes:
@@ -108,7 +112,8 @@ def group_of(indices: range) -> Group:
     """A slice of eight pairs of very different lengths; the count of tokens is that of all."""
     random = np.random.default_rng(0)
     source, target = (
-        Encoded.from_lists([random.integers(3, 8, size=n).tolist() for n in lengths]) for lengths in (LENGTHS[::-1], LENGTHS)
+        Encoded.from_lists([random.integers(3, 8, size=n).tolist() for n in lengths])
+        for lengths in (LENGTHS[::-1], LENGTHS)
     )
     return Group([translation_batch(source, target, np.array(indices, dtype=np.int64))], sum(LENGTHS) + 8, 80)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,13 +10,13 @@ import pytest
 import torch
 from train_toys import Notes, StopAt, numbers, report, toy_model, toy_trainer, weights
 
-from seqkit.errors import ModelError, ResourceError
+from seqkit.errors import DivergenceError, ModelError, ResourceError
 from seqkit.settings import SGD, Adam, AdamW, Linear, Muon, Optimizer, RMSprop, Train
 from seqkit.train import checkpoint
 from seqkit.train.average import Average
 from seqkit.train.callbacks import Averaging, Validation
 from seqkit.train.saving import Saving, restore
-from seqkit.train.trainer import Callback, Progress, Trainer
+from seqkit.train.trainer import Callback, Progress, Step, Trainer
 
 EVERY: list[Optimizer] = [AdamW(), Adam(), SGD(momentum=0.9), RMSprop(momentum=0.5), Muon()]
 
@@ -135,3 +136,17 @@ def test_no_average_no_file_of_it(tmp_path: Path) -> None:
     found, _ = checkpoint.newest(tmp_path)
     assert found is not None
     assert found.stems == {"model", "optimizer"}
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, bad: float) -> None:
+    class Overflow(Callback):
+        def stepped(self, trainer: Trainer, step: Step) -> None:
+            if trainer.progress.step == 3:
+                with torch.no_grad():
+                    next(trainer.objective.parameters())[-1] = bad
+
+    with pytest.raises(DivergenceError, match="after step 3") as caught:
+        toy_trainer(Overflow(), StopAt(9), saving(tmp_path, Train(save_every=1))).run()
+    assert caught.value.hint is not None
+    assert checkpoint.steps(tmp_path) == [1, 2]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
+
+# Threads that wait for each other cost more than they bring on tiny tensors; read when torch is first imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("seqkit", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("seqkit")

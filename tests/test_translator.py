@@ -22,7 +22,7 @@ from seqkit.text.codec import Codec
 from seqkit.text.vocabulary import EOS
 from seqkit.translator import Translator
 
-LINES = [source for source, _ in reverse(40, seed=7)]
+LINES = [source for source, _ in reverse(24, seed=7)]
 
 
 @pytest.fixture(scope="module")

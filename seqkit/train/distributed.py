@@ -98,7 +98,8 @@ def connect(device: torch.device) -> Processes:
     if rank > 0 and LAUNCHED in os.environ:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         dist.TCPStore(address, port, is_master=False, timeout=TIMEOUT).set(f"here/{rank}", "yes")  # type: ignore[attr-defined]
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    # What the processes tell each other besides gradients lies on the CPU, whatever the device.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=TIMEOUT)
     return Processes(rank, world)
 

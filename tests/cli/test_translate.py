@@ -46,7 +46,7 @@ class Echo:
 
     def translate(self, lines: Iterable[str], *, search: Search | None = None) -> Iterator[Translation]:
         for line in lines:
-            text = " ".join(line[::-1].split())
+            text = line[::-1].replace("\r", " ") if line.strip() else ""
             others = tuple((f"{text}{rank}", -rank / 2) for rank in range(1, search.nbest if search else 1))
             ids = tuple(range(len(line)))
             yield Translation(line, text, -0.25, -0.5, False, len(line) > self.limit, 0, others, ids, ids)
@@ -113,6 +113,14 @@ def test_blocks_keep_order_and_never_exceed_their_size() -> None:
     assert max(map(len, blocks)) <= translate.BLOCK
 
 
+def test_a_block_is_full_when_so_many_lines_are_there() -> None:
+    blocks = translate.Blocks(io.BytesIO(b"a\n" * 3 * translate.BLOCK), "a file")
+    limit = time.monotonic() + 100
+    while blocks._waiting.qsize() < translate.BLOCK and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert len(next(iter(blocks))) == translate.BLOCK
+
+
 def test_n_best_lists_are_rows_and_fields_hold_no_separators(echo: Echo) -> None:
     given = b"a\tb\n\nc\n"
     rows = [line.split("\t") for line in through(["run", "-q", "--nbest", "2"], given).decode().splitlines()]
@@ -124,7 +132,7 @@ def test_n_best_lists_are_rows_and_fields_hold_no_separators(echo: Echo) -> None
         ["3", "1", "-0.2500", "c"],
         ["3", "2", "-0.5000", "c1"],
     ]
-    assert through(["run", "-q", "--scores"], given) == b"-0.2500\tb a\n\n-0.2500\tc\n"
+    assert through(["run", "-q", "--scores"], given) == b"-0.2500\tb\ta\n\n-0.2500\tc\n"
     records = [json.loads(line) for line in through(["run", "-q", "--format", "jsonl"], given).splitlines()]
     assert [record["id"] for record in records] == [1, 2, 3]
     assert records[0]["source"] == "a\tb"
@@ -268,7 +276,7 @@ class Terminal:
 
     def until(self, expected: str) -> str:
         """What is shown from the end of the last call's text to the end of this one's."""
-        limit = time.monotonic() + 30
+        limit = time.monotonic() + 100
         while expected.encode() not in self.unread and time.monotonic() < limit:
             if select.select([self.leader], [], [], 1)[0]:
                 try:
@@ -301,7 +309,7 @@ def test_a_conversation_at_a_terminal(kind: str, trained: Path, tmp_path: Path) 
             for answer in (*answers, "word>"):
                 terminal.until(answer)
         terminal.type("\x04")  # Ctrl-D
-        assert terminal.process.wait(30) == 0
+        assert terminal.process.wait(100) == 0
     history = tmp_path / "seqkit" / "translate_history"
     assert history.exists() == (kind == "xterm")
     if history.exists():

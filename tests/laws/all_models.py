@@ -13,7 +13,7 @@ from seqkit.models.build import Sizes, build
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.search.hypothesis import BOS, EOS
 from seqkit.settings import Mixed, Model, Plain, Recurrent, Transformer
-from seqkit.state import map_state, select
+from seqkit.state import Decodable, map_state, select
 
 SOURCE, TARGET = 11, 9  # tokens in the two vocabularies, so that mistaking one for the other shows
 FIRST = EOS + 1  # the lowest id that stands for text
@@ -90,7 +90,7 @@ def tokens(rows: int, length: int, *, size: int = TARGET, seed: int = 2) -> Tens
     return ids
 
 
-def logits(model: EncoderDecoder, source: Padded, ids: Tensor, *cuts: int) -> Tensor:
+def logits(model: Decodable, source: Padded, ids: Tensor, *cuts: int) -> Tensor:
     """The logits of ids (N, T), read in pieces that end before the `cuts`: (N, T, V)."""
     memory, state = model.start(source)
     if len(ids) > len(source.ids) and state is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -64,8 +64,8 @@ def trainer(settings: Model, *, clip: float | None = None, smoothing: float = 0.
 
 
 class _NoStream:
-    def groups(self, epoch: int, start: int = 0) -> list[Group]:  # type: ignore[override]
-        return []
+    def groups(self, epoch: int, start: int = 0) -> Iterator[Group]:
+        yield from ()
 
     def count(self, epoch: int) -> int:
         return 0

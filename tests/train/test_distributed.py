@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
@@ -16,12 +15,12 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from train_toys import Group, Notes, StopAt, ToyStream, toy_group, toy_model, toy_trainer, weights
+from train_toys import Group, Notes, Poisoned, StopAt, ToyStream, toy_group, toy_model, toy_trainer, weights
 
 from seqkit.data.datasets import Encoded
 from seqkit.data.loading import translation_batch
 from seqkit.errors import ResourceError
-from seqkit.settings import SGD, Adam, Muon, Optimizer
+from seqkit.settings import SGD, Muon, Optimizer
 from seqkit.train.distributed import Processes, connect, launch
 from seqkit.train.objective import Objective
 from seqkit.train.trainer import Callback, Step, Trainer
@@ -150,9 +149,8 @@ def test_two_processes_share_muon_s_work(pair: Pair) -> None:
 
 def poisoned(processes: Processes) -> tuple[Any, ...]:
     """A NaN in the gradient of the second process only."""
-    trainer = toy_trainer(processes=processes, optimizer=Adam())
-    if processes.rank == 1:
-        trainer.objective.model.output.bias.register_hook(lambda gradient: gradient * math.nan)  # type: ignore[union-attr, operator, unused-ignore]
+    bad = [0] if processes.rank == 1 else []
+    trainer = toy_trainer(objective=Poisoned(*bad), processes=processes)
     before = weights(trainer)
     step, _ = trainer.step(toy_group(processes.rank))
     return step.updated, trainer.progress.step, trainer.progress.skipped, torch.equal(weights(trainer), before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -68,7 +69,7 @@ def test_the_first_step_moves(schedule: Schedule, horizon: int) -> None:
 @given(schedules, st.integers(1, 200))
 def test_after_warm_up_the_rate_never_rises(schedule: Schedule, horizon: int) -> None:
     course = [factor(schedule, step, horizon=horizon) for step in range(schedule.warmup, 220)]
-    assert all(later <= earlier + 1e-12 for earlier, later in zip(course, course[1:], strict=False))
+    assert all(later <= earlier + 1e-12 for earlier, later in pairwise(course))
 
 
 def test_without_a_horizon_the_rate_stays_up() -> None:

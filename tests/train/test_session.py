@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -12,17 +13,22 @@ import pytest
 import torch
 from torch import Tensor
 
+from seqkit import assemble
+from seqkit.batch import pad
 from seqkit.config import build
 from seqkit.demo import reverse
 from seqkit.errors import ConfigError, DataError, DivergenceError, Interrupted, ModelError, SeqkitError
-from seqkit.run import load
+from seqkit.run import CPU, load
+from seqkit.search.hypothesis import EOS
+from seqkit.search.score import score
 from seqkit.session import train
 from seqkit.settings import Recipe
 from seqkit.state import State
 from seqkit.train import checkpoint
 from seqkit.train.callbacks import StopRequest
-from seqkit.train.journal import Journal
+from seqkit.train.distributed import Processes
 from seqkit.train.trainer import Group, Progress, Step, Trainer
+from seqkit.validation import Validator
 
 
 class Seen(NamedTuple):
@@ -305,8 +311,6 @@ def test_a_damaged_checkpoint_is_passed_over_and_its_steps_made_again(corpus: Pa
     stopped(settings, corpus / "run", at=10)
     weights = corpus / "run" / "checkpoints" / "step-00000010" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    journal = Journal(corpus / "run")
-    journal.close()
     train(settings, out=corpus / "run", device="cpu")
     assert seen[:10] + seen[12:] == straight
     assert seen[8:10] == seen[10:12]
@@ -359,14 +363,44 @@ def test_a_seed_decides_the_run(corpus: Path, seen: list[Seen]) -> None:
     assert runs[0][0].loss != runs[2][0].loss
 
 
+@pytest.mark.parametrize("batch_tokens", [13, 40, 4096])
+def test_the_development_loss_is_a_sum_over_all_tokens_however_they_are_batched(
+    corpus: Path, batch_tokens: int
+) -> None:
+    settings = recipe(corpus, batch_tokens=batch_tokens)
+    settings = msgspec.structs.replace(settings, data=msgspec.structs.replace(settings.data, maximum_length=12))
+    prepared = assemble.prepare(settings, corpus / "run")
+    model = assemble.build_model(settings, prepared.codecs).eval()
+    assert prepared.dev is not None
+    validator = Validator(
+        settings, prepared.codecs, model=model, dev=prepared.dev, processes=Processes(), device=CPU, average=None
+    )
+    tally = validator().tally
+    source = prepared.codecs.source.encode_many(prepared.dev.source)
+    target = prepared.codecs.target.encode_many(prepared.dev.target)
+    one_by_one = [score(model, pad([[*left, EOS]]), [right])[0] for left, right in zip(source, target, strict=True)]
+    nats = -sum(scored.log_prob for scored in one_by_one)
+    count = sum(len(scored.log_probs) for scored in one_by_one)
+    assert int(tally.tokens) == count
+    assert tally.perplexity == pytest.approx(math.exp(nats / count), rel=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.parametrize("batch_tokens", [40, 13])
 def test_two_processes_train_as_one(corpus: Path, seen: list[Seen], batch_tokens: int) -> None:
     """Also where a batch is a single pair, and one process has nothing to do."""
-    common = {"average": 0.0, "steps": None, "epochs": 2, "batch_tokens": batch_tokens, "validate_every": 5}
     for processes in (1, 2):
-        settings = recipe(corpus, model={"dropout": 0.0}, processes=processes, **common)
+        settings = recipe(
+            corpus,
+            model={"dropout": 0.0},
+            processes=processes,
+            average=0.0,
+            steps=None,
+            epochs=2,
+            batch_tokens=batch_tokens,
+            validate_every=5,
+        )
         train(settings, out=corpus / str(processes), device="cpu")
     alone, together = seen[: len(seen) // 2], seen[len(seen) // 2 :]
     assert [step.loss for step in together] == pytest.approx([step.loss for step in alone], rel=1e-5)

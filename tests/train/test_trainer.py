@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from train_toys import Group, Notes, StopAt, ToyStream, numbers, toy_group, toy_model, toy_trainer, weights
+from train_toys import Group, Notes, Poisoned, StopAt, ToyStream, numbers, toy_group, toy_model, toy_trainer, weights
 
 from seqkit.batch import Batch
 from seqkit.errors import DivergenceError
@@ -115,20 +115,6 @@ def test_the_rate_follows_the_schedule_of_updates() -> None:
     notes = Notes()
     toy_trainer(StopAt(6), notes, schedule=Linear(warmup=0), progress=Progress(horizon=8)).run()
     assert [step.rate for step in notes.steps] == pytest.approx([1 - step / 8 for step in range(6)])
-
-
-class Poisoned(Objective):
-    """Gives gradients that are not finite in the calls named, one call a batch."""
-
-    def __init__(self, *calls: int, value: float = math.nan) -> None:
-        super().__init__(toy_model(), smoothing=0.1)
-        self.calls, self.bad, self.value = 0, calls, value
-
-    def forward(self, batch: Batch, state: State = None) -> tuple[Tally, State]:
-        tally, state = super().forward(batch, state)
-        self.calls += 1
-        scale = self.value if self.calls - 1 in self.bad else 1.0
-        return Tally(tally.objective * scale, tally.nll, tally.tokens), state
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,12 +18,14 @@ from seqkit.loss import Tally
 from seqkit.models.build import Sizes, build
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.settings import Adam, Constant, Optimizer, Recurrent, Schedule
+from seqkit.state import State
 from seqkit.train.distributed import Processes
 from seqkit.train.objective import Objective
 from seqkit.train.optim import build_optimizers
 from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
 
 VOCABULARY = 8
+ADAM, STEADY = Adam(), Constant()
 
 
 class Group(NamedTuple):
@@ -68,8 +71,8 @@ def toy_trainer(
     *callbacks: Callback,
     model: EncoderDecoder | None = None,
     objective: Objective | None = None,
-    optimizer: Optimizer = Adam(),  # noqa: B008 - a frozen value
-    schedule: Schedule = Constant(),  # noqa: B008
+    optimizer: Optimizer = ADAM,
+    schedule: Schedule = STEADY,
     stream: ToyStream | None = None,
     progress: Progress | None = None,
     processes: Processes | None = None,
@@ -89,6 +92,20 @@ def toy_trainer(
         processes=processes,
         progress=progress,
     )
+
+
+class Poisoned(Objective):
+    """Gives gradients that are not finite in the calls named, one call a batch."""
+
+    def __init__(self, *calls: int, value: float = math.nan) -> None:
+        super().__init__(toy_model(), smoothing=0.1)
+        self.calls, self.bad, self.value = 0, calls, value
+
+    def forward(self, batch: Batch, state: State = None) -> tuple[Tally, State]:
+        tally, state = super().forward(batch, state)
+        self.calls += 1
+        scale = self.value if self.calls - 1 in self.bad else 1.0
+        return Tally(tally.objective * scale, tally.nll, tally.tokens), state
 
 
 class StopAt(Callback):

@@ -19,9 +19,10 @@ import msgspec
 import torch
 from common import Row, peak_memory, print_rows, row_of
 
+from seqkit.cli.translate import search_of
 from seqkit.data import read_lines
 from seqkit.host import cores
-from seqkit.settings import Transformer
+from seqkit.settings import Search, Transformer
 from seqkit.translator import Translation, Translator
 
 ROUNDS = 3
@@ -32,15 +33,17 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("source", type=Path)
     parser.add_argument("--ref", type=Path)
+    parser.add_argument("--set", nargs="*", default=[], metavar="search.KEY=VALUE", help="change our search")
     arguments = parser.parse_args()
     lines = read_lines(arguments.source)
     began = time.perf_counter()
     translator = Translator.load(arguments.run, device="cpu")
+    search = search_of(translator.recipe, arguments.set)
     print(f"{translator.description}, loaded in {time.perf_counter() - began:.2f} s")
     torch.set_num_threads(cores())
     for beam in (5, 1):
-        translations = translate(translator, lines, beam)
-        systems: dict[str, Callable[[], int]] = {f"seqkit, beam {beam}": partial(ours, translator, lines, beam)}
+        translations = translate(translator, lines, beam, search=search)
+        systems: dict[str, Callable[[], int]] = {f"seqkit, beam {beam}": partial(ours, translator, lines, beam, search)}
         if importlib.util.find_spec("transformers") and isinstance(translator.recipe.model, Transformer):
             systems[f"Hugging Face Marian, beam {beam}"] = marian(translator, translations, beam)
         print_rows(f"translating {len(lines)} lines", in_turns(systems), baseline=f"Hugging Face Marian, beam {beam}")
@@ -49,18 +52,17 @@ def main() -> None:
     times = []
     for line in lines[::20]:
         began = time.perf_counter()
-        translate(translator, [line], 5)
+        translate(translator, [line], 5, search=search)
         times.append(1e3 * (time.perf_counter() - began))
     print_rows("one sentence, beam 5", [row_of("seqkit", times, unit="ms", memory=peak_memory())], baseline="")
 
 
-def translate(translator: Translator, lines: list[str], beam: int) -> list[Translation]:
-    search = msgspec.structs.replace(translator.recipe.search, beam=beam)
-    return list(translator.translate(lines, search=search))
+def translate(translator: Translator, lines: list[str], beam: int, *, search: Search) -> list[Translation]:
+    return list(translator.translate(lines, search=msgspec.structs.replace(search, beam=beam)))
 
 
-def ours(translator: Translator, lines: list[str], beam: int) -> int:
-    return len(translate(translator, lines, beam))
+def ours(translator: Translator, lines: list[str], beam: int, search: Search) -> int:
+    return len(translate(translator, lines, beam, search=search))
 
 
 def in_turns(systems: dict[str, Callable[[], int]]) -> list[Row]:

@@ -117,6 +117,11 @@ def test_files_are_scored_without_a_model(files: Path, capfd: Captured) -> None:
     shown = capfd.readouterr().out
     assert "lines/s" not in shown
     assert "source" not in shown
+    Path("h").write_text("[link=x] \x1b[2J\n", encoding="utf-8")
+    assert main(["evaluate", "--hyp", "h", "--ref", "h"]) == 0
+    shown = capfd.readouterr().out
+    assert shown.count("[link=x] \\x1b[2J\n") == 2
+    assert "\x1b" not in shown
 
 
 def test_a_score_below_what_is_asked_ends_with_its_own_code(run: Path, files: Path, capfd: Captured) -> None:
@@ -153,6 +158,7 @@ def test_mistakes_are_told_with_their_exit_code(
     captured = capfd.readouterr()
     assert told in captured.err
     assert "Traceback" not in captured.err
+    assert "translating" not in captured.err  # mistakes are told before the work
     assert captured.out == ""
 
 

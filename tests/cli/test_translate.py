@@ -342,6 +342,8 @@ def test_a_session_is_commanded_and_answers(echo: Any, capfdbinary: Captured, mo
     for name in interactive.COMMANDS:
         assert f":{name}" in told(session, ":help", capfdbinary)[1]
     assert "greedy" in told(session, ":help beam", capfdbinary)[1]
+    assert told(session, ":beam 7", capfdbinary) == ("", "")
+    assert (session.search.nbest, session.search.beam) == (2, 7)
     with pytest.raises(EOFError):
         session.answer(":quit")
 

@@ -137,6 +137,10 @@ def progress(run: Path) -> Progress:
 def same(run: Path, other: Path) -> None:
     """Bit for bit."""
     assert progress(run) == progress(other)
+    same_tensors(run, other)
+
+
+def same_tensors(run: Path, other: Path) -> None:
     one, two = tensors(run), tensors(other)
     assert one.keys() == two.keys()
     assert [name for name in one if not torch.equal(one[name], two[name])] == []
@@ -169,7 +173,7 @@ def test_forty_steps_are_seventeen_a_stop_and_twenty_three(corpus: Path, seen: l
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", [1, 4, 7, 8, 9, 10, 11, 14, 15, 19])
+@pytest.mark.parametrize("at", [1, 6, 7, 8, 9, 10, 11, 19])
 def test_a_stop_anywhere_changes_nothing(corpus: Path, seen: list[Seen], at: int) -> None:
     """In an epoch of seven steps, at its end and behind it; before, at and after a validation; shortly before the end.
 
@@ -185,8 +189,7 @@ def test_a_stop_anywhere_changes_nothing(corpus: Path, seen: list[Seen], at: int
         stopped(settings, corpus / "stopped", at=at)
     train(settings, out=corpus / "stopped", device="cpu")
     assert seen == straight
-    for name, tensor in tensors(corpus / "straight").items():
-        assert torch.equal(tensors(corpus / "stopped")[name], tensor), name
+    same_tensors(corpus / "stopped", corpus / "straight")
 
 
 def test_a_raised_limit_takes_a_complete_run_further(corpus: Path, seen: list[Seen]) -> None:
@@ -197,8 +200,7 @@ def test_a_raised_limit_takes_a_complete_run_further(corpus: Path, seen: list[Se
     for steps in (9, 20):
         train(recipe(corpus, steps=steps), out=corpus / "raised", device="cpu")
     assert seen == straight
-    for name, tensor in tensors(corpus / "straight").items():
-        assert torch.equal(tensors(corpus / "raised")[name], tensor), name
+    same_tensors(corpus / "raised", corpus / "straight")
 
 
 def test_every_pair_is_read_once_an_epoch_through_a_stop(corpus: Path, seen: list[Seen]) -> None:
@@ -228,8 +230,7 @@ def test_looking_does_not_disturb(corpus: Path, seen: list[Seen]) -> None:
     seen.clear()
     train(recipe(corpus, dev=False), out=corpus / "blind", device="cpu")
     assert seen == watched
-    one, two = tensors(corpus / "watched"), tensors(corpus / "blind")
-    assert all(torch.equal(one[name], two[name]) for name in two)
+    same_tensors(corpus / "watched", corpus / "blind")
 
 
 def test_a_complete_run_is_left_alone(corpus: Path) -> None:
@@ -314,8 +315,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_its_steps_made_again(corpus: Pa
     train(settings, out=corpus / "run", device="cpu")
     assert seen[:10] + seen[12:] == straight
     assert seen[8:10] == seen[10:12]
-    for name, tensor in tensors(corpus / "straight").items():
-        assert torch.equal(tensors(corpus / "run")[name], tensor), name
+    same_tensors(corpus / "run", corpus / "straight")
     events = [msgspec.json.decode(line) for line in (corpus / "run" / "log.jsonl").read_bytes().splitlines()]
     warnings = [event["message"] for event in events if event["event"] == "warn"]
     assert len(warnings) == 1

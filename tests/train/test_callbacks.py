@@ -105,7 +105,7 @@ def test_the_rate_of_a_run_limited_by_time_reaches_zero() -> None:
 
 def test_a_schedule_without_an_end_needs_no_horizon() -> None:
     clock = Clock(start=0.0)
-    settings = Train(minutes=1.0)
+    settings = Train(minutes=0.4)
     validation = Validation(settings, every=10, validate=lambda: report())
     progress = toy_trainer(Limits(settings, began=0.0, clock=clock), clock, validation, schedule=Constant()).run()
     assert progress.horizon is None

@@ -55,6 +55,7 @@ def train(
         return _follow(run, recipe, place, request or StopRequest(), began)
     shown = display or Quiet()
     with contextlib.ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
         if overwrite and run.exists():
             clear(run)
         run.mkdir(parents=True, exist_ok=True)
@@ -142,7 +143,7 @@ class _Session:
         if settings.keep_heap and self.device.type == "cpu":
             keep_heap()
         if self.device.type == "cpu":
-            torch.set_num_threads(max(1, cores() // self.processes.world))
+            torch.set_num_threads(max(1, min(cores(), torch.get_num_threads()) // self.processes.world))
         model = assemble.build_model(recipe, self.prepared.codecs).to(self.device)
         optimizers = assemble.optimizers(settings, model, self.processes)
         average = Average(model, settings.average) if settings.average else None

@@ -157,7 +157,7 @@ def test_files_alone_make_a_recipe(corpus: Path) -> None:
     assert "width = 16" in (corpus / "own" / "recipe.toml").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ctrl_c_saves_and_the_same_command_goes_on(corpus: Path) -> None:
     words = [sys.executable, "-m", "seqkit", "train", "recipe.toml", "--out", "run", "train.log_seconds=0.1"]
     words += ["train.steps=100000", "train.schedule=constant"]

@@ -33,7 +33,7 @@ def test_every_recipe_is_sound_and_named_after_its_file(path: Path) -> None:
     assert recipe.data.dev, "a recipe that people start from watches a development set"
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_train_translation_and_translate_interactively(tmp_path: Path) -> None:
     write(tmp_path, "train", 400, seed=1)
     write(tmp_path, "dev", 20, seed=2)
@@ -52,7 +52,7 @@ def test_train_translation_and_translate_interactively(tmp_path: Path) -> None:
     assert len(wrong.stderr.strip().splitlines()) == 2
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_multi30k_prepares_trains_and_compares(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

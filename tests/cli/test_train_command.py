@@ -175,7 +175,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(corpus: Path) -> None:
     assert stopped
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_the_demo_learns_and_says_what_to_type_next(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "seqkit", "demo", "reverse", "--out", "here"]

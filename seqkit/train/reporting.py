@@ -59,6 +59,7 @@ class Reporting(Callback):
         self.samples: tuple[Sample, ...] = ()
         self.saved: tuple[int, float] | None = None
         self.snapshot: Snapshot | None = None
+        self.last: Step | None = None
 
     def started(self, trainer: Trainer) -> None:
         """Note where this attempt begins."""
@@ -72,6 +73,7 @@ class Reporting(Callback):
             self.told("skip", {"step": trainer.progress.step, "reason": "the gradient is not finite"})
         self.window = step.tally if self.window is None else self.window + step.tally
         self.padded += step.padded
+        self.last = step
         now = time.monotonic()
         if now - self.since >= SECONDS or trainer.progress.stop is not None:
             self._look(trainer, step, now)
@@ -79,6 +81,8 @@ class Reporting(Callback):
     def validated(self, trainer: Trainer, report: Report) -> None:
         """Record the scores and show them with the samples."""
         progress = trainer.progress
+        if self.last is not None:  # where validations come in quick succession, no other look would ever be due
+            self._look(trainer, self.last, time.monotonic())
         self.perplexities.append(report.tally.perplexity)
         self.scores.append(report.scores[self.metric])
         self.samples = tuple(Sample(*row) for row in report.samples)

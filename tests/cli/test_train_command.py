@@ -157,22 +157,27 @@ def test_files_alone_make_a_recipe(corpus: Path) -> None:
     assert "width = 16" in (corpus / "own" / "recipe.toml").read_text(encoding="utf-8")
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(corpus: Path) -> None:
     words = [sys.executable, "-m", "seqkit", "train", "recipe.toml", "--out", "run", "train.log_seconds=0.1"]
     words += ["train.steps=100000", "train.schedule=constant"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert process.stderr is not None
-    deadline = time.monotonic() + 120
-    while "step=" not in process.stderr.readline():
-        assert time.monotonic() < deadline
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    assert "all saved" in err
-    stopped = [int(path.name[5:]) for path in corpus.glob("run/checkpoints/step-*")]
+    told = corpus / "stderr.txt"
+    with told.open("wb") as stderr:
+        process = subprocess.Popen(words, stderr=stderr, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        deadline = time.monotonic() + 200
+        while b"step=" not in told.read_bytes():
+            assert process.poll() is None, told.read_text(encoding="utf-8")
+            assert time.monotonic() < deadline, told.read_text(encoding="utf-8")
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=200) == 130, told.read_text(encoding="utf-8")
+    finally:
+        process.kill()
+        process.wait()
+    assert "all saved" in told.read_text(encoding="utf-8")
+    assert list(corpus.glob("run/checkpoints/step-*"))
     assert main(["-q", "train", "recipe.toml", "--out", "run", "train.schedule=constant", "train.steps=1"]) == 0
-    assert stopped
 
 
 @pytest.mark.slow

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.client
+import io
 import logging
 import sys
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from seqkit.errors import DataError, ResourceError, SeqkitError
 from seqkit.files import decode, lines, open_binary, replace_file
 
-__all__ = ["Pair", "check_sizes", "hub_pairs", "publish", "read_lines", "read_pairs", "run"]
+__all__ = [
+    "Pair",
+    "check_sizes",
+    "download",
+    "hub_pairs",
+    "publish",
+    "publish_texts",
+    "read_lines",
+    "read_pairs",
+    "read_text",
+    "run",
+]
 
 Pair = tuple[str, str]
 
@@ -126,5 +142,53 @@ def publish(folder: Path, files: Mapping[str, Sequence[str]]) -> None:
         for name, content in files.items():
             replace_file(folder / name, "".join(f"{line}\n" for line in content))
             print(f"{folder / name}: {len(content)} lines")
+    except OSError as error:
+        raise ResourceError(f"cannot write {folder}: {error.strerror}", "choose another folder: --out DIR") from None
+
+
+def download(url: str) -> bytes:
+    """What stands at a URL. Raises DataError when it cannot be fetched."""
+    print(f"fetching {url}", flush=True)
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            content: bytes = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(f"cannot fetch {url}: {reason}", "without network, give a local copy: --from DIR") from None
+    return content
+
+
+def read_text(folder: Path | None, *names: str, url: str, sha256: str) -> str:
+    """The first of `names` that `folder` holds, plain or compressed, or what stands at `url`; line ends become LF.
+
+    Raises DataError if there is none, or if it is not the text with this SHA-256.
+    """
+    stream: BinaryIO
+    if folder is None:
+        where, stream = url, io.BytesIO(download(url))
+    else:
+        paths = [folder / f"{name}{ending}" for name in names for ending in ENDINGS]
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
+            hint = f"plain or with {', '.join(ENDINGS[1:])}; look for a misspelt folder"
+            raise DataError(f"{folder} holds no {' or '.join(names)}", hint)
+        where, stream = str(path), open_binary(path)
+    with stream:
+        content = b"".join(line + b"\n" for line in lines(stream, where))
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(
+            f"{where} is not the original: {len(content)} bytes with another SHA-256",
+            "the copy is cut short or another edition; scores on it cannot be compared",
+        )
+    return content.decode()
+
+
+def publish_texts(folder: Path, files: Mapping[str, str]) -> None:
+    """Write each text as UTF-8, exactly as it is, whole or not at all, and print its path and length."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            replace_file(folder / name, text)
+            print(f"{folder / name}: {len(text)} characters")
     except OSError as error:
         raise ResourceError(f"cannot write {folder}: {error.strerror}", "choose another folder: --out DIR") from None

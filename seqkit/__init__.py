@@ -18,13 +18,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from seqkit.settings import Recipe
     from seqkit.translator import Translation, Translator
+    from seqkit.writer import Writer
 
     __version__: str
     load = Translator.load
 
-__all__ = ["Recipe", "Translation", "Translator", "__version__", "load"]
+__all__ = ["Recipe", "Translation", "Translator", "Writer", "__version__", "load"]
 
-_HOMES = {"Recipe": "seqkit.settings", "Translation": "seqkit.translator", "Translator": "seqkit.translator"}
+_HOMES = {
+    "Recipe": "seqkit.settings",
+    "Translation": "seqkit.translator",
+    "Translator": "seqkit.translator",
+    "Writer": "seqkit.writer",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -1,5 +1,7 @@
 """Demonstration corpora, made on the spot: English numbers, dates and times to German, and words spelt backwards.
 
+A third, of labelled sentences, is in `seqkit.labels_demo`; `write` writes any of them.
+
 Unlimited, free of licences, and exactly checkable. The first task needs real reordering, units before tens and the
 weekday first, so that its attention picture shows something:
 
@@ -19,12 +21,14 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
+from seqkit import labels_demo
 from seqkit.errors import ConfigError, DataError, ResourceError
 from seqkit.files import replace_file
 from seqkit.spelling import english, english_ordinal, german, german_ordinal
 
-__all__ = ["numbers", "reverse", "split", "write"]
+__all__ = ["DemoTask", "numbers", "reverse", "split", "write"]
 
+DemoTask = Literal["numbers", "reverse", "labels"]
 Pair = tuple[str, str]
 
 LARGEST_CORPUS = 100_000  # pairs; far more distinct ones exist, so that drawing them stays quick
@@ -226,18 +230,17 @@ def split(pairs: Sequence[Pair], *, dev: int, test: int, seed: int) -> tuple[lis
     )
 
 
-def write(
-    folder: str | Path, task: Literal["numbers", "reverse"], *, seed: int = 1, overwrite: bool = False
-) -> list[Path]:
-    """Write `train.tsv`, `dev.tsv`, `test.tsv` (8000, 200 and 500 pairs) and `recipe.toml` to `folder`.
+def write(folder: str | Path, task: DemoTask, *, seed: int = 1, overwrite: bool = False) -> list[Path]:
+    """Write `train.tsv`, `dev.tsv`, `test.tsv` and `recipe.toml` to `folder`.
 
-    The recipe names the files as seen from the working directory, and sends the run to `folder/run`. A file that
-    stands there already with other content raises ConfigError, before anything is written, unless `overwrite`.
+    The files hold 8000, 200 and 500 pairs or, for `labels`, 4000, 300 and 500 sentences with a token and its label on
+    each line. The recipe names the files as seen from the working directory, and sends the run to `folder/run`. A file
+    that stands there already with other content raises ConfigError, before anything is written, unless `overwrite`.
     """
     folder = Path(folder)
-    make, recipe = {"numbers": (numbers, NUMBERS_RECIPE), "reverse": (reverse, REVERSE_RECIPE)}[task]
-    train, dev, test = split(make(TRAIN + DEV + TEST, seed=seed), dev=DEV, test=TEST, seed=seed)
-    contents = {folder / f"{name}.tsv": _tsv(part) for name, part in (("train", train), ("dev", dev), ("test", test))}
+    recipe = {"numbers": NUMBERS_RECIPE, "reverse": REVERSE_RECIPE, "labels": labels_demo.RECIPE}[task]
+    parts = zip(("train", "dev", "test"), _parts(task, seed), strict=True)
+    contents = {folder / f"{name}.tsv": part for name, part in parts}
     contents[folder / "recipe.toml"] = recipe.format(
         run=_quoted(folder / "run"), train=_quoted(folder / "train.tsv"), dev=_quoted(folder / "dev.tsv")
     ).encode()
@@ -251,6 +254,14 @@ def write(
     except OSError as error:
         raise ResourceError(f"cannot write {folder}: {error.strerror}", "choose another folder") from None
     return list(contents)
+
+
+def _parts(task: DemoTask, seed: int) -> list[bytes]:
+    """Train, dev and test as files hold them."""
+    if task == "labels":
+        return [text.dump() for text in labels_demo.parts(seed=seed)]
+    pairs = {"numbers": numbers, "reverse": reverse}[task](TRAIN + DEV + TEST, seed=seed)
+    return [_tsv(part) for part in split(pairs, dev=DEV, test=TEST, seed=seed)]
 
 
 def _tsv(pairs: Sequence[Pair]) -> bytes:

@@ -14,16 +14,14 @@ import msgspec
 import torch
 
 from seqkit import config
-from seqkit.assemble import build_model
+from seqkit.assemble import AnyModel, load_model, resolve
 from seqkit.errors import ConfigError, ModelError, closest
 from seqkit.files import replace_file
 from seqkit.host import cores
-from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.settings import Recipe
+from seqkit.settings import NGram, Recipe
 from seqkit.text.codec import Codecs
 from seqkit.train import checkpoint
 from seqkit.train.model_folder import read_model
-from seqkit.train.weights import load_strictly
 
 __all__ = ["CPU", "Loaded", "clear", "device_of", "load", "out_of", "settle"]
 
@@ -87,6 +85,7 @@ def settle(run: Path, recipe: Recipe, device: torch.device) -> Recipe:
     Before that nothing is lost by starting anew, so a first start that failed binds nobody.
     """
     path = run / "recipe.toml"
+    recipe = resolve(recipe)
     count = min(cores(), MOST_PROCESSES) if device.type == "cpu" else 1
     if any((run / "checkpoints").glob("step-*")) and path.exists():
         first = config.load(path)
@@ -95,7 +94,8 @@ def settle(run: Path, recipe: Recipe, device: torch.device) -> Recipe:
     else:
         shutil.rmtree(run / "codec", ignore_errors=True)
         settings = recipe.train
-        if {settings.steps, settings.epochs, settings.minutes, settings.patience, settings.target} == {None}:
+        limits = {settings.steps, settings.epochs, settings.minutes, settings.patience, settings.target}
+        if limits == {None} and not isinstance(recipe.model, NGram):
             raise ConfigError("nothing says when to stop", "set train.steps, train.epochs or train.minutes")
     if recipe.train.processes == "auto":
         settings = msgspec.structs.replace(recipe.train, processes=count)
@@ -127,7 +127,7 @@ class Loaded:
     path: Path
     recipe: Recipe
     codecs: Codecs
-    model: EncoderDecoder  # in evaluation mode
+    model: AnyModel  # in evaluation mode
     facts: dict[str, object]  # step, score, metric
 
 
@@ -168,6 +168,5 @@ def _loaded(
     facts: dict[str, object],
     device: torch.device,
 ) -> Loaded:
-    model = build_model(recipe, codecs)
-    load_strictly(model, tensors)
+    model = load_model(recipe, codecs, tensors)
     return Loaded(path, recipe, codecs, model.to(device).eval(), facts)

@@ -12,12 +12,15 @@ import msgspec
 import torch
 
 from seqkit import assemble, config
+from seqkit.counting import count
 from seqkit.errors import DataError, Interrupted, ModelError
 from seqkit.host import cores, keep_heap
 from seqkit.run import clear, device_of, out_of, settle
-from seqkit.settings import Recipe
+from seqkit.settings import AveragedSGD, NGram, Pairs, Recipe
+from seqkit.tasks import Place, Task, prepare
 from seqkit.train import checkpoint
 from seqkit.train.average import Average
+from seqkit.train.averaged_sgd import Trigger
 from seqkit.train.callbacks import FINAL, Averaging, Interruption, Limits, StopRequest, Validation
 from seqkit.train.distributed import Processes, connect, launch
 from seqkit.train.journal import Journal
@@ -25,9 +28,8 @@ from seqkit.train.lock import RunLock
 from seqkit.train.model_folder import write_model
 from seqkit.train.progress import Display, Quiet
 from seqkit.train.reporting import About, Reporting
-from seqkit.train.saving import Saving, restore
+from seqkit.train.saving import Saving, restore, restore_state
 from seqkit.train.trainer import Callback, Progress, Trainer
-from seqkit.validation import Validator
 
 __all__ = ["train"]
 
@@ -66,14 +68,16 @@ def train(
         stack.callback(shown.close)
         if lock.warning is not None:
             shown.message(lock.warning)
-        prepared = assemble.prepare(recipe, run)
-        count = int(os.environ.get("WORLD_SIZE", "0")) or int(recipe.train.processes)
+        task = prepare(recipe, run)
+        if isinstance(recipe.model, NGram):
+            return count(run, task, recipe.model, shown, journal)
+        world = int(os.environ.get("WORLD_SIZE", "0")) or int(recipe.train.processes)
         if "WORLD_SIZE" not in os.environ:
             words = ["train", str(run / "recipe.toml"), "--out", str(run), "--device", place.type, "--quiet"]
-            stack.enter_context(launch(count if place.type == "cpu" else 1, words))
+            stack.enter_context(launch(world if place.type == "cpu" else 1, words))
         processes = connect(place)
         stack.callback(processes.close)
-        session = _Session(run, recipe, prepared, place, processes, request or StopRequest(), began)
+        session = _Session(run, recipe, task, place, processes, request or StopRequest(), began)
         return session.lead(shown, journal)
 
 
@@ -83,8 +87,7 @@ def _follow(run: Path, recipe: Recipe, device: torch.device, request: StopReques
     try:
         processes.barrier()
         recipe = config.load(run / "recipe.toml")
-        prepared = assemble.prepare(recipe, run)
-        return _Session(run, recipe, prepared, device, processes, request, began).follow()
+        return _Session(run, recipe, prepare(recipe, run), device, processes, request, began).follow()
     finally:
         processes.close()
 
@@ -95,7 +98,7 @@ class _Session:
 
     run: Path
     recipe: Recipe
-    prepared: assemble.Prepared
+    task: Task
     device: torch.device
     processes: Processes
     request: StopRequest
@@ -144,9 +147,10 @@ class _Session:
             keep_heap()
         if self.device.type == "cpu":
             torch.set_num_threads(max(1, min(cores(), torch.get_num_threads()) // self.processes.world))
-        model = assemble.build_model(recipe, self.prepared.codecs).to(self.device)
+        model = assemble.build_model(recipe, self.task.codecs).to(self.device)
         optimizers = assemble.optimizers(settings, model, self.processes)
-        average = Average(model, settings.average) if settings.average else None
+        late = isinstance(settings.optimizer, AveragedSGD)  # its average begins when validation stops improving
+        average = Average(model, None if late else settings.average) if late or settings.average else None
         found, warnings = checkpoint.newest(self.run / "checkpoints")
         progress = Progress()
         if found is not None:
@@ -156,31 +160,25 @@ class _Session:
         callbacks: list[Callback] = [Interruption(self.request), Limits(settings, began=self.began)]
         if average is not None:
             callbacks.append(Averaging(average))
-        stream = assemble.stream(recipe, self.prepared, self.processes)
+        if average is not None and isinstance(settings.optimizer, AveragedSGD):
+            callbacks.append(Trigger(average, patience=settings.optimizer.patience, metric=settings.metric))
+        stream = self.task.stream(self.processes)
         watching: list[Callback] = [] if reporting is None else [reporting]
         saving = Saving(
             settings,
             folder=self.run / "checkpoints",
-            codec=self.prepared.codecs.target.fingerprint,
-            facts={"data": self.prepared.fingerprint, "world": self.processes.world},
+            codec=self.task.codecs.target.fingerprint,
+            facts={"data": self.task.fingerprint, "world": self.processes.world},
             average=average,
             told=_unheard if reporting is None else reporting.told,
         )
         callbacks += [saving, *watching]
-        if self.prepared.dev is not None:
-            validator = Validator(
-                recipe,
-                self.prepared.codecs,
-                model=model,
-                dev=self.prepared.dev,
-                processes=self.processes,
-                device=self.device,
-                average=average,
-            )
+        validate = self.task.validator(model, Place(self.processes, self.device), average)
+        if validate is not None:
             every = settings.validate_every or min(1000, stream.count(0))
-            callbacks.insert(-len(watching) - 1, Validation(settings, every=every, validate=validator))
+            callbacks.insert(-len(watching) - 1, Validation(settings, every=every, validate=validate))
         trainer = Trainer(
-            objective=assemble.objective(recipe, model, self.device),
+            objective=self.task.objective(model, self.device),
             optimizers=optimizers,
             schedule=settings.schedule,
             stream=stream,
@@ -191,15 +189,17 @@ class _Session:
             progress=progress,
             device=self.device,
         )
+        if found is not None:
+            restore_state(found, trainer)
         return trainer, found, warnings
 
     def _check(self, found: checkpoint.Checkpoint) -> None:
-        if found.codec != self.prepared.codecs.target.fingerprint:
+        if found.codec != self.task.codecs.target.fingerprint:
             raise ModelError(
                 f"{found.path} was trained with another text layer than {self.run / 'codec'}",
                 "put the codec folder back, or start anew with --overwrite",
             )
-        if found.training["data"] != self.prepared.fingerprint:
+        if found.training["data"] != self.task.fingerprint:
             raise DataError(
                 f"the training data changed since step {found.step} of {self.run}",
                 "put the old files back, choose another --out, or start anew with --overwrite",
@@ -234,23 +234,20 @@ class _Session:
         )
 
     def _summary(self, trainer: Trainer, found: checkpoint.Checkpoint | None) -> list[str]:
-        prepared, settings, progress = self.prepared, self.recipe.train, trainer.progress
-        examples = prepared.examples
-        size = sum(parameter.numel() for parameter in trainer.objective.parameters())
+        task, settings, model = self.task, self.recipe.train, trainer.objective.model
+        size = sum(parameter.numel() for parameter in model.parameters())
         groups = trainer.stream.count(0)
-        tokens = int(examples.target.lengths.sum()) + len(examples.target)
-        dev = "no development set" if prepared.dev is None else f"{len(prepared.dev)} development pairs"
         lines = [
-            f"data: {len(examples.source)} training pairs, {tokens} target tokens, {dev}",
-            *(f"      {note}" for note in prepared.notes),
-            f"text: {self.recipe.text.__class__.__name__}, {len(prepared.codecs.target)} tokens"
-            + (", joint" if prepared.codecs.joint else ""),
-            f"model: {self._about().model}, {size:,} parameters, tied: {self.recipe.model.tied}",
+            f"data: {task.summary}",
+            *(f"      {note}" for note in task.notes),
+            f"text: {self.recipe.text.__class__.__name__}, {len(task.codecs.target)} tokens"
+            + (", joint" if task.codecs.joint and isinstance(self.recipe.data, Pairs) else ""),
+            f"model: {self._about().model}, {size:,} parameters",
             f"batches: {settings.batch_tokens} target tokens x {settings.accumulate}, {groups} steps an epoch",
             f"device: {self._about().device}, {torch.get_num_threads()} threads a process, {self._about().precision}",
         ]
         if found is not None:
-            lines.insert(0, f"resuming {self.run} at step {progress.step} (epoch {progress.epoch + 1})")
+            lines.insert(0, f"resuming {self.run} at step {found.step} (epoch {trainer.progress.epoch + 1})")
         return lines
 
     def _facts(self, trainer: Trainer, found: checkpoint.Checkpoint | None) -> dict[str, object]:
@@ -261,8 +258,8 @@ class _Session:
             "world": self.processes.world,
             "threads": torch.get_num_threads(),
             "parameters": sum(parameter.numel() for parameter in trainer.objective.parameters()),
-            "data": self.prepared.fingerprint,
-            "codec": self.prepared.codecs.target.fingerprint,
+            "data": self.task.fingerprint,
+            "codec": self.task.codecs.target.fingerprint,
             "from": None if found is None else found.path.name,
         }
 

@@ -20,7 +20,21 @@ from torch import Tensor
 
 from seqkit.batch import Padded
 
-__all__ = ["Decodable", "Features", "Memory", "Output", "State", "Step", "Trainable", "map_state", "rows_of", "select"]
+__all__ = [
+    "Decodable",
+    "Features",
+    "LogProbs",
+    "Memory",
+    "Output",
+    "Scorable",
+    "State",
+    "Step",
+    "Trainable",
+    "map_state",
+    "rows_of",
+    "select",
+    "tensors_of",
+]
 
 # A recursive alias (None | Tensor | int | tuple of states) cannot describe named tuples to the type checker.
 State = Any
@@ -39,6 +53,14 @@ class Features(NamedTuple):
 
     hidden: Tensor  # (N, T, D)
     state: State
+    penalty: Tensor | None = None  # (N, T) what regularisers add to the objective; only in training
+
+
+class LogProbs(NamedTuple):
+    """What given tokens had for probabilities."""
+
+    values: Tensor  # (N, T), in nats
+    state: State
 
 
 @runtime_checkable
@@ -51,6 +73,14 @@ class Decodable(Protocol):
 
     def advance(self, tokens: Tensor, memory: Memory, state: State) -> Step:
         """Read tokens (N, T), T >= 1, and predict what follows each of them: logits (N, T, V)."""
+        ...
+
+
+class Scorable(Decodable, Protocol):
+    """A model that can look up given tokens for less than it costs to spread probability over the whole vocabulary."""
+
+    def log_probs(self, inputs: Tensor, targets: Tensor, memory: Memory, state: State) -> LogProbs:
+        """What `advance` gives to `targets` (N, T) after `inputs` (N, T)."""
         ...
 
 
@@ -75,7 +105,10 @@ class Output(Protocol):
 class Trainable(Decodable, Protocol):
     """A neural model: training and scoring stop before the output layer, so that whole logits need never exist."""
 
-    output: Output
+    @property
+    def output(self) -> Output:
+        """The last layer."""
+        ...
 
     def features(self, tokens: Tensor, memory: Memory, state: State) -> Features:
         """`advance` up to, and without, the output layer: tokens (N, T) -> (N, T, D)."""
@@ -97,6 +130,13 @@ def map_state(function: Callable[[Tensor], Tensor], state: State) -> State:
 def select(state: State, rows: Tensor) -> State:
     """Keep the rows that `rows` (M,) names, in that order: re-order, widen or drop hypotheses."""
     return map_state(lambda tensor: tensor.index_select(0, rows), state)
+
+
+def tensors_of(state: State) -> list[Tensor]:
+    """The tensors of a state, in the order in which `map_state` meets them."""
+    found: list[Tensor] = []
+    map_state(lambda tensor: found.append(tensor) or tensor, state)  # type: ignore[func-returns-value]
+    return found
 
 
 def rows_of(state: State) -> int | None:

@@ -18,10 +18,12 @@ import torch
 
 from seqkit.batch import pad
 from seqkit.decoding import search_many
+from seqkit.errors import ModelError
+from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.report import Alignment, merge_pieces
 from seqkit.run import Loaded, device_of, load
 from seqkit.search.hypothesis import Hypothesis
-from seqkit.settings import Recipe, Search, SentencePiece, Transformer, Words
+from seqkit.settings import Labelled, Pairs, Recipe, Search, SentencePiece, Transformer, Words
 from seqkit.text.codec import Codec
 from seqkit.text.tokenizers import SPACE_MARK
 from seqkit.text.vocabulary import BOS, EOS, UNKNOWN
@@ -51,11 +53,18 @@ class Translator:
     """A trained model with its text layers, ready to translate."""
 
     def __init__(self, loaded: Loaded, *, device: torch.device) -> None:
-        """`loaded.model` is on `device` and in evaluation mode, as `run.load` gives it."""
-        self.loaded = loaded
+        """`loaded.model` is on `device` and in evaluation mode, as `run.load` gives it.
+
+        Raises ModelError if it does not translate.
+        """
+        model, data = loaded.model, loaded.recipe.data
+        if not isinstance(model, EncoderDecoder) or not isinstance(data, Pairs):
+            other = "label" if isinstance(data, Labelled) else "generate"
+            raise ModelError(f"{loaded.path} holds no translation model", f"seqkit {other} {loaded.path} uses it")
+        self.loaded, self.model, self.data = loaded, model, data
         self.device = device
         self.recipe = loaded.recipe
-        self.limit = _limit(loaded.recipe)
+        self.limit = _limit(loaded.recipe, data)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Translator:
@@ -69,7 +78,7 @@ class Translator:
     @property
     def name(self) -> str:
         """Which languages it translates: `en-de`."""
-        return f"{self.recipe.data.source}-{self.recipe.data.target}"
+        return f"{self.data.source}-{self.data.target}"
 
     @property
     def description(self) -> str:
@@ -105,14 +114,14 @@ class Translator:
         read = pad([[*left, EOS]]).to(self.device)
         inputs = pad([[BOS, *right[:-1]]]).to(self.device)
         with torch.no_grad():
-            weights = self.loaded.model.alignment(read, inputs.ids)[0, :, : len(left)]  # (T, S)
+            weights = self.model.alignment(read, inputs.ids)[0, :, : len(left)]  # (T, S)
         rows: list[list[float]] = weights.float().tolist()
         return merge_pieces(_pieces(codecs.source, left), _pieces(codecs.target, right), rows)
 
     def _translate_window(self, lines: Sequence[str], search: Search) -> Iterator[Translation]:
         encoded = self.loaded.codecs.source.encode_many(["" if _blank(line) else line for line in lines])
         sources = [ids[: self.limit] for ids in encoded]
-        found = search_many(self.loaded.model, sources, search, device=self.device)
+        found = search_many(self.model, sources, search, device=self.device)
         for line, ids, source, hypotheses in zip(lines, encoded, sources, found, strict=True):
             yield self._translation(line, source, hypotheses, cut=len(source) < len(ids))
 
@@ -139,9 +148,9 @@ def _blank(line: str) -> bool:
     return not line or line.isspace()
 
 
-def _limit(recipe: Recipe) -> int:
+def _limit(recipe: Recipe, data: Pairs) -> int:
     """The longest source in tokens: twice what was trained on, as far as there are positions for it and `</s>`."""
-    limit = 2 * recipe.data.maximum_length
+    limit = 2 * data.maximum_length
     model = recipe.model
     if isinstance(model, Transformer) and model.positions == "learned":
         limit = min(limit, model.maximum_positions - 1)

@@ -1,9 +1,10 @@
 """The shape of the package, read from its source: imports point one way, and what is public says so.
 
     6   cli                                            a doorway: parse, call one function, print
-    5   session translator demo                        wiring: the only place that knows everything
-        run  validation
-        assemble  decoding  report  spelling
+    5   session  demo  counting                        wiring: the only place that knows everything
+        translator  writer  labeller  mixing
+        run  tasks
+        assemble  decoding  scoring  report  labels_demo  spelling
     4   train                                          receives objects, builds none
     3   search  metrics                                search sees the protocol, not the models
     2   data  models  loss
@@ -34,7 +35,24 @@ RANKS = (
     ("data", "models", "loss"),
     ("search", "metrics"),
     ("train",),
-    ("assemble", "decoding", "report", "run", "validation", "session", "translator", "demo", "spelling"),
+    (
+        "assemble",
+        "counting",
+        "decoding",
+        "demo",
+        "evaluation",
+        "labeller",
+        "labels_demo",
+        "mixing",
+        "report",
+        "run",
+        "scoring",
+        "session",
+        "spelling",
+        "tasks",
+        "translator",
+        "writer",
+    ),
     ("cli", "serve"),
 )
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
@@ -46,11 +64,17 @@ INSIDE = {
     "settings": {"errors"},
     "host": {"errors"},
     "state": {"batch"},
-    "demo": {"spelling"},
-    "validation": {"decoding"},
+    "demo": {"labels_demo", "spelling"},
+    "labels_demo": {"spelling"},
+    "tasks": {"assemble", "decoding", "scoring"},
     "run": {"assemble"},
-    "session": {"assemble", "run", "validation"},
+    "counting": {"tasks"},
+    "session": {"assemble", "counting", "run", "tasks"},
     "translator": {"decoding", "report", "run"},
+    "writer": {"run"},
+    "labeller": {"run", "tasks"},
+    "mixing": {"run"},
+    "evaluation": {"mixing", "run", "scoring", "tasks"},
     "serve": {"cli"},
     "cli": {"serve"},
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -12,20 +12,34 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from msgspec import inspect, structs
 
+from seqkit import config
 from seqkit.config import build, check, difference, dump, load
 from seqkit.errors import ConfigError
 from seqkit.settings import (
     SGD,
     AdamW,
+    AveragedSGD,
+    Labelled,
+    Labeller,
+    LanguageModel,
+    Lines,
     Mixed,
+    Model,
     Muon,
     Pairs,
     Recipe,
     Recurrent,
+    RecurrentLanguageModel,
     Search,
     Settings,
+    Stream,
+    Text,
     Train,
     Transformer,
+    TransformerLabeller,
+    TransformerLanguageModel,
+    Translation,
+    Words,
     toml,
 )
 from seqkit.settings.schema import fields, keys, kind_of
@@ -40,8 +54,8 @@ def values(kind: inspect.Type) -> SearchStrategy[Any]:
             return values(inner)
         case inspect.BoolType():
             return st.booleans()
-        case inspect.IntType(ge=least):
-            return st.integers(least, 2**63 - 1)
+        case inspect.IntType(ge=least, le=most):
+            return st.integers(least, 2**63 - 1 if most is None else most)
         case inspect.FloatType(gt=gt, ge=ge, lt=lt, le=le):
             low, high = (gt if ge is None else ge), (lt if le is None else le)
             return st.floats(
@@ -58,8 +72,8 @@ def values(kind: inspect.Type) -> SearchStrategy[Any]:
             return st.none()
         case inspect.LiteralType(values=choices):
             return st.sampled_from(choices)
-        case inspect.VarTupleType(item_type=item):
-            return st.lists(values(item), max_size=3).map(tuple)
+        case inspect.VarTupleType(item_type=item, min_length=least):
+            return st.lists(values(item), min_size=least or 0, max_size=3).map(tuple)
         case inspect.TupleType(item_types=items):
             return st.tuples(*map(values, items))
         case inspect.UnionType(types=members):
@@ -68,30 +82,58 @@ def values(kind: inspect.Type) -> SearchStrategy[Any]:
             raise TypeError(kind)
 
 
-def structures(settings: type[Settings]) -> SearchStrategy[Any]:
-    """Any value of a settings Struct."""
+def structures(settings: type[Settings], **given: SearchStrategy[Any]) -> SearchStrategy[Any]:
+    """Any value of a settings Struct, but for the parts that are `given`."""
     parts = {
         field.attribute: st.one_of(*map(structures, field.members))
         if field.members
         else values(inspect.type_info(field.annotation))
-        for field in fields(settings).values()
+        for name, field in fields(settings).items()
+        if name not in given
     }
-    return st.builds(settings, **parts)
+    return st.builds(settings, **parts, **given)
 
 
 def consistent(recipe: Recipe) -> Recipe:
     """The recipe, with what contradicts itself put right."""
-    model, text, search = recipe.model, recipe.text, recipe.search
-    if isinstance(model, Transformer | Mixed):
+    data, model, text, train, search = recipe.data, recipe.model, recipe.text, recipe.train, recipe.search
+    if isinstance(model, SelfAttention | Mixed):
         model = structs.replace(model, heads=model.heads % 64 + 1, width=(model.heads % 64 + 1) * 8)
-    if model.tied == "all":
+    if isinstance(model, Translation) and model.tied == "all":
         text = structs.replace(text, joint=True)
+    if train.metric in ("bleu", "chrf", "accuracy", "f1"):
+        train = structs.replace(train, metric="auto")
+    if isinstance(data, Stream):
+        train = structs.replace(train, batch_tokens=max(train.batch_tokens, data.window))
+        if data.partition == "sequential" and not isinstance(model, RecurrentLanguageModel):
+            data = structs.replace(data, partition="random")
+        if isinstance(model, TransformerLanguageModel):
+            model = structs.replace(model, maximum_positions=max(model.maximum_positions, data.window))
+    if isinstance(train.optimizer, AveragedSGD):
+        train, data = structs.replace(train, average=0.0), structs.replace(data, dev=data.dev or ("dev",))
+    if isinstance(data, Labelled):
+        text = structs.replace(text, joint=False)
     low, high = sorted((search.minimum_length, search.maximum_length))
     search = structs.replace(search, nbest=min(search.nbest, search.beam), minimum_length=low, maximum_length=high)
-    return structs.replace(recipe, model=model, text=text, search=search)
+    return structs.replace(recipe, data=data, model=model, text=text, train=train, search=search)
 
 
-RECIPES = structures(Recipe).map(consistent)
+SelfAttention = Transformer | TransformerLanguageModel | TransformerLabeller
+FAMILIES = (  # what goes with what
+    (Pairs, Translation, Text),
+    (Stream | Lines, LanguageModel, Text),
+    (Labelled, Labeller, Words),
+)
+MODELS = ", ".join(str(kind_of(member)) for member in get_args(Model))
+
+
+def family(*parts: Any) -> SearchStrategy[Recipe]:
+    """Any recipe of such data, models and tokenizers."""
+    data, model, text = (st.one_of(*map(structures, get_args(part) or [part])) for part in parts)
+    return structures(Recipe, data=data, model=model, text=text).map(consistent)
+
+
+RECIPES = st.one_of(*(family(*parts) for parts in FAMILIES))
 
 
 def refused(data: dict[str, Any], *overrides: str, text: str = "") -> ConfigError:
@@ -189,7 +231,10 @@ class TestOverrides:
         data = {"data": {"train": ["a"]}, "model": {"heads": 2}}
         error = refused(data, "model.kind=recurrent")
         assert error.what == "unknown setting model.heads (recipe.toml)"
-        assert error.hint == "kind recurrent has none; transformer, mixed have one"
+        assert (
+            error.hint
+            == "kind recurrent has none; transformer, mixed, transformer_language_model, transformer_labeller have one"
+        )
 
     def test_the_data_are_not_changed(self) -> None:
         data = {"data": {"train": ["a"]}, "train": {"optimizer": {"kind": "adamw"}}}
@@ -219,6 +264,14 @@ class TestMistakes:
         assert error.what == "unknown setting model.layer (recipe.toml line 6)"
         assert error.hint == "did you mean model.encoder_layers?"
 
+    def test_a_language_model_that_reads_both_ways_is_refused_with_the_reason(self) -> None:
+        text = (
+            'data = {kind = "stream", train = ["x"]}\nmodel = {kind = "recurrent_language_model", bidirectional = true}'
+        )
+        with pytest.raises(ConfigError, match=r"model\.bidirectional") as caught:
+            config.read(text, where="recipe.toml")
+        assert "recurrent_labeller" in str(caught.value)
+
     def test_all_mistakes_are_told_at_once(self) -> None:
         text = (
             '[data]\ntrian = "a"\n[model]\nkind = "transformr"\n[train]\nsteps = "many"\nkeep = 0\nmetric = "bleh"\n'
@@ -228,11 +281,10 @@ class TestMistakes:
         assert first == "9 mistakes in the settings"
         assert [line.strip().replace("recipe.toml line ", "") for line in rest] == [
             "unknown setting data.trian (2): did you mean data.train?",
-            'unknown model.kind "transformr" (4): did you mean transformer? '
-            "kinds: transformer, recurrent, plain, mixed",
+            f'unknown model.kind "transformr" (4): did you mean transformer? kinds: {MODELS}',
             'train.steps must be an integer >= 0 or none, not "many" (6): stop after this many optimizer steps',
             "train.keep must be an integer >= 1, not 0 (7): checkpoints kept, besides the best",
-            'train.metric must be one of bleu, chrf, loss, not "bleh" (8): did you mean bleu?',
+            'train.metric must be one of accuracy, auto, bleu, chrf, f1, loss, not "bleh" (8): did you mean bleu?',
             "train.clip must be a number > 0 or none, not -1 (9): scale gradients down to this norm",
             "unknown setting train.optimizer.beta (10): did you mean train.optimizer.betas?",
             "unknown setting serch (11): did you mean search?",
@@ -275,7 +327,7 @@ class TestMistakes:
     def test_a_kind_is_one_of_a_list(self, kind: object) -> None:
         error = refused({"data": {"train": ["a"]}, "model": {"kind": kind}})
         assert error.what.startswith("unknown model.kind")
-        assert error.hint == "kinds: transformer, recurrent, plain, mixed"
+        assert error.hint == f"kinds: {MODELS}"
 
     @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e400", "1" + "0" * 400, "99999999999999999999"])
     @pytest.mark.parametrize("key", ["train.learning_rate", "train.seed", "train.target", "train.optimizer.betas"])
@@ -374,6 +426,46 @@ class TestCheck:
         data = {"data": {"train": ["a"]}}
         assert refused(data, *overrides).exit_code == 2
         assert build(data, where="", overrides=overrides[1:-1])  # each alone may be right
+
+    @pytest.mark.parametrize(
+        ("overrides", "words"),
+        [
+            ([], "recurrent_language_model, transformer_language_model, ngram"),
+            (["data.kind=lines", "model=plain"], "recurrent_language_model, transformer_language_model, ngram"),
+            (["data.kind=labelled", "model=ngram"], "recurrent_labeller, transformer_labeller"),
+            (["data.kind=pairs", "model=ngram"], "transformer, recurrent, plain, mixed"),
+            (["model=transformer_language_model", "data.partition=sequential"], "data.partition=random"),
+            (["model=ngram", "data.partition=sequential"], "data.partition=random"),
+            (["model=recurrent_language_model", "data.window=9", "train.batch_tokens=8"], "rows"),
+            (
+                ["model=transformer_language_model", "model.positions=learned", "data.window=513"],
+                "model.maximum_positions=513",
+            ),
+            (["model=ngram", "train.metric=bleu"], "auto, loss"),
+            (["data.kind=labelled", "model=recurrent_labeller", "text=words"], "text.joint=false"),
+            (["data.kind=labelled", "model=recurrent_labeller", "text.joint=false"], "text.kind=words"),
+            (["data.kind=pairs", "train.metric=f1"], "auto, loss, bleu, chrf"),
+        ],
+    )
+    def test_data_models_and_text_that_do_not_go_together_are_refused(self, overrides: list[str], words: str) -> None:
+        error = refused({"data": {"kind": "stream", "train": ["a"]}}, *overrides)
+        assert words in str(error)
+        assert "\n" not in error.what  # one mistake, not two
+
+    @pytest.mark.parametrize(
+        "overrides",
+        [
+            ["model=ngram", "data.window=9", "train.batch_tokens=8"],  # no batches
+            ["model=ngram", "model.order=1"],
+            ["model=recurrent_language_model", "data.partition=sequential"],
+            ["model=recurrent_language_model", "data.partition=random"],
+            ["model=transformer_language_model", "data.window=513"],
+            ["model=transformer_language_model", "data.kind=lines", "train.batch_tokens=8"],
+            ["data.kind=labelled", "model=transformer_labeller", "text=words", "text.joint=false", "train.metric=f1"],
+        ],
+    )
+    def test_what_goes_together_passes(self, overrides: list[str]) -> None:
+        assert build({"data": {"kind": "stream", "train": ["a"]}}, where="", overrides=overrides)
 
     def test_what_python_builds_can_be_checked_too(self) -> None:
         assert len(check(Recipe(data=Pairs(train=("a",)), model=Transformer(heads=3), search=Search(nbest=9)))) == 2

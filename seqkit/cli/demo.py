@@ -1,4 +1,4 @@
-"""`seqkit demo`: the whole path on a built-in corpus, from text to a translator."""
+"""`seqkit demo`: the whole path on a built-in corpus, from text to a model in use."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from seqkit import config
+from seqkit.cli.label import table
 from seqkit.cli.main import common
 from seqkit.cli.train import stopped_by_signals
-from seqkit.demo import write
 from seqkit.errors import ModelError
 
 if TYPE_CHECKING:
+    from seqkit.demo import DemoTask
     from seqkit.translator import Translation, Translator
 
 __all__ = ["command"]
@@ -25,20 +26,23 @@ SHOWN = 5
 
 
 @click.command()
-@click.argument("task", type=click.Choice(["numbers", "reverse"]), default="numbers")
+@click.argument("task", type=click.Choice(["numbers", "reverse", "labels"]), default="numbers")
 @click.option("--files", "only", type=click.Path(path_type=Path), help="Only write the corpus and its recipe there.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for corpus and run  [default: ./TASK]")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier demonstration.")
-def command(task: Literal["numbers", "reverse"], only: Path | None, out: Path | None, overwrite: bool) -> None:
-    """See it all on a built-in corpus: train, evaluate on unseen lines, translate.
+def command(task: DemoTask, only: Path | None, out: Path | None, overwrite: bool) -> None:
+    """See it all on a built-in corpus: train, evaluate on unseen lines, use.
 
     \b
     seqkit demo                    English numbers, dates and times in words -> German
     seqkit demo reverse            letters -> the same letters backwards
+    seqkit demo labels             persons, places, dates and sums of money, found in sentences
     seqkit demo --files numbers    only write the corpus and its recipe
 
-    Nothing is downloaded. It takes about two minutes on two cores.
+    Nothing is downloaded. It takes about two minutes on two cores, labels much less.
     """
+    from seqkit.demo import write
+
     folder = only or out or Path(task)
     write(folder, task, overwrite=overwrite)
     recipe = folder / "recipe.toml"
@@ -46,9 +50,17 @@ def command(task: Literal["numbers", "reverse"], only: Path | None, out: Path | 
         click.echo(f"wrote {folder}/train.tsv, dev.tsv, test.tsv and recipe.toml", err=True)
         click.echo(f"next: seqkit train {recipe}", err=True)
         return
-    _say(f"1. {folder}/: a corpus of 8000 pairs, and a recipe that learns them. Training:")
+    what = "4000 labelled sentences" if task == "labels" else "8000 pairs"
+    _say(f"1. {folder}/: a corpus of {what}, and a recipe that learns them. Training:")
     _train(recipe, folder / "run", overwrite=overwrite)
+    if task == "labels":
+        _label(folder)
+    else:
+        _translate(folder)
 
+
+def _translate(folder: Path) -> None:
+    """Show what a translator makes of the test lines."""
     from seqkit.data.corpora import read_pairs
     from seqkit.translator import Translator
 
@@ -68,7 +80,32 @@ def command(task: Literal["numbers", "reverse"], only: Path | None, out: Path | 
         "\nnext:"
         f"\n  seqkit translate {folder / 'run'}                     type your own"
         f"\n  seqkit evaluate {folder / 'run'} {folder / 'test.tsv'}     scores with intervals, worst lines"
-        f"\n  seqkit train {recipe} --out mine model.width=192   change the recipe and compare"
+        f"\n  seqkit train {folder / 'recipe.toml'} --out mine model.width=192   change the recipe and compare"
+    )
+
+
+def _label(folder: Path) -> None:
+    """Show what a labeller makes of the test sentences."""
+    from seqkit.data.labels import read_labelled
+    from seqkit.labeller import Labeller
+    from seqkit.metrics.labels import label_scores
+
+    labeller = Labeller.load(folder / "run", device="auto")
+    test = read_labelled([folder / "test.tsv"])
+    found = list(labeller.label(test.tokens))
+    _say(f"\n2. The {len(test)} test sentences, none of them seen in training:")
+    for line in table(label_scores(found, test.labels)):
+        click.echo(f"  {line}")
+    _say(f"\n3. {SHOWN} of them, as the model labels them:")
+    for tokens, labels, right in list(zip(test.tokens, found, test.labels, strict=True))[:SHOWN]:
+        columns = [max(map(len, pair)) for pair in zip(tokens, labels, strict=True)]
+        for row in (tokens, labels, *([] if labels == right else [right])):
+            click.echo("  " + " ".join(map(str.ljust, row, columns)).rstrip() + ("   (right)" if row is right else ""))
+    _say(
+        "\nnext:"
+        f"\n  echo 'Victoria met Paris in Florence .' | seqkit label {folder / 'run'}     type your own"
+        f"\n  seqkit label {folder / 'run'} --test {folder / 'test.tsv'}     the scores again"
+        f"\n  seqkit train {folder / 'recipe.toml'} --out mine model.bidirectional=false   without what comes after"
     )
 
 

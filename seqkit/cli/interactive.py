@@ -49,7 +49,7 @@ def converse(model: Path, *, device: str, overrides: Sequence[str], history: boo
     translator = Translator.load(model, device=device)
     session = Session(translator, search_of(translator.recipe, overrides))
     aside(f"{translator.description}  (:help)")
-    read = reader(f"{escape(translator.recipe.data.source)}> ", history=history)
+    read = reader(f"{escape(translator.data.source)}> ", history=history)
     while True:
         try:
             # What is pasted may be several lines.

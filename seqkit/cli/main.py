@@ -24,18 +24,25 @@ COMMANDS = {
     "demo": ("seqkit.cli.demo:command", "See it all on a built-in corpus: train, evaluate, translate."),
     "train": ("seqkit.cli.train:command", "Train a model, or go on where training stopped."),
     "translate": ("seqkit.cli.translate:command", "Translate what is typed, piped in or read from a file."),
+    "generate": ("seqkit.cli.generate:command", "Write text with a language model."),
+    "perplexity": ("seqkit.cli.perplexity:command", "Score a text by a language model, or by several mixed."),
+    "label": ("seqkit.cli.label:command", "Label the tokens of sentences."),
+    "score": ("seqkit.cli.score:command", "Print the log-probability of given lines or translations."),
     "evaluate": ("seqkit.cli.evaluate:command", "Score translations: BLEU, chrF, TER."),
     "text": ("seqkit.cli.text:command", "Learn how text becomes tokens; encode and decode lines."),
+    "data": ("seqkit.cli.data:command", "Look at texts: counts, frequencies, Zipf's law."),
     "config": ("seqkit.cli.config:command", "Show, list and compare settings."),
 }
 
 OVERVIEW = """\
-seqkit trains translation systems and uses them, on a laptop or on a GPU.
+seqkit trains translation systems and language models and uses them, on a laptop or on a GPU.
 
   seqkit demo                        see it all in two minutes, without data or network
   seqkit train recipe.toml           train; the same command goes on where it stopped
   seqkit translate RUN               translate what you type, or standard input
   seqkit evaluate RUN test.tsv       BLEU, chrF and exact matches on a test set
+  seqkit perplexity RUN text.txt     how well a language model predicts a text
+  seqkit generate RUN "It was"       let it write
   seqkit config keys                 every setting with its type, default and meaning
 
 seqkit --help lists the commands; seqkit COMMAND --help shows examples of one."""
@@ -115,7 +122,7 @@ class Doorway(Group):
 @click.version_option(package_name="seqkit", message="seqkit %(version)s")
 @click.pass_context
 def seqkit(context: click.Context) -> None:
-    """Train translation systems and use them.
+    """Train translation systems and language models, and use them.
 
     \b
     seqkit demo

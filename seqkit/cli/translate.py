@@ -26,7 +26,7 @@ from seqkit.settings import Recipe, Search
 if TYPE_CHECKING:
     from seqkit.translator import Translation, Translator
 
-__all__ = ["Blocks", "command", "search_of"]
+__all__ = ["Blocks", "command", "opened", "published", "search_of", "warn"]
 
 BLOCK = 2000  # lines that are translated together, if so many are there
 SEPARATORS = str.maketrans("\t\r\n", "   ")  # what would end a field or a row
@@ -79,8 +79,8 @@ def command(
         return
     with contextlib.ExitStack() as stack:
         # Reading begins before the model is there: it takes seconds, and the lines are then already waiting.
-        blocks = Blocks(*stack.enter_context(_opened(source)))
-        target = stack.enter_context(_published(output, overwrite=overwrite))
+        blocks = Blocks(*stack.enter_context(opened(source)))
+        target = stack.enter_context(published(output, overwrite=overwrite))
 
         from seqkit.translator import Translator
 
@@ -180,8 +180,8 @@ def _record(number: int, found: Translation, show: Callable[[str], str]) -> dict
 
 
 @contextlib.contextmanager
-def _opened(word: str) -> Iterator[tuple[BinaryIO, str]]:
-    """The input and its name."""
+def opened(word: str) -> Iterator[tuple[BinaryIO, str]]:
+    """The input that a word names, `-` for standard input, and what to call it in errors."""
     if word != "-":
         with open_binary(word) as stream:
             yield stream, word
@@ -193,8 +193,11 @@ def _opened(word: str) -> Iterator[tuple[BinaryIO, str]]:
 
 
 @contextlib.contextmanager
-def _published(word: str, *, overwrite: bool) -> Iterator[BinaryIO]:
-    """The output; a file takes its place when everything is in it."""
+def published(word: str, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """The output that a word names, `-` for standard output; a file takes its place when everything is in it.
+
+    Raises ConfigError for a file that exists unless `overwrite`, ResourceError for one that cannot be written.
+    """
     path = Path(word)
     if word == "-":
         yield sys.stdout.buffer
@@ -228,9 +231,9 @@ def _filter(translator: Translator, search: Search, *, blocks: Blocks, target: B
             number += 1
             target.write(layout.lines(number, translation))
             if not good and not bad and not quiet:
-                _warn(f"line {number} is not UTF-8; such bytes become U+FFFD")
+                warn(f"line {number} is not UTF-8; such bytes become U+FFFD")
             if translation.cut and not cut and not quiet:
-                _warn(f"line {number} is longer than {translator.limit} tokens; the rest of such lines is left out")
+                warn(f"line {number} is longer than {translator.limit} tokens; the rest of such lines is left out")
             bad += not good
             cut += translation.cut
         target.flush()
@@ -241,5 +244,6 @@ def _filter(translator: Translator, search: Search, *, blocks: Blocks, target: B
         click.echo(f"{number} lines, {seconds:.1f} s, {rate} lines/s, {cut} cut{unreadable}", err=True)
 
 
-def _warn(what: str) -> None:
+def warn(what: str) -> None:
+    """Tell a person of something that is odd."""
     click.echo(f"seqkit: warning: {what}", err=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from seqkit.errors import ConfigError, DataError
 from seqkit.files import decode, expand_braces, lines, open_binary
 
-__all__ = ["BadUtf8", "ParallelText", "read_lines", "read_pairs"]
+__all__ = ["BadUtf8", "ParallelText", "Text", "read_lines", "read_pairs", "read_text"]
 
 BadUtf8 = Literal["error", "skip"]
 
@@ -36,6 +36,40 @@ class ParallelText:
 
     def __len__(self) -> int:
         return len(self.source)
+
+
+@dataclass(frozen=True)
+class Text:
+    """The lines of one or more files, one after the other."""
+
+    lines: list[str]
+    dropped: dict[str, int]  # lines left out, for each reason: "blank", "bad UTF-8"
+    nul: int  # NUL characters that became spaces
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
+def read_text(files: Sequence[str], *, bad_utf8: BadUtf8 = "error", keep_blank: bool = True) -> Text:
+    """Text in one language, from files read one after the other.
+
+    With `bad_utf8="skip"` lines that are not UTF-8 are dropped, without `keep_blank` those that are blank. Raises
+    DataError for files that are missing, empty or damaged, lines that are not UTF-8, and when no line is left.
+    """
+    texts: list[str] = []
+    dropped = {"blank": 0, "bad UTF-8": 0}
+    nul = 0
+    for path in (path for word in files for path in expand_braces(word)):
+        side = _Side(path, None if bad_utf8 == "skip" else "data.bad_utf8=skip drops the line")
+        _fill(side, path)
+        blank = set() if keep_blank else _blank(side.texts) - side.bad
+        texts += [text for number, text in enumerate(side.texts) if number not in side.bad | blank]
+        dropped["blank"] += len(blank)
+        dropped["bad UTF-8"] += len(side.bad)
+        nul += side.nul
+    if not texts:
+        raise DataError(f"no line is left of {' '.join(files)}", "look at the files")
+    return Text(texts, dropped, nul)
 
 
 def read_lines(path: str | Path, *, bad_utf8: BadUtf8 = "error") -> list[str]:

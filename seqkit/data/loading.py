@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
@@ -23,10 +24,11 @@ from seqkit.data.batching import slice_of, token_batches
 from seqkit.data.datasets import Encoded
 from seqkit.text.vocabulary import BOS, EOS, PAD
 
-__all__ = ["Examples", "Group", "PairStream", "translation_batch"]
+__all__ = ["ExampleStream", "Examples", "Group", "ahead", "label_batch", "line_batch", "translation_batch"]
 
 Indices = NDArray[np.int64]
-Examples = Callable[[int], tuple[Encoded, Encoded]]  # epoch -> source and target
+Examples = Callable[[int], tuple[Encoded, Encoded]]  # epoch -> source and target; twice the same for a text alone
+Make = Callable[[Encoded, Encoded, Indices], Batch]
 Item = TypeVar("Item")
 
 
@@ -36,15 +38,33 @@ def translation_batch(source: Encoded, target: Encoded, indices: Indices) -> Bat
     source (B, S) x1 .. xS-1 </s>, inputs (B, T) <s> y1 .. yT-1, targets (B, T) y1 .. yT-1 </s>. Without indices, as in
     a process whose slice is empty, there is one row that counts nowhere: its target mask is False throughout.
     """
+    source = source.take(indices) if len(indices) else Encoded.from_lists([[]])
+    return replace(line_batch(source, target, indices), source=_ended(source))
+
+
+def line_batch(_: Encoded, lines: Encoded, indices: Indices) -> Batch:
+    """The lines with these indices, each alone: inputs (B, T) <s> y1 .. yT-1, targets y1 .. yT-1 </s>.
+
+    Without indices there is one row that counts nowhere.
+    """
     counts = len(indices) > 0
-    if not counts:
-        source = target = Encoded.from_lists([[]])
-        indices = np.zeros(1, dtype=np.int64)
-    source, target = source.take(indices), target.take(indices)
-    inputs = _rows(target, first=1)
+    lines = lines.take(indices) if counts else Encoded.from_lists([[]])
+    inputs = _rows(lines, first=1)
     inputs[:, 0] = BOS
-    targets = _ended(target)
-    return Batch(_ended(source), torch.from_numpy(inputs), targets._replace(mask=targets.mask & counts))
+    targets = _ended(lines)
+    return Batch(None, torch.from_numpy(inputs), targets._replace(mask=targets.mask & counts))
+
+
+def label_batch(tokens: Encoded, labels: Encoded, indices: Indices) -> Batch:
+    """The sentences with these indices: source (B, S) x1 .. xS-1 </s>, targets (B, S) y1 .. yS-1, none at `</s>`.
+
+    Without indices there is one row that counts nowhere.
+    """
+    nothing = Encoded.from_lists([[]])
+    tokens, labels = (side.take(indices) if len(indices) else nothing for side in (tokens, labels))
+    targets = _rows(labels, first=0)
+    mask = np.arange(targets.shape[1]) < labels.lengths[:, None]
+    return Batch(_ended(tokens), None, Padded(torch.from_numpy(targets), torch.from_numpy(mask)))
 
 
 def _ended(sequences: Encoded) -> Padded:
@@ -79,11 +99,14 @@ class _Plan(NamedTuple):
     groups: list[list[Indices]]
 
 
-class PairStream:
+class ExampleStream:
     """The groups of any epoch, from any position on, the same however they are built ahead or divided."""
+
+    carries = 0  # every batch begins anew
 
     def __init__(
         self,
+        make: Make = translation_batch,
         *,
         examples: Examples,
         budget: int,
@@ -92,11 +115,14 @@ class PairStream:
         rank: int = 0,
         world: int = 1,
         prefetch: int = 2,
+        ends: int = 1,
     ) -> None:
-        """`budget` is target tokens per planned batch (see `batching`), `prefetch` the groups built ahead, 0 for none.
+        """`make` turns indices into a batch; `budget` is target tokens per planned batch (see `batching`); `prefetch`
+        the groups built ahead, 0 for none; `ends` the positions that count in each target besides its tokens.
 
         `examples` is asked once an epoch: it gives the same pair of sides each time, or one encoded anew.
         """
+        self._make = make
         self._examples = examples
         self._budget = budget
         self._accumulate = accumulate
@@ -104,6 +130,7 @@ class PairStream:
         self._rank = rank
         self._world = world
         self._prefetch = prefetch
+        self._ends = ends
         self._current: _Plan | None = None
 
     def count(self, epoch: int) -> int:
@@ -118,7 +145,7 @@ class PairStream:
         """The epoch's groups, without the first `start`, for which nothing is built."""
         plan = self._plan(epoch)
         made = (self._group(plan, batches) for batches in plan.groups[start:])
-        return _ahead(made, self._prefetch) if self._prefetch else made
+        return ahead(made, self._prefetch) if self._prefetch else made
 
     def _plan(self, epoch: int) -> _Plan:
         if self._current is None or self._current.epoch != epoch:
@@ -131,12 +158,12 @@ class PairStream:
 
     def _group(self, plan: _Plan, batches: list[Indices]) -> Group:
         mine = [slice_of(batch, self._rank, self._world) for batch in batches]
-        widths = [plan.target.lengths[batch] + 1 for batch in batches]
+        lengths = [plan.target.lengths[batch] for batch in batches]
         return Group(
-            batches=[translation_batch(plan.source, plan.target, indices) for indices in mine],
-            tokens=sum(int(width.sum()) for width in widths),
+            batches=[self._make(plan.source, plan.target, indices) for indices in mine],
+            tokens=sum(int(own.sum()) + self._ends * len(own) for own in lengths),
             sentences=sum(len(batch) for batch in batches),
-            padded=sum(len(width) * int(width.max()) for width in widths),
+            padded=sum(len(own) * (int(own.max()) + 1) for own in lengths),
         )
 
 
@@ -146,7 +173,7 @@ class _Ended(NamedTuple):
     error: BaseException | None
 
 
-def _ahead(items: Iterator[Item], depth: int) -> Iterator[Item]:
+def ahead(items: Iterator[Item], depth: int) -> Iterator[Item]:
     """The same items, made by a thread that is at most `depth` ahead; its error is raised where it would have been."""
     room = threading.Semaphore(depth)
     made: SimpleQueue[Item | _Ended] = SimpleQueue()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Dropout", "dropout"]
+__all__ = ["Dropout", "LockedDropout", "dropout"]
 
 LOWEST = -(2**63)
 
@@ -59,3 +59,12 @@ class Dropout(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.rate}"
+
+
+class LockedDropout(Dropout):
+    """Dropout with one mask for all steps of a call (Gal and Ghahramani, 2016; Merity et al., 2018): (N, T, D)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        return x * dropout(torch.ones_like(x[:, :1]), self.rate)  # (N, 1, D)

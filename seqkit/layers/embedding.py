@@ -6,25 +6,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqkit.layers.dropout import dropout as drop
+
 __all__ = ["Embedding", "OutputLayer"]
+
+CHUNK = 256  # rows whose scores exist at one time when tokens are looked up
 
 
 class Embedding(nn.Module):
     """Token vectors scaled by the square root of their size (Vaswani et al., 2017, section 3.4): (N, T) -> (N, T, D).
 
     The scaling lets one matrix serve both ends: rows of about unit length for the output layer, entries of about unit
-    size for the first layer.
+    size for the first layer. While training, a share `dropout` of the vocabulary is dropped, each token of it at all
+    its places in a call (Gal and Ghahramani, 2016).
     """
 
-    def __init__(self, *, vocabulary: int, width: int) -> None:
+    def __init__(self, *, vocabulary: int, width: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.scale = width**0.5
+        self.dropout = dropout
         self.weight = nn.Parameter(torch.randn(vocabulary, width) * width**-0.5)
 
     def forward(self, ids: Tensor) -> Tensor:
         vectors: Tensor = F.embedding(ids, self.weight)
-        scaled: Tensor = vectors * self.scale
+        scaled: Tensor = vectors * (self._scales(ids) if self.training and self.dropout else self.scale)
         return scaled
+
+    def _scales(self, ids: Tensor) -> Tensor:
+        """What the vectors of ids (N, T) are multiplied by, zero for those of dropped tokens: (N, T, 1)."""
+        scales = drop(self.weight.new_full((len(self.weight),), self.scale), self.dropout)
+        return scales[ids].unsqueeze(-1)
 
 
 class OutputLayer(nn.Module):
@@ -38,3 +49,13 @@ class OutputLayer(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         scores: Tensor = F.linear(hidden, self.weight, self.bias)
         return scores
+
+    def log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """The log-probabilities of given tokens: hidden (N, T, D), targets (N, T) -> (N, T), a few rows at a time."""
+        rows, wanted = hidden.flatten(0, 1), targets.flatten()
+        found = rows.new_empty(len(rows), dtype=torch.promote_types(rows.dtype, torch.float32))
+        for start in range(0, len(rows), CHUNK):
+            part = slice(start, start + CHUNK)
+            scores = self(rows[part]).to(found.dtype)
+            found[part] = scores.gather(1, wanted[part, None])[:, 0] - scores.logsumexp(1)
+        return found.view_as(targets)

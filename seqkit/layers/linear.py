@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Linear", "linear", "narrowed", "products_in"]
+__all__ = ["PRODUCTS", "Linear", "linear", "narrowed", "products_in"]
 
 ROWS = 128
 

@@ -63,7 +63,7 @@ class Residual(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention over a whole source, then feed-forward (Vaswani et al., 2017)."""
+    """Self-attention, over a whole source or over the past, then feed-forward (Vaswani et al., 2017)."""
 
     def __init__(
         self, *, attention: MultiHeadAttention, feed_forward: FeedForward, width: int, dropout: float, norm: Norm
@@ -80,6 +80,14 @@ class EncoderLayer(nn.Module):
         x = frame.after(x, self.attention.over_source(frame.before(x), mask))
         frame = self.around_feed_forward
         return frame.after(x, self.feed_forward(frame.before(x)))
+
+    def over_past(self, x: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
+        """Each token sees itself and those before it: x (N, T, D) -> (N, T, D) and what is known now."""
+        frame = self.around_attention
+        attended, past = self.attention.over_past(frame.before(x), past)
+        x = frame.after(x, attended)
+        frame = self.around_feed_forward
+        return frame.after(x, self.feed_forward(frame.before(x))), past
 
 
 class DecoderLayer(nn.Module):

@@ -8,10 +8,26 @@ from seqkit.errors import ConfigError
 from seqkit.layers.embedding import Embedding, OutputLayer
 from seqkit.models.decoders import PlainDecoder, RecurrentDecoder, TransformerDecoder
 from seqkit.models.encoders import RecurrentEncoder, TransformerEncoder
+from seqkit.models.labeller import SequenceLabeller, build_labeller
+from seqkit.models.language import LanguageModel, RecurrentReader, TransformerReader
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.settings import Mixed, Model, Plain, Recurrent, Transformer
+from seqkit.settings import (
+    Mixed,
+    Model,
+    NGram,
+    Plain,
+    Recurrent,
+    RecurrentLabeller,
+    RecurrentLanguageModel,
+    Transformer,
+    TransformerLabeller,
+    TransformerLanguageModel,
+    Translation,
+)
 
-__all__ = ["Sizes", "build"]
+__all__ = ["NeuralModel", "Sizes", "build", "build_language_model", "build_translation"]
+
+NeuralModel = EncoderDecoder | LanguageModel | SequenceLabeller
 
 
 class Sizes(NamedTuple):
@@ -22,8 +38,23 @@ class Sizes(NamedTuple):
     joint: bool
 
 
-def build(settings: Model, sizes: Sizes) -> EncoderDecoder:
+def build(settings: Model, sizes: Sizes) -> NeuralModel:
     """A model with fresh weights (drawn from torch's global generator)."""
+    match settings:
+        case Transformer() | Recurrent() | Plain() | Mixed():
+            return build_translation(settings, sizes)
+        case RecurrentLanguageModel() | TransformerLanguageModel():
+            return build_language_model(settings, sizes.target)
+        case RecurrentLabeller() | TransformerLabeller():
+            return build_labeller(settings, tokens=sizes.source, labels=sizes.target)
+        case NGram():
+            raise ConfigError("an n-gram model is counted from a text, not built", "train it")
+        case _:
+            assert_never(settings)
+
+
+def build_translation(settings: Translation, sizes: Sizes) -> EncoderDecoder:
+    """An encoder-decoder with fresh weights."""
     size = settings.width if isinstance(settings, Transformer | Mixed) else settings.embedding
     if settings.tied == "all" and not sizes.joint:
         raise ConfigError('model.tied="all" needs one vocabulary for both languages', "set text.joint=true")
@@ -57,6 +88,19 @@ def build(settings: Model, sizes: Sizes) -> EncoderDecoder:
             )
         case _:
             assert_never(settings)
+
+
+def build_language_model(settings: RecurrentLanguageModel | TransformerLanguageModel, vocabulary: int) -> LanguageModel:
+    """A neural language model with fresh weights."""
+    if isinstance(settings, RecurrentLanguageModel):
+        embedding = Embedding(vocabulary=vocabulary, width=settings.embedding, dropout=settings.embedding_dropout)
+        reader: RecurrentReader | TransformerReader = RecurrentReader(settings, embedding)
+    else:
+        embedding = Embedding(vocabulary=vocabulary, width=settings.width)
+        reader = TransformerReader(settings, embedding)
+    shared = embedding.weight if settings.tied == "output" else None
+    size = settings.width if shared is None else shared.shape[1]
+    return LanguageModel(reader=reader, output=OutputLayer(vocabulary=vocabulary, width=size, shared=shared))
 
 
 def _plain_encoder(settings: Plain) -> Recurrent:

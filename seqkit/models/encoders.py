@@ -11,9 +11,9 @@ from seqkit.layers.embedding import Embedding
 from seqkit.layers.positions import LearnedPositions, SinusoidalPositions
 from seqkit.layers.recurrent import BidirectionalStack
 from seqkit.layers.transformer import EncoderLayer, FeedForward
-from seqkit.settings import Recurrent, Transformer
+from seqkit.settings import Recurrent, Transformer, TransformerLabeller, TransformerLanguageModel
 
-__all__ = ["RecurrentEncoder", "TransformerEncoder", "positions"]
+__all__ = ["RecurrentEncoder", "TransformerEncoder", "positions", "self_attention_layers"]
 
 
 class RecurrentEncoder(nn.Module):
@@ -46,23 +46,7 @@ class TransformerEncoder(nn.Module):
         self.embedding = embedding
         self.positions = positions(settings)
         self.dropout = Dropout(settings.dropout)
-        self.layers = nn.ModuleList(
-            EncoderLayer(
-                attention=MultiHeadAttention(
-                    width=settings.width,
-                    heads=settings.heads,
-                    dropout=settings.attention_dropout,
-                    rotary=settings.positions == "rotary",
-                ),
-                feed_forward=FeedForward(
-                    width=settings.width, inner=settings.feed_forward, activation=settings.activation
-                ),
-                width=settings.width,
-                dropout=settings.dropout,
-                norm=settings.norm,
-            )
-            for _ in range(settings.encoder_layers)
-        )
+        self.layers = self_attention_layers(settings, settings.encoder_layers)
         self.norm = nn.LayerNorm(settings.width) if settings.norm == "pre" else nn.Identity()
 
     def forward(self, source: Padded) -> Tensor:
@@ -74,6 +58,28 @@ class TransformerEncoder(nn.Module):
         return encoded
 
 
+SelfAttention = Transformer | TransformerLanguageModel | TransformerLabeller
+
+
+def self_attention_layers(settings: SelfAttention, count: int) -> nn.ModuleList:
+    """`count` layers of self-attention and feed-forward."""
+    return nn.ModuleList(
+        EncoderLayer(
+            attention=MultiHeadAttention(
+                width=settings.width,
+                heads=settings.heads,
+                dropout=settings.attention_dropout,
+                rotary=settings.positions == "rotary",
+            ),
+            feed_forward=FeedForward(width=settings.width, inner=settings.feed_forward, activation=settings.activation),
+            width=settings.width,
+            dropout=settings.dropout,
+            norm=settings.norm,
+        )
+        for _ in range(count)
+    )
+
+
 class NoPositions(nn.Module):
     """Adds nothing: rotary attention tells places itself."""
 
@@ -82,7 +88,7 @@ class NoPositions(nn.Module):
         return x
 
 
-def positions(settings: Transformer) -> nn.Module:
+def positions(settings: SelfAttention) -> nn.Module:
     """What is added to token vectors to tell their places; called with the place of the first token."""
     match settings.positions:
         case "sinusoidal":

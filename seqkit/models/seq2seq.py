@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.errors import ModelError
 from seqkit.layers.embedding import OutputLayer
+from seqkit.models.autoregressive import Autoregressive
 from seqkit.models.decoders import PlainDecoder, RecurrentDecoder, TransformerDecoder
 from seqkit.models.encoders import RecurrentEncoder, TransformerEncoder
-from seqkit.state import Features, Memory, State, Step
+from seqkit.state import Features, Memory, State
 
 __all__ = ["EncoderDecoder"]
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(Autoregressive):
     """Reads a source once, then predicts the target token by token."""
 
     def __init__(
@@ -43,11 +44,6 @@ class EncoderDecoder(nn.Module):
         """tokens (N, T) -> what the output layer reads, (N, T, D), and the new state."""
         features: Features = self.decoder(tokens, memory, state)
         return features
-
-    def advance(self, tokens: Tensor, memory: Memory, state: State) -> Step:
-        """tokens (N, T) -> logits (N, T, V) and the new state."""
-        hidden, state = self.features(tokens, memory, state)
-        return Step(self.output(hidden), state)
 
     def alignment(self, source: Padded, inputs: Tensor) -> Tensor:
         """Attention of each target position to each source position, by one forced pass: inputs (B, T) -> (B, T, S)."""

@@ -32,10 +32,13 @@ BLOCK = 1 << 20  # logits normalised at a time: what a core's cache holds
 
 
 @torch.no_grad()  # not inference mode: tables that a model builds on the way must stay usable in training
-def beam(model: Decodable, source: Padded | None, settings: Search, *, sentences: int = 1) -> list[list[Hypothesis]]:
+def beam(
+    model: Decodable, source: Padded | None, settings: Search, *, sentences: int = 1, prompt: Sequence[int] = (BOS,)
+) -> list[list[Hypothesis]]:
     """The `settings.nbest` best sequences for each sentence of `source` (B, S), best first.
 
-    Without a source, `sentences` sequences are begun, on torch's default device. Finished hypotheses come before
+    Without a source, `sentences` sequences are begun, on torch's default device. All go on from `prompt`, which the
+    model reads first, and which no length, probability or result counts. Finished hypotheses come before
     those cut at the maximum length, each kind by falling score; at least one is returned, never more than `nbest`, and
     none twice. Search for a sentence stops when no continuation could still enter its n-best list, so nothing is lost
     by stopping; a beam of one stops at its first end. What is found does not depend on the other sentences of the
@@ -51,11 +54,11 @@ def beam(model: Decodable, source: Padded | None, settings: Search, *, sentences
         return []
     device = None if source is None else source.ids.device
     memory, state = model.start(source)
-    ids = torch.full((len(active), 1), BOS, device=device)  # (N, 1 + t)
+    ids = torch.zeros(len(active), 0, dtype=torch.int64, device=device)  # (N, t)
     total = torch.zeros(len(active), 1, device=device)  # (B, W) float32
+    logits, state = model.advance(torch.tensor([[*prompt]] * len(active), device=device), memory, state)
     while True:
-        logits, state = model.advance(ids[:, -1:], memory, state)
-        length = ids.shape[1]  # tokens generated, this step's included
+        length = ids.shape[1] + 1  # tokens generated, this step's included
         candidates = _candidates(
             logits[:, -1].float(), total, beam=settings.beam, ends=length > settings.minimum_length
         )
@@ -77,6 +80,7 @@ def beam(model: Decodable, source: Padded | None, settings: Search, *, sentences
             total, parents = total[kept], parents[kept]
             active = [active[row] for row in keep]
         state = _reorder(state, parents.flatten(), len(logits))
+        logits, state = model.advance(ids[:, -1:], memory, state)
 
 
 def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -190,7 +194,7 @@ def _collect(candidates: _Candidates, ids: Tensor, found: Sequence[_Found], *, b
     ended = (tokens == EOS) & (scores > -math.inf)
     which = ended.nonzero()[:, 0].tolist()
     if which:
-        sequences = ids[rows[ended], 1:].tolist()
+        sequences = ids[rows[ended]].tolist()
         for sentence, sequence, log_prob in zip(which, sequences, scores[ended].tolist(), strict=True):
             found[sentence].add(sequence, log_prob, finished=True)
 
@@ -207,12 +211,12 @@ def _continuations(candidates: _Candidates, beam: int) -> tuple[Tensor, Tensor, 
 
 
 def _cut(ids: Tensor, total: Tensor, found: Sequence[_Found]) -> None:
-    """Fill n-best lists at the maximum length with what is still alive: ids (B, W, 1 + t), total (B, W)."""
-    length = ids.shape[2] - 1
+    """Fill n-best lists at the maximum length with what is still alive: ids (B, W, t), total (B, W)."""
+    length = ids.shape[2]
     for row, sentence in enumerate(found):
         missing = sentence.settings.nbest - len(sentence.results)
         if length >= sentence.maximum and missing > 0:
-            for sequence, log_prob in zip(ids[row, :missing, 1:].tolist(), total[row].tolist(), strict=False):
+            for sequence, log_prob in zip(ids[row, :missing].tolist(), total[row].tolist(), strict=False):
                 if log_prob > -math.inf:
                     sentence.add(sequence, log_prob, finished=False)
 

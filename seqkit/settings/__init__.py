@@ -1,15 +1,18 @@
 """Every setting of seqkit, as frozen, typed values; imports msgspec and the standard library only."""
 
 from seqkit.settings.base import Settings
-from seqkit.settings.data import Data, Pairs
-from seqkit.settings.model import Mixed, Model, Plain, Recurrent, Transformer
-from seqkit.settings.recipe import Recipe
+from seqkit.settings.data import Data, Labelled, Lines, Pairs, Stream
+from seqkit.settings.labelling import Labeller, RecurrentLabeller, TransformerLabeller
+from seqkit.settings.language import LanguageModel, NGram, RecurrentLanguageModel, TransformerLanguageModel
+from seqkit.settings.model import Mixed, Plain, Recurrent, Transformer, Translation
+from seqkit.settings.recipe import Model, Recipe
 from seqkit.settings.search import Search
 from seqkit.settings.text import Characters, SentencePiece, Text, Words
 from seqkit.settings.train import (
     SGD,
     Adam,
     AdamW,
+    AveragedSGD,
     Constant,
     Cosine,
     InverseSquareRoot,
@@ -25,27 +28,39 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "AveragedSGD",
     "Characters",
     "Constant",
     "Cosine",
     "Data",
     "InverseSquareRoot",
+    "Labelled",
+    "Labeller",
+    "LanguageModel",
     "Linear",
+    "Lines",
     "Mixed",
     "Model",
     "Muon",
+    "NGram",
     "Optimizer",
     "Pairs",
     "Plain",
     "RMSprop",
     "Recipe",
     "Recurrent",
+    "RecurrentLabeller",
+    "RecurrentLanguageModel",
     "Schedule",
     "Search",
     "SentencePiece",
     "Settings",
+    "Stream",
     "Text",
     "Train",
     "Transformer",
+    "TransformerLabeller",
+    "TransformerLanguageModel",
+    "Translation",
     "Words",
 ]

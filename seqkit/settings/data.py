@@ -8,13 +8,18 @@ from msgspec import Meta
 
 from seqkit.settings.base import Settings
 
-__all__ = ["Data", "Pairs"]
+__all__ = ["Data", "Labelled", "Lines", "Pairs", "Stream"]
 
 Files = Annotated[
     tuple[str, ...],
     Meta(
         description="one TSV file, or a source and a target file; `x.{en,de}` stands for both; .gz, .xz, .zst are read"
     ),
+]
+
+
+BadUtf8 = Annotated[
+    Literal["error", "skip"], Meta(description="a line that is not UTF-8 ends the run, or is dropped (with its pair)")
 ]
 
 
@@ -26,12 +31,53 @@ class Pairs(Settings, frozen=True, kw_only=True, tag_field="kind", tag="pairs"):
     source: Annotated[str, Meta(description="name of the source language, for display")] = "source"
     target: Annotated[str, Meta(description="name of the target language, for display")] = "target"
     maximum_length: Annotated[int, Meta(ge=1, description="drop training pairs with a longer side, in tokens")] = 256
-    bad_utf8: Annotated[
-        Literal["error", "skip"], Meta(description="a line that is not UTF-8 ends the run, or its pair is dropped")
-    ] = "error"
+    bad_utf8: BadUtf8 = "error"
     drop_overlap: Annotated[
         bool, Meta(description="drop training pairs whose source also stands in the development set")
     ] = False
 
 
-Data = Pairs
+Texts = Annotated[
+    tuple[str, ...], Meta(min_length=1, description="text files, read one after the other; .gz, .xz, .zst are read")
+]
+DevTexts = Annotated[tuple[str, ...], Meta(description="like train: validated on while training; may be left out")]
+
+
+class Stream(Settings, frozen=True, kw_only=True, tag_field="kind", tag="stream"):
+    """Text in one language as one stream of tokens; `</s>` stands for each line's end."""
+
+    train: Texts
+    dev: DevTexts = ()
+    window: Annotated[
+        int, Meta(ge=1, description="tokens that a row reads in one step, and all that self-attention sees at once")
+    ] = 64
+    partition: Annotated[
+        Literal["auto", "sequential", "random"],
+        Meta(
+            description="each row goes on where it stopped, its state carried over, or windows in random order; auto: "
+            "the first for recurrent models"
+        ),
+    ] = "auto"
+    bad_utf8: BadUtf8 = "error"
+
+
+class Lines(Settings, frozen=True, kw_only=True, tag_field="kind", tag="lines"):
+    """Text in one language, each line a sequence of its own that ends in `</s>`."""
+
+    train: Texts
+    dev: DevTexts = ()
+    maximum_length: Annotated[int, Meta(ge=1, description="drop training lines that are longer, in tokens")] = 256
+    bad_utf8: BadUtf8 = "error"
+
+
+class Labelled(Settings, frozen=True, kw_only=True, tag_field="kind", tag="labelled"):
+    """Tokens with labels: a token a line, the label in its last TAB-separated column, blank lines between sentences."""
+
+    train: Annotated[
+        tuple[str, ...], Meta(min_length=1, description="files of labelled tokens; .gz, .xz, .zst are read")
+    ]
+    dev: Annotated[tuple[str, ...], Meta(description="like train: validated on while training; may be left out")] = ()
+    maximum_length: Annotated[int, Meta(ge=1, description="drop training sentences that are longer, in tokens")] = 256
+
+
+Data = Pairs | Stream | Lines | Labelled

@@ -1,4 +1,4 @@
-"""What is trained: `[model]`, one Struct per architecture."""
+"""Translation models: `[model]` for pairs, one Struct per architecture; and what all kinds of models share."""
 
 from __future__ import annotations
 
@@ -8,11 +8,26 @@ from msgspec import Meta
 
 from seqkit.settings.base import Settings
 
-__all__ = ["Mixed", "Model", "Plain", "Recurrent", "Transformer"]
+__all__ = [
+    "Activation",
+    "Cell",
+    "Mixed",
+    "Norm",
+    "Plain",
+    "Positions",
+    "Probability",
+    "Recurrent",
+    "Transformer",
+    "Translation",
+    "Width",
+]
 
 Cell = Literal["rnn", "gru", "lstm"]
 Probability = Annotated[float, Meta(ge=0, lt=1)]
 Width = Annotated[int, Meta(ge=1, description="size of the hidden vectors")]
+Activation = Annotated[Literal["relu", "gelu", "swiglu"], Meta(description="of the feed-forward layers")]
+Norm = Annotated[Literal["pre", "post"], Meta(description="layer norm before or after each sub-layer")]
+Positions = Annotated[Literal["sinusoidal", "learned", "rotary"], Meta(description="how a token's place is told")]
 Tying = Annotated[
     Literal["none", "output", "all"],
     Meta(description="share the target embedding with the output layer, or (joint vocabulary) with the source too"),
@@ -62,11 +77,9 @@ class Transformer(Settings, frozen=True, kw_only=True, tag_field="kind", tag="tr
     decoder_layers: Annotated[int, Meta(ge=1, description="decoder layers")] = 4
     heads: Annotated[int, Meta(ge=1, description="attention heads; must divide width")] = 4
     feed_forward: Annotated[int, Meta(ge=1, description="inner size of the feed-forward layers")] = 1024
-    activation: Annotated[Literal["relu", "gelu", "swiglu"], Meta(description="of the feed-forward layers")] = "relu"
-    norm: Annotated[Literal["pre", "post"], Meta(description="layer norm before or after each sub-layer")] = "pre"
-    positions: Annotated[
-        Literal["sinusoidal", "learned", "rotary"], Meta(description="how a token's place is told")
-    ] = "sinusoidal"
+    activation: Activation = "relu"
+    norm: Norm = "pre"
+    positions: Positions = "sinusoidal"
     maximum_positions: Annotated[int, Meta(ge=1, description="longest sequence with learned positions")] = 512
     tied: Tying = "all"
     dropout: Annotated[Probability, Meta(description="dropout on embeddings and residual branches")] = 0.1
@@ -94,4 +107,4 @@ class Mixed(Settings, frozen=True, kw_only=True, tag_field="kind", tag="mixed"):
     )
 
 
-Model = Transformer | Recurrent | Plain | Mixed
+Translation = Transformer | Recurrent | Plain | Mixed

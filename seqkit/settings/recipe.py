@@ -8,12 +8,16 @@ from msgspec import Meta
 
 from seqkit.settings.base import Settings
 from seqkit.settings.data import Data
-from seqkit.settings.model import Model, Transformer
+from seqkit.settings.labelling import Labeller
+from seqkit.settings.language import LanguageModel
+from seqkit.settings.model import Transformer, Translation
 from seqkit.settings.search import Search
 from seqkit.settings.text import SentencePiece, Text
 from seqkit.settings.train import Train
 
-__all__ = ["Recipe"]
+__all__ = ["Model", "Recipe"]
+
+Model = Translation | LanguageModel | Labeller
 
 
 class Recipe(Settings, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "AveragedSGD",
     "Constant",
     "Cosine",
     "InverseSquareRoot",
@@ -66,7 +67,16 @@ class Muon(Settings, frozen=True, kw_only=True, tag_field="kind", tag="muon"):
     weight_decay: Decay = 0.0
 
 
-Optimizer = AdamW | Adam | SGD | RMSprop | Muon
+class AveragedSGD(Settings, frozen=True, kw_only=True, tag_field="kind", tag="averaged_sgd"):
+    """Plain steps, averaged once validation stops improving (Polyak and Juditsky, 1992; Merity et al., 2018)."""
+
+    patience: Annotated[
+        int, Meta(ge=1, description="averaging begins when the score was better this many validations ago")
+    ] = 5
+    weight_decay: Decay = 0.0
+
+
+Optimizer = AdamW | Adam | SGD | RMSprop | Muon | AveragedSGD
 
 
 class Constant(Settings, frozen=True, kw_only=True, tag_field="kind", tag="constant"):
@@ -116,7 +126,10 @@ class Train(Settings, frozen=True, kw_only=True):
     optimizer: Annotated[Optimizer, Meta(description="update rule")] = AdamW()
     schedule: Annotated[Schedule, Meta(description="course of the learning rate")] = InverseSquareRoot()
     clip: Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="scale gradients down to this norm")] = 1.0
-    label_smoothing: Annotated[float, Meta(ge=0, lt=1, description="probability spread over the vocabulary")] = 0.1
+    label_smoothing: Annotated[
+        Annotated[float, Meta(ge=0, lt=1)] | Literal["auto"],
+        Meta(description="probability spread over the vocabulary; auto: 0.1 for translation, else 0"),
+    ] = "auto"
     average: Annotated[
         float, Meta(ge=0, lt=1, description="decay of a moving average of the weights, used for validation; 0 = off")
     ] = 0.0
@@ -143,8 +156,12 @@ class Train(Settings, frozen=True, kw_only=True):
         Meta(description="translate at most this many development lines; default: all"),
     ] = None
     metric: Annotated[
-        Literal["bleu", "chrf", "loss"], Meta(description="which development score makes a checkpoint the best")
-    ] = "bleu"
+        Literal["auto", "bleu", "chrf", "loss", "accuracy", "f1"],
+        Meta(
+            description="which development score makes a checkpoint the best; auto: bleu for translation, loss for "
+            "language models, f1 for labelling"
+        ),
+    ] = "auto"
     patience: Annotated[
         Annotated[int, Meta(ge=1)] | None,
         Meta(description="stop after this many validations without improvement; default: never"),

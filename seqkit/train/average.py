@@ -1,4 +1,4 @@
-"""A moving average of the weights."""
+"""A running average of the weights."""
 
 from __future__ import annotations
 
@@ -14,25 +14,49 @@ __all__ = ["Average"]
 
 
 class Average:
-    """The exponential moving average of a model's parameters, kept beside them (Polyak and Juditsky, 1992)."""
+    """The average of a model's parameters in training, kept beside them (Polyak and Juditsky, 1992).
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    With a decay it is exponential and begins at once. Without, it is the mean of all weights since `begin`; until then
+    there is none, and the weights speak for themselves.
+    """
+
+    def __init__(self, model: nn.Module, decay: float | None) -> None:
         self.decay = decay
         self.updates = 0
         self.current = list(named_tensors(model).values())
         self.names = list(named_tensors(model))
+        self.means: list[Tensor] = []
+        if decay is not None:
+            self.begin()
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is an average."""
+        return bool(self.means)
+
+    def begin(self) -> None:
+        """Begin with the current weights."""
+        self.updates = 0
         self.means = [tensor.detach().clone() for tensor in self.current]
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move towards the current weights; the first updates move faster, so that the start is soon forgotten."""
+        """Take in the current weights. An exponential average is quick at first, to forget its start."""
+        if not self.begun:
+            return
         self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self.means, self.current, 1 - decay)
+        if self.decay is None:
+            weight = 1 / (1 + self.updates)
+        else:
+            weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(self.means, self.current, weight)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """The averages in the place of the weights, for validation."""
+        if not self.begun:
+            yield
+            return
         kept = [tensor.detach().clone() for tensor in self.current]
         self._set(self.means)
         try:
@@ -41,12 +65,13 @@ class Average:
             self._set(kept)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The averages by parameter name."""
-        return dict(zip(self.names, self.means, strict=True))
+        """The averages by parameter name; none before the beginning."""
+        return dict(zip(self.names, self.means, strict=True)) if self.begun else {}
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
         """Go on from saved averages."""
+        self.begin()
         self.updates = updates
         for name, mean in zip(self.names, self.means, strict=True):
             mean.copy_(tensors[name])

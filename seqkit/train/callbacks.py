@@ -12,7 +12,7 @@ from seqkit.train.average import Average
 from seqkit.train.schedule import needs_horizon
 from seqkit.train.trainer import Callback, Report, Step, Trainer
 
-__all__ = ["FINAL", "Averaging", "Interruption", "Limits", "StopRequest", "Validation"]
+__all__ = ["FINAL", "Averaging", "Interruption", "Limits", "StopRequest", "Validation", "is_better"]
 
 FINAL = ("steps", "epochs", "minutes", "patience", "target")  # reasons after which a run is complete
 

@@ -46,6 +46,16 @@ class Processes:
             with _told():
                 dist.all_reduce(tensor)
 
+    def interleave(self, own: Tensor, rows: int) -> Tensor:
+        """All `rows` of a tensor of which this process has rows r, r + world, ... (more are ignored): (rows, ...)."""
+        if self.world == 1:
+            return own
+        whole = own.new_zeros(rows, *own.shape[1:])
+        mine = whole[self.rank :: self.world]
+        mine.copy_(own[: len(mine)])
+        self.sum(whole)
+        return whole
+
     def gather(self, value: Any) -> list[Any]:
         """Every process's value, in order of rank; values are what JSON can hold."""
         if self.world == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import cast
 
 import torch
@@ -12,7 +13,7 @@ from seqkit.batch import Batch
 from seqkit.errors import DataError
 from seqkit.layers.linear import products_in
 from seqkit.loss import Tally, cross_entropy
-from seqkit.state import State, Trainable
+from seqkit.state import Features, Output, State, Trainable
 
 __all__ = ["Objective"]
 
@@ -37,16 +38,24 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch, state: State = None) -> tuple[Tally, State]:
         """Teacher forcing over one batch: the summed loss, and the state behind its last tokens."""
+        with self._arithmetic(batch.targets.ids.device):
+            found = self.read(batch, state)
+        output = cast(Output, self.model.output)
+        tally = cross_entropy(
+            _wide(found.hidden), output, batch.targets, smoothing=self.smoothing, products=self.products
+        )
+        if found.penalty is not None:
+            penalty = found.penalty[batch.targets.mask].sum()
+            tally = dataclasses.replace(tally, objective=tally.objective + penalty)
+        return tally, found.state
+
+    def read(self, batch: Batch, state: State) -> Features:
+        """What the output layer predicts the targets from: (B, T, D), and the state behind it."""
         if batch.inputs is None:
             raise DataError("this batch has labels, not a sequence to predict")
         model = cast(Trainable, self.model)
-        with self._arithmetic(batch.inputs.device):
-            memory, first = model.start(batch.source)
-            hidden, state = model.features(batch.inputs, memory, first if state is None else state)
-        tally = cross_entropy(
-            _wide(hidden), model.output, batch.targets, smoothing=self.smoothing, products=self.products
-        )
-        return tally, state
+        memory, first = model.start(batch.source)
+        return model.features(batch.inputs, memory, first if state is None else state)
 
     def _arithmetic(self, device: torch.device) -> contextlib.AbstractContextManager[None]:
         """How the layers calculate. On a CPU only their products are narrowed: converting the rest costs more."""

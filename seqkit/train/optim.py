@@ -8,7 +8,7 @@ from typing import assert_never
 import torch
 from torch import nn
 
-from seqkit.settings import SGD, Adam, AdamW, Muon, Optimizer, RMSprop
+from seqkit.settings import SGD, Adam, AdamW, AveragedSGD, Muon, Optimizer, RMSprop
 from seqkit.train import muon
 from seqkit.train.distributed import Processes
 
@@ -41,6 +41,8 @@ def build_optimizers(
                     everything, lr=rate, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True
                 )
             ]
+        case AveragedSGD():
+            optimizers = [torch.optim.SGD(everything, lr=rate, weight_decay=settings.weight_decay, fused=True)]
         case RMSprop():
             optimizers = [
                 torch.optim.RMSprop(everything, lr=rate, alpha=settings.smoothing, momentum=settings.momentum)

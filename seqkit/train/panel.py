@@ -186,7 +186,7 @@ def _curve(values: Sequence[float], blocks: str) -> str:
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
     span = high - low if 0 < high - low < math.inf else 1.0
     scaled = ((value - low) / span if math.isfinite(value) else 1.0 for value in picked)
-    return "".join(blocks[min(len(blocks) - 1, int(max(0.0, share) * len(blocks)))] for share in scaled)
+    return "".join(blocks[min(len(blocks) - 1, int(min(1.0, max(0.0, share)) * len(blocks)))] for share in scaled)
 
 
 def _sample(sample: Sample) -> list[Text]:

@@ -12,15 +12,17 @@ import msgspec
 import torch
 from torch import Tensor
 
+from seqkit.batch import Batch, Padded
 from seqkit.errors import DivergenceError, ModelError, ResourceError
 from seqkit.settings import Train
+from seqkit.state import map_state, tensors_of
 from seqkit.train import checkpoint
 from seqkit.train.average import Average
 from seqkit.train.callbacks import FINAL
 from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
 from seqkit.train.weights import load_strictly, named_tensors, optimizer_tensors, restore_optimizer
 
-__all__ = ["Saving", "restore"]
+__all__ = ["Saving", "restore", "restore_state"]
 
 
 class Saving(Callback):
@@ -98,6 +100,7 @@ class Saving(Callback):
             "model": model,
             "average": {} if self.average is None else self.average.tensors(),
             "optimizer": {f"{i}/{name}": tensor for i, (part, _) in enumerate(parts) for name, tensor in part.items()},
+            "state": {str(i): tensor for i, tensor in enumerate(tensors_of(trainer.carried))},
         }
         training = {
             "progress": asdict(progress),
@@ -118,6 +121,18 @@ class Saving(Callback):
         self.told("save", {"step": progress.step, "seconds": round(self.seconds, 3)})
 
 
+def restore_state(found: checkpoint.Checkpoint, trainer: Trainer) -> None:
+    """Give a trainer whose stream carries state the one that a checkpoint of it holds."""
+    if not trainer.stream.carries or "state" not in found.stems:
+        return
+    saved = found.tensors("state")
+    tensors = iter([saved[str(i)].to(trainer.device) for i in range(len(saved))])
+    with torch.no_grad():  # one token shows what a state of this model looks like
+        token = torch.ones(1, 1, dtype=torch.int64, device=trainer.device)
+        _, like = trainer.objective(Batch(None, token, Padded(token, token > 0)))
+    trainer.resume(map_state(lambda _: next(tensors), like))
+
+
 def restore(
     found: checkpoint.Checkpoint,
     *,
@@ -128,7 +143,7 @@ def restore(
     """Put a checkpoint's tensors into place and return where the run stood."""
     load_strictly(model, found.tensors("model"))
     names = {parameter: name for name, parameter in model.named_parameters()}
-    states = found.tensors("optimizer")
+    states = found.tensors("optimizer") if "optimizer" in found.stems else {}
     facts: list[Any] = list(found.training["optimizers"])
     if len(facts) != len(optimizers):
         raise ModelError(f"{found.path} was written with another optimizer", "start anew with --overwrite")
@@ -136,6 +151,6 @@ def restore(
         prefix = f"{index}/"
         own = {name.removeprefix(prefix): tensor for name, tensor in states.items() if name.startswith(prefix)}
         restore_optimizer(optimizer, names, tensors=own, facts=facts[index])
-    if average is not None:
+    if average is not None and (average.begun or "average" in found.stems):
         average.restore(found.tensors("average"), int(found.training["averaged"]))
     return msgspec.convert(found.training["progress"], Progress)

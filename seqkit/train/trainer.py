@@ -14,7 +14,7 @@ from seqkit.batch import Batch
 from seqkit.errors import DivergenceError
 from seqkit.loss import Tally
 from seqkit.settings import Schedule
-from seqkit.state import State, map_state
+from seqkit.state import State, map_state, select
 from seqkit.train.distributed import Processes
 from seqkit.train.gradients import Gradients
 from seqkit.train.objective import Objective
@@ -48,6 +48,11 @@ class Group(Protocol):
 class Stream(Protocol):
     """Training data: a pure function of seed and epoch, cut into groups."""
 
+    @property
+    def carries(self) -> int:
+        """Rows, over all processes, whose state goes on from batch to batch; 0 where each batch begins anew."""
+        ...
+
     def groups(self, epoch: int, start: int = 0) -> Iterator[Group]:
         """The groups of an epoch from the `start`-th on."""
         ...
@@ -71,6 +76,7 @@ class Progress:
     best: float | None = None
     best_step: int | None = None
     stale: int = 0  # validations since the best
+    scores: list[float | None] = field(default_factory=list)  # before averaging began; None: not finite
     stop: str | None = None  # why the run is over
 
 
@@ -142,6 +148,8 @@ class Trainer:
         self.gradients = Gradients(objective.parameters())
         self.wish: str | None = None  # why this process would like to stop; all stop together, after the next step
         self.bad = 0
+        self.state: State = None  # behind the last batch: this process's rows
+        self.carried: State = None  # the same for the rows of all processes, where state is carried
 
     def run(self) -> Progress:
         """Train until something says stop."""
@@ -150,9 +158,8 @@ class Trainer:
         for callback in self.callbacks:
             callback.started(self)
         while progress.stop is None:
-            state: State = None
             for group in self.stream.groups(progress.epoch, progress.position):
-                step, state = self.step(group, state)
+                step = self.step(group)
                 progress.position += 1
                 for callback in self.callbacks:
                     callback.stepped(self, step)
@@ -164,8 +171,8 @@ class Trainer:
             callback.ended(self)
         return progress
 
-    def step(self, group: Group, state: State = None) -> tuple[Step, State]:
-        """One update from one group of batches; also the state behind its last batch."""
+    def step(self, group: Group) -> Step:
+        """One update from one group of batches."""
         progress = self.progress
         rate = factor(self.schedule, progress.step, horizon=progress.horizon)
         set_rates(self.optimizers, rate)
@@ -175,18 +182,21 @@ class Trainer:
         tally = Tally(*torch.zeros(3, device=self.device))
         for batch in group.batches:
             batch = batch.to(self.device)
-            state = map_state(Tensor.detach, state) if batch.continues else None
-            part, state = self.objective(batch, state)
+            before = map_state(Tensor.detach, self.state) if batch.continues else None
+            part, self.state = self.objective(batch, before)
             # The sum over all processes and batches, divided once by all of their tokens.
             (part.objective / max(1, group.tokens)).backward()
             tally = tally + part.detach()
         tally, stop = self.gradients.sum(self.processes, tally, stop=self.wish is not None)
+        if self.stream.carries:
+            state = map_state(Tensor.detach, self.state)
+            self.carried = map_state(lambda rows: self.processes.interleave(rows, self.stream.carries), state)
         norm = self.gradients.clip(self.clip)
         updated = self._update(norm)
         progress.tokens += group.tokens
         if stop:
             progress.stop = next(wish for wish in self.processes.gather(self.wish) if wish is not None)
-        return Step(tally, group.padded, rate, norm, updated), state
+        return Step(tally, group.padded, rate, norm, updated)
 
     def _update(self, norm: float) -> bool:
         """Apply the gradients, unless they are not finite: then all processes skip alike."""
@@ -204,6 +214,12 @@ class Trainer:
         self.bad = 0
         self.progress.step += 1
         return True
+
+    def resume(self, carried: State) -> None:
+        """Go on from a state of all processes' rows, as `carried` gave it."""
+        self.carried = carried
+        own = torch.arange(self.processes.rank, self.stream.carries, self.processes.world, device=self.device)
+        self.state = select(carried, own)
 
     def validated(self, report: Report) -> None:
         """Tell every callback of a validation."""

@@ -24,8 +24,9 @@ from common import Row, peak_memory, print_rows, rate_of, row_of, text_of
 from torch import Tensor, nn
 
 from seqkit import assemble, config
-from seqkit.data.loading import PairStream
+from seqkit.data.loading import ExampleStream
 from seqkit.host import cores, keep_heap
+from seqkit.tasks import Task, prepare
 from seqkit.train.distributed import Processes, connect
 from seqkit.train.trainer import Trainer
 
@@ -56,7 +57,7 @@ def main() -> None:
         source, target = text_of(arguments.data)
         for name, lines in (("train.en", source), ("train.de", target)):
             (files / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        assemble.prepare(recipe_of(arguments, files), files)  # the text layer, once for all
+        prepare(recipe_of(arguments, files), files)  # the text layer, once for all
         rates: dict[str, list[float]] = {"plain": [], "ours": []}
         memory: dict[str, float] = {}
         for _ in range(3):
@@ -102,20 +103,20 @@ def child(system: str, arguments: argparse.Namespace, files: Path) -> tuple[list
 
 def measure(arguments: argparse.Namespace) -> None:
     recipe = recipe_of(arguments, arguments.files)
-    prepared = assemble.prepare(recipe, arguments.files)
-    step = ours(recipe, prepared) if arguments.only == "ours" else plain(recipe, prepared)
+    task = prepare(recipe, arguments.files)
+    step = ours(recipe, task) if arguments.only == "ours" else plain(recipe, task)
     for _ in range(3):
         step()
     rates = list(rate_of(step, seconds=arguments.seconds))
     print(json.dumps({"rates": rates, "memory": peak_memory()}))
 
 
-def ours(recipe: config.Recipe, prepared: assemble.Prepared):  # type: ignore[no-untyped-def]
+def ours(recipe: config.Recipe, task: Task):  # type: ignore[no-untyped-def]
     keep_heap()
     torch.set_num_threads(1)
     processes = connect(torch.device("cpu"))
-    model = assemble.build_model(recipe, prepared.codecs)
-    stream = assemble.stream(recipe, prepared, processes)
+    model = assemble.build_model(recipe, task.codecs)
+    stream = task.stream(processes)
     trainer = Trainer(
         objective=assemble.objective(recipe, model, torch.device("cpu")),
         optimizers=assemble.optimizers(recipe.train, model, processes),
@@ -137,7 +138,7 @@ def ours(recipe: config.Recipe, prepared: assemble.Prepared):  # type: ignore[no
     return step
 
 
-def endless(stream: PairStream):  # type: ignore[no-untyped-def]
+def endless(stream: ExampleStream):  # type: ignore[no-untyped-def]
     epoch = 0
     while True:
         yield from stream.groups(epoch)
@@ -182,12 +183,12 @@ class Plain(nn.Module):
         return F.linear(hidden, self.embedding.weight)
 
 
-def plain(recipe: config.Recipe, prepared: assemble.Prepared):  # type: ignore[no-untyped-def]
+def plain(recipe: config.Recipe, task: Task):  # type: ignore[no-untyped-def]
     torch.set_num_threads(cores())
     torch.manual_seed(1)
-    model = Plain(msgspec.to_builtins(recipe.model), len(prepared.codecs.target)).train()
+    model = Plain(msgspec.to_builtins(recipe.model), len(task.codecs.target)).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.98))
-    groups = endless(assemble.stream(recipe, prepared, Processes()))
+    groups = endless(task.stream(Processes()))
 
     def step() -> int:
         group = next(groups)

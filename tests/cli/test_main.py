@@ -197,7 +197,7 @@ def test_alone_it_gives_an_overview_on_one_screen(capsys: pytest.CaptureFixture[
     shown = capsys.readouterr().out.splitlines()
     assert len(shown) <= 12
     assert max(map(len, shown)) <= 100
-    assert sum(line.startswith("  seqkit ") for line in shown) == 5
+    assert sum(line.startswith("  seqkit ") for line in shown) == 7
 
 
 def test_help_is_short_and_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from seqkit.batch import Batch
 from seqkit.data.datasets import Encoded
-from seqkit.data.loading import Group, Indices, PairStream, translation_batch
+from seqkit.data.loading import ExampleStream, Group, Indices, Make, translation_batch
 from seqkit.text.vocabulary import BOS, EOS, PAD
 
 SENTENCE = st.lists(st.integers(4, 99), max_size=7)
@@ -28,9 +28,12 @@ def encoded_pairs(count: int, seed: int = 0) -> tuple[Encoded, Encoded]:
     )
 
 
-def stream(*, count: int = 60, rank: int = 0, world: int = 1, prefetch: int = 0, accumulate: int = 2) -> PairStream:
-    pairs = encoded_pairs(count)
-    return PairStream(
+def stream(
+    make: Make = translation_batch, *, rank: int = 0, world: int = 1, prefetch: int = 0, accumulate: int = 2
+) -> ExampleStream:
+    pairs = encoded_pairs(60)
+    return ExampleStream(
+        make,
         examples=lambda epoch: pairs,
         budget=30,
         accumulate=accumulate,
@@ -106,15 +109,14 @@ def test_resuming_gives_the_rest_of_the_straight_stream(prefetch: int) -> None:
         assert [read(resumed.groups(epoch)) for epoch in (2, 3)] == straight[2:]
 
 
-def test_nothing_is_built_for_skipped_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_built_for_skipped_groups() -> None:
     built: list[int] = []
 
     def count(source: Encoded, target: Encoded, indices: Indices) -> Batch:
         built.append(len(indices))
         return translation_batch(source, target, indices)
 
-    monkeypatch.setattr("seqkit.data.loading.translation_batch", count)
-    pairs = stream(accumulate=1)
+    pairs = stream(count, accumulate=1)
     assert len(list(pairs.groups(0, pairs.count(0) - 2))) == len(built) == 2
 
 
@@ -151,7 +153,7 @@ def test_examples_are_asked_once_an_epoch() -> None:
         asked.append(epoch)
         return encoded_pairs(20, seed=epoch)
 
-    pairs = PairStream(examples=examples, budget=30, accumulate=1, seed=1, prefetch=1)
+    pairs = ExampleStream(examples=examples, budget=30, accumulate=1, seed=1, prefetch=1)
     for epoch in (0, 1):
         assert pairs.count(epoch) == len(list(pairs.groups(epoch))) == len(pairs.indices(epoch))
     assert asked == [0, 1]
@@ -162,7 +164,7 @@ def prefetching() -> list[threading.Thread]:
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 4])
-def test_an_error_arrives_after_the_groups_before_it(prefetch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_arrives_after_the_groups_before_it(prefetch: int) -> None:
     calls: list[int] = []
 
     def fail(source: Encoded, target: Encoded, indices: Indices) -> Batch:
@@ -171,8 +173,7 @@ def test_an_error_arrives_after_the_groups_before_it(prefetch: int, monkeypatch:
             raise MemoryError("too large")
         return translation_batch(source, target, indices)
 
-    monkeypatch.setattr("seqkit.data.loading.translation_batch", fail)
-    groups = stream(accumulate=1, prefetch=prefetch).groups(0)
+    groups = stream(fail, accumulate=1, prefetch=prefetch).groups(0)
     for _ in range(3):
         next(groups)
     with pytest.raises(MemoryError, match="too large"):
@@ -180,35 +181,35 @@ def test_an_error_arrives_after_the_groups_before_it(prefetch: int, monkeypatch:
     assert not prefetching()
 
 
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
-    """Counts the batches that are made."""
-    made = threading.Semaphore(0)
+class Counted:
+    """Makes batches and counts them."""
 
-    def count(source: Encoded, target: Encoded, indices: Indices) -> Batch:
-        made.release()
+    def __init__(self) -> None:
+        self.made = threading.Semaphore(0)
+
+    def __call__(self, source: Encoded, target: Encoded, indices: Indices) -> Batch:
+        self.made.release()
         return translation_batch(source, target, indices)
-
-    monkeypatch.setattr("seqkit.data.loading.translation_batch", count)
-    return made
 
 
 @pytest.mark.parametrize("prefetch", [1, 3])
-def test_the_thread_runs_ahead_no_further_than_asked(prefetch: int, made: threading.Semaphore) -> None:
-    groups = stream(accumulate=1, prefetch=prefetch).groups(0)
+def test_the_thread_runs_ahead_no_further_than_asked(prefetch: int) -> None:
+    make = Counted()
+    groups = stream(make, accumulate=1, prefetch=prefetch).groups(0)
     next(groups)
     for _ in range(1 + prefetch):  # the one that was taken, and those ahead of it
-        assert made.acquire(timeout=10)
-    assert not made.acquire(timeout=0.1)
+        assert make.made.acquire(timeout=10)
+    assert not make.made.acquire(timeout=0.1)
 
 
 @pytest.mark.parametrize("prefetch", [1, 3])
 @pytest.mark.parametrize("taken", [0, 1, 4])
-def test_leaving_early_leaves_no_thread(prefetch: int, taken: int, made: threading.Semaphore) -> None:
-    groups = stream(accumulate=1, prefetch=prefetch).groups(0)
+def test_leaving_early_leaves_no_thread(prefetch: int, taken: int) -> None:
+    make = Counted()
+    groups = stream(make, accumulate=1, prefetch=prefetch).groups(0)
     for _ in range(taken):
         next(groups)
     for _ in range(taken + prefetch if taken else 0):  # until the thread waits for room
-        assert made.acquire(timeout=10)
+        assert make.made.acquire(timeout=10)
     del groups
     assert not prefetching()

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from seqkit.batch import Padded, pad
 from seqkit.models.build import Sizes, build
+from seqkit.models.language import LanguageModel
+from seqkit.models.ngram import NGramModel
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.search.hypothesis import BOS, EOS
-from seqkit.settings import Mixed, Model, Plain, Recurrent, Transformer
-from seqkit.state import Decodable, map_state, select
+from seqkit.settings import (
+    Mixed,
+    Model,
+    NGram,
+    Plain,
+    Recurrent,
+    RecurrentLanguageModel,
+    Transformer,
+    TransformerLanguageModel,
+    Translation,
+)
+from seqkit.state import Decodable, Memory, State, map_state, select
 
 SOURCE, TARGET = 11, 9  # tokens in the two vocabularies, so that mistaking one for the other shows
 FIRST = EOS + 1  # the lowest id that stands for text
@@ -24,6 +37,9 @@ transformer = partial(
 recurrent = partial(Recurrent, width=7, embedding=6, tied="output", dropout=0.0)
 plain = partial(Plain, width=6, embedding=5, tied="none", dropout=0.0)
 mixed = partial(Mixed, width=8, heads=2, feed_forward=12, encoder_layers=2, tied="none", dropout=0.0)
+
+speaker = partial(RecurrentLanguageModel, width=7, embedding=6)
+reader = partial(TransformerLanguageModel, width=8, heads=2, feed_forward=12, layers=2, dropout=0.0)
 
 MODELS: dict[str, Model] = {
     "transformer-pre": transformer(),
@@ -50,29 +66,83 @@ MODELS: dict[str, Model] = {
     "plain-lstm-deep": plain(cell="lstm", layers=2),
     "mixed-lstm": mixed(cell="lstm"),
     "mixed-gru-feeding": mixed(cell="gru", attention="additive", input_feeding=True, tied="output"),
+    "language-rnn": speaker(cell="rnn"),
+    "language-rnn-deep": speaker(cell="rnn", layers=2, tied="none"),
+    "language-gru": speaker(cell="gru", tied="none"),
+    "language-gru-deep": speaker(cell="gru", layers=2),
+    "language-lstm": speaker(embedding=7),
+    "language-lstm-deep": speaker(layers=2),
+    "language-lstm-regularised": speaker(layers=2, locked=True, activation_penalty=2.0, slowness_penalty=1.0),
+    "language-transformer-pre": reader(),
+    "language-transformer-post": reader(norm="post", tied="none"),
+    "language-transformer-learned": reader(positions="learned", maximum_positions=64),
+    "language-transformer-learned-post": reader(positions="learned", maximum_positions=64, norm="post", layers=1),
+    "language-transformer-rotary": reader(positions="rotary", heads=1, activation="swiglu"),
+    "language-transformer-rotary-post": reader(positions="rotary", norm="post", activation="gelu"),
 }
-
-TRANSFORMERS = {name: settings for name, settings in MODELS.items() if isinstance(settings, Transformer)}
-RECURRENT = {name: settings for name, settings in MODELS.items() if isinstance(settings, Recurrent | Plain)}
+COUNTED: dict[str, Model] = {  # no parameters: for the laws that need none
+    "ngram": NGram(order=4),
+    "ngram-additive": NGram(order=3, smoothing="additive"),
+}
+DECODABLES = MODELS | COUNTED
+TRANSLATIONS = {name: settings for name, settings in MODELS.items() if isinstance(settings, Translation)}
+SELF_ATTENTION = Transformer | TransformerLanguageModel
+TRANSFORMERS = {name: settings for name, settings in MODELS.items() if isinstance(settings, SELF_ATTENTION)}
 
 every_model = pytest.mark.parametrize("settings", MODELS.values(), ids=MODELS)
+every_decodable = pytest.mark.parametrize("settings", DECODABLES.values(), ids=DECODABLES)
+every_translation = pytest.mark.parametrize("settings", TRANSLATIONS.values(), ids=TRANSLATIONS)
 every_transformer = pytest.mark.parametrize("settings", TRANSFORMERS.values(), ids=TRANSFORMERS)
 
 # In float64 a difference of this size is a mistake, not rounding.
 close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
 
 
+class Sourceless(LanguageModel):
+    """A language model that looks away from the source which the laws give to every model."""
+
+    def start(self, source: Padded | None) -> tuple[Memory, State]:
+        return super().start(None)
+
+
+class SourcelessNGram(NGramModel):
+    """The same for counted models."""
+
+    def start(self, source: Padded | None) -> tuple[None, None]:
+        return super().start(None)
+
+
+AnyModel = EncoderDecoder | Sourceless | SourcelessNGram
+
+
 def make(
     settings: Model, *, seed: int = 0, target: int = TARGET, dtype: torch.dtype = torch.float64, noise: float = 0.2
-) -> EncoderDecoder:
+) -> AnyModel:
     """A model in evaluation mode. Noise on every weight: biases begin at zero, where mistakes with them do not show."""
+    if isinstance(settings, NGram):
+        return counted(settings, seed=seed, target=target, dtype=dtype)
     torch.manual_seed(seed)
-    joint = settings.tied == "all"
+    joint = isinstance(settings, Translation) and settings.tied == "all"
     model = build(settings, Sizes(target if joint else SOURCE, target, joint))
+    if isinstance(model, LanguageModel):
+        model = Sourceless(reader=model.reader, output=model.output)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(noise * torch.randn_like(parameter))
     return model.to(dtype).eval()
+
+
+def counted(settings: NGram, *, seed: int, target: int, dtype: torch.dtype) -> SourcelessNGram:
+    """An n-gram model of lines in which every token follows whatever it can follow."""
+    random = np.random.default_rng(seed)
+    lines = [random.integers(FIRST, target, size=6, dtype=np.int32) for _ in range(1500)]
+    ended = [np.append(line[: random.integers(1, 7)], np.int32(EOS)) for line in lines]
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)  # in which counts become probabilities
+    try:
+        return SourcelessNGram.fit(settings, ended, vocabulary=target).eval()
+    finally:
+        torch.set_default_dtype(usual)
 
 
 def sources(*lengths: int, size: int = TARGET, seed: int = 1) -> Padded:

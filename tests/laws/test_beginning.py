@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,15 @@ from all_models import every_model, make, sources, tokens
 
 from seqkit.batch import Batch, Padded, pad
 from seqkit.models.build import Sizes, build
-from seqkit.settings import Mixed, Model, Plain, Recurrent, Transformer
+from seqkit.settings import (
+    Mixed,
+    Model,
+    Plain,
+    Recurrent,
+    RecurrentLanguageModel,
+    Transformer,
+    TransformerLanguageModel,
+)
 from seqkit.train.objective import Objective
 
 FRESH: dict[str, Model] = {
@@ -20,11 +29,23 @@ FRESH: dict[str, Model] = {
     "recurrent-feeding": Recurrent(width=64, embedding=64, cell="lstm", input_feeding=True),
     "plain": Plain(width=64, embedding=64),
     "mixed": Mixed(width=64, feed_forward=128, encoder_layers=2),
+    "language-rnn": RecurrentLanguageModel(width=64, embedding=64, cell="rnn", tied="none"),
+    "language-gru": RecurrentLanguageModel(width=64, embedding=48, cell="gru"),
+    "language-lstm": RecurrentLanguageModel(width=64, embedding=64, layers=2),
+    "language-transformer-pre": TransformerLanguageModel(width=64, feed_forward=128, layers=2),
+    "language-transformer-post": TransformerLanguageModel(width=64, feed_forward=128, layers=2, norm="post"),
+    "language-transformer-untied": TransformerLanguageModel(width=64, feed_forward=128, layers=2, tied="none"),
 }
 
 # Transformers begin with scores of unit variance, half a nat above knowing nothing; and where one matrix serves both
 # ends, a pre-norm residual stream still carries the token just read, whose score stands out. Both fade in ln V.
-MARGIN = {("transformer-pre", 50): 0.5, ("transformer-post", 50): 0.2}
+MARGIN = {
+    ("transformer-pre", 50): 0.5,
+    ("transformer-post", 50): 0.2,
+    ("language-transformer-pre", 50): 0.5,
+    ("language-transformer-post", 50): 0.2,
+    ("language-transformer-untied", 50): 0.2,
+}
 
 
 def pairs(vocabulary: int) -> Batch:
@@ -41,8 +62,11 @@ def pairs(vocabulary: int) -> Batch:
 def test_the_first_loss_is_that_of_knowing_nothing(kind: str, vocabulary: int) -> None:
     torch.manual_seed(1)
     objective = Objective(build(FRESH[kind], Sizes(vocabulary, vocabulary, joint=True)), smoothing=0.0)
+    batch = pairs(vocabulary)
+    if kind.startswith("language"):
+        batch = replace(batch, source=None)
     with torch.no_grad():
-        tally, _ = objective.eval()(pairs(vocabulary))
+        tally, _ = objective.eval()(batch)
     assert tally.loss == pytest.approx(math.log(vocabulary), rel=MARGIN.get((kind, vocabulary), 0.1))
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from all_models import close, every_model, make, sources, tokens
+from all_models import AnyModel, close, every_model, make, sources, tokens
 from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.loss import cross_entropy
-from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.settings import Model
 
 SMOOTHING = 0.1
 
 
-def by_hand(model: EncoderDecoder, source: Padded, ids: Tensor, targets: Padded) -> tuple[Tensor, Tensor]:
+def by_hand(model: AnyModel, source: Padded, ids: Tensor, targets: Padded) -> tuple[Tensor, Tensor]:
     """Objective and negative log-likelihood from whole logits."""
     memory, state = model.start(source)
     log_probs = model.advance(ids, memory, state).logits.log_softmax(2)[targets.mask]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from all_models import close, every_model, every_transformer, logits, make, sources, tokens
+from all_models import AnyModel, close, every_decodable, every_model, every_transformer, logits, make, sources, tokens
 from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.layers import attention
-from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.settings import Model
 from seqkit.state import Decodable, Memory, State, Step, map_state, select
 
@@ -24,7 +23,7 @@ def check(model: Decodable) -> None:
     close(logits(model, source, ids, *range(1, LENGTH)), whole)
 
 
-@every_model
+@every_decodable
 def test_a_cut_anywhere_changes_nothing(settings: Model) -> None:
     with torch.no_grad():
         check(make(settings))
@@ -39,7 +38,7 @@ def test_a_cut_changes_no_gradient(settings: Model) -> None:
     close(pieces, whole)
 
 
-@every_model
+@every_decodable
 def test_a_cloned_state_can_be_advanced_again(settings: Model) -> None:
     model, source, ids = make(settings), sources(4, 2), tokens(2, LENGTH)
     other = tokens(2, 3, seed=9)
@@ -51,7 +50,7 @@ def test_a_cloned_state_can_be_advanced_again(settings: Model) -> None:
         close(model.advance(ids[:, 3:], memory, kept).logits, logits(model, source, ids)[:, 3:])
 
 
-@every_model
+@every_decodable
 def test_twenty_steps_with_hypotheses_changing_places(settings: Model) -> None:
     """As a beam does: at each step every sentence keeps three of its hypotheses, some of them twice."""
     model, source, beam = make(settings), sources(5, 1), 3
@@ -73,7 +72,7 @@ def test_twenty_steps_with_hypotheses_changing_places(settings: Model) -> None:
 class Forgetful:
     """Steps as if each were the first."""
 
-    def __init__(self, model: EncoderDecoder) -> None:
+    def __init__(self, model: AnyModel) -> None:
         self.model = model
 
     def start(self, source: Padded | None) -> tuple[Memory, State]:
@@ -85,7 +84,7 @@ class Forgetful:
         return Step(out, self.first)
 
 
-@every_model
+@every_decodable
 def test_the_law_notices_a_forgotten_state(settings: Model) -> None:
     with torch.no_grad(), pytest.raises(AssertionError):
         check(Forgetful(make(settings)))

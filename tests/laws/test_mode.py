@@ -5,16 +5,15 @@ from __future__ import annotations
 import msgspec
 import pytest
 import torch
-from all_models import close, every_model, logits, make, sources, tokens
+from all_models import MODELS, AnyModel, close, every_model, logits, make, sources, tokens
 
 from seqkit.batch import Batch, Padded
-from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.settings import Model
 from seqkit.state import map_state
 from seqkit.train.objective import Objective
 
 
-def check(model: EncoderDecoder) -> None:
+def check(model: AnyModel) -> None:
     source, ids = sources(5, 2), tokens(2, 5)
     torch.manual_seed(0)
     training = logits(model.train(), source, ids, 2)
@@ -39,6 +38,23 @@ def test_evaluation_draws_no_random_numbers(settings: Model) -> None:
     before = torch.get_rng_state()
     with torch.no_grad():
         logits(model, sources(5, 2), tokens(2, 5))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+REGULARISERS = ("dropout", "input_dropout", "hidden_dropout", "embedding_dropout", "weight_drop")
+
+
+@pytest.mark.parametrize("locked", [False, True])
+@pytest.mark.parametrize("name", REGULARISERS)
+def test_each_regulariser_of_a_language_model_acts_in_training_alone(name: str, locked: bool) -> None:
+    settings = msgspec.structs.replace(MODELS["language-lstm-regularised"], locked=locked, **{name: 0.5})
+    with pytest.raises(AssertionError):
+        check(make(settings))
+    plain, regularised = make(MODELS["language-lstm-regularised"]), make(settings)
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        both = [logits(model, sources(5, 2), tokens(2, 5)) for model in (plain, regularised)]
+    assert torch.equal(*both)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from all_models import close, every_model, logits, make, sources, tokens
+from all_models import close, every_model, every_translation, logits, make, sources, tokens
 from torch import Tensor
 
 from seqkit.batch import Batch, Padded
@@ -38,7 +38,7 @@ def alone(model: EncoderDecoder, source: Padded, ids: Tensor) -> Tensor:
     return torch.cat(rows)
 
 
-@every_model
+@every_translation
 @pytest.mark.parametrize("columns", [0, 1, 7, 50])
 def test_padding_changes_nothing(settings: Model, columns: int) -> None:
     model, source, ids = make(settings), sources(*LENGTHS), tokens(3, 5)
@@ -56,7 +56,7 @@ def encoded_alone(model: EncoderDecoder, source: Padded) -> Tensor:
     return torch.cat([model.encoder(Padded(row, torch.ones_like(row) > 0))[0] for row in rows])
 
 
-@every_model
+@every_translation
 def test_padding_changes_no_more_than_rounding_in_float32(settings: Model) -> None:
     model, source, ids = make(settings, dtype=torch.float32), sources(*LENGTHS), tokens(3, 5)
     with torch.no_grad():
@@ -65,7 +65,7 @@ def test_padding_changes_no_more_than_rounding_in_float32(settings: Model) -> No
         )
 
 
-@every_model
+@every_translation
 def test_a_huge_embedding_of_padding_changes_nothing(settings: Model) -> None:
     model, source, ids = make(settings), sources(*LENGTHS), tokens(3, 5)
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_a_huge_embedding_of_padding_changes_nothing(settings: Model) -> None:
         close(logits(model, narrow, ids), alone(model, source, ids))
 
 
-@every_model
+@every_translation
 def test_a_real_token_with_the_lowest_id_is_read(settings: Model) -> None:
     """Padding is known by lengths, never by an id."""
     model, source, ids = make(settings), sources(4), tokens(1, 5)
@@ -89,7 +89,7 @@ def test_a_real_token_with_the_lowest_id_is_read(settings: Model) -> None:
     assert without.abs().max() > 1e-6
 
 
-@every_model
+@every_translation
 def test_the_law_notices_a_mask_that_was_left_out(settings: Model) -> None:
     model, source, ids = make(settings), sources(*LENGTHS), tokens(3, 5)
     wide = widened(source, 1)
@@ -100,7 +100,7 @@ def test_the_law_notices_a_mask_that_was_left_out(settings: Model) -> None:
 @every_model
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_padding_changes_neither_loss_nor_gradient(settings: Model, smoothing: float) -> None:
-    objective = Objective(make(settings), smoothing=smoothing)
+    objective = Objective(make(settings), smoothing=smoothing).train()  # where penalties are added too
     source, inputs = sources(*LENGTHS), tokens(3, 5)
     mask = torch.tensor([5, 2, 4])[:, None] > torch.arange(5)
     narrow = Batch(source, inputs, Padded(inputs.roll(-1, 1), mask))
@@ -117,7 +117,7 @@ def measured(objective: Objective, batch: Batch) -> tuple[Tensor, ...]:
     return (tally.objective.detach(), tally.nll.detach(), tally.tokens, *gradients)
 
 
-@every_model
+@every_translation
 def test_a_source_of_nothing_but_its_end_is_read_without_harm(settings: Model) -> None:
     """No NaN, in outputs, alignment or gradients; alone and beside a longer one."""
     model = make(settings)
@@ -135,6 +135,6 @@ def test_a_source_of_nothing_but_its_end_is_read_without_harm(settings: Model) -
 
 @every_model
 def test_targets_that_count_nowhere_add_nothing(settings: Model) -> None:
-    objective = Objective(make(settings), smoothing=0.1)
+    objective = Objective(make(settings), smoothing=0.1).train()
     batch = Batch(sources(4), tokens(1, 3), Padded(tokens(1, 3), torch.zeros(1, 3) > 0))
     assert all(bool((part == 0).all()) for part in measured(objective, batch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from seqkit.layers.embedding import Embedding, OutputLayer
@@ -39,3 +40,49 @@ def test_scores_are_products_with_each_row() -> None:
         hidden = torch.randn(2, 3, 4)
         scores = output(hidden)
     torch.testing.assert_close(scores[1, 2, 2], hidden[1, 2] @ output.weight[2] + 1.5)
+
+
+def test_a_dropped_token_is_dropped_at_all_its_places_and_the_others_are_scaled_up() -> None:
+    torch.manual_seed(0)
+    module = Embedding(vocabulary=50, width=8, dropout=0.5)
+    ids = torch.randint(0, 50, (20, 30))
+    out = module(ids) / module.eval()(ids)
+    scales = out[..., 0]
+    torch.testing.assert_close(out, scales[..., None].expand_as(out))
+    by_token = [scales[ids == token] for token in range(50)]
+    for places in by_token:
+        torch.testing.assert_close(places, places[:1].expand_as(places))
+    kept = torch.stack([places[0] for places in by_token])
+    assert 10 < int((kept == 0).sum()) < 40
+    torch.testing.assert_close(kept[kept != 0], torch.full_like(kept[kept != 0], 2.0))
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_a_share_of_the_vocabulary_is_dropped_anew_at_each_call(rate: float) -> None:
+    torch.manual_seed(0)
+    module = Embedding(vocabulary=20000, width=1, dropout=rate)
+    ids = torch.arange(20000)[None]
+    first, second = module(ids), module(ids)
+    assert float((first == 0).float().mean()) == pytest.approx(rate, abs=0.01)
+    assert not torch.equal(first == 0, second == 0)
+
+
+def test_dropped_tokens_get_no_gradient_and_the_rest_the_scaled_one() -> None:
+    torch.manual_seed(0)
+    module = Embedding(vocabulary=40, width=4, dropout=0.5)
+    vectors = module(torch.arange(40)[None])
+    (gradient,) = torch.autograd.grad(vectors.sum(), module.weight)
+    dropped = vectors[0].eq(0).all(1)
+    assert dropped.any()
+    assert not dropped.all()
+    torch.testing.assert_close(gradient, torch.where(dropped, 0.0, 2.0 * module.scale)[:, None].expand_as(gradient))
+
+
+def test_only_training_drops_tokens_and_a_rate_of_zero_draws_nothing() -> None:
+    torch.manual_seed(0)
+    ids, module = torch.arange(40)[None], Embedding(vocabulary=40, width=4, dropout=0.5)
+    before = torch.get_rng_state()
+    assert torch.equal(module.eval()(ids)[0], module.weight * module.scale)
+    module.dropout = 0.0
+    assert torch.equal(module.train()(ids)[0], module.weight * module.scale)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -10,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seqkit.layers import cells
+from seqkit.layers import cells, recurrent
+from seqkit.layers.dropout import dropout
+from seqkit.layers.linear import products_in
 from seqkit.layers.masks import length_mask
 from seqkit.layers.recurrent import BidirectionalStack, Kind, RecurrentStack, StackState, fused, last, reverse
 
@@ -63,9 +67,13 @@ def spelt_out(stack: RecurrentStack, x: Tensor) -> Tensor:
     return x
 
 
-def stack_of(kind: Kind, *, layers: int = 2, dropout: float = 0.0) -> RecurrentStack:
+def stack_of(
+    kind: Kind, *, layers: int = 2, dropout: float = 0.0, locked: bool = False, weight_drop: float = 0.0
+) -> RecurrentStack:
     torch.manual_seed(0)
-    return RecurrentStack(kind=kind, inputs=3, width=4, layers=layers, dropout=dropout).double()
+    return RecurrentStack(
+        kind=kind, inputs=3, width=4, layers=layers, dropout=dropout, locked=locked, weight_drop=weight_drop
+    ).double()
 
 
 @every_kind
@@ -139,3 +147,135 @@ def test_recurrent_matrices_begin_orthogonal_and_forget_gates_open(kind: Kind) -
     if kind == "lstm":
         expected[4:8] = 1.0
     assert torch.equal(bias, expected)
+
+
+def test_a_locked_stack_drops_the_same_features_at_every_step() -> None:
+    seen = []
+    stack = stack_of("gru", dropout=0.5, locked=True)
+    stack.layers[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0] == 0))
+    stack(torch.randn(6, 5, 3, dtype=torch.float64))
+    (dropped,) = seen
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
+    assert dropped.any()
+    assert not dropped.all()
+
+
+@contextlib.contextmanager
+def masks_noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
+    """Every recurrent matrix as it was used."""
+    seen: list[Tensor] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(recurrent, "dropout", lambda x, rate: seen.append(dropout(x, rate)) or seen[-1])
+        yield seen
+
+
+@every_kind
+@pytest.mark.parametrize("begun", [False, True])
+def test_dropped_weights_are_the_plain_stack_with_zeros_in_its_recurrent_matrices(
+    kind: Kind, begun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One mask a layer holds for all steps; gradients reach the raw matrix where it was kept, and nothing changes."""
+    stack, x = stack_of(kind, weight_drop=0.5), torch.randn(3, 5, 3, dtype=torch.float64)
+    with torch.no_grad():
+        before = stack.eval()(x)[1] if begun else None
+    held = {name: parameter.detach().clone() for name, parameter in stack.named_parameters()}
+    with masks_noted(monkeypatch) as used:
+        out, state = stack.train()(x, before)
+    gradients = dict(zip(held, torch.autograd.grad(out.square().sum(), list(stack.parameters())), strict=True))
+    torch.testing.assert_close(dict(stack.named_parameters()), held, rtol=0, atol=0)
+
+    plain = stack_of(kind)
+    assert list(dict(plain.named_parameters())) == list(held)
+    with torch.no_grad():
+        for index, dropped in enumerate(used):
+            plain.layers[index].get_parameter("weight_hh_l0").copy_(dropped)
+    expected, end = plain(x, before)
+    close(out, expected)
+    close(state, end)
+    wanted = dict(zip(held, torch.autograd.grad(expected.square().sum(), list(plain.parameters())), strict=True))
+    for index, dropped in enumerate(used):
+        wanted[f"layers.{index}.weight_hh_l0"] *= 2 * (dropped != 0)
+    close(gradients, wanted)
+    assert [int((dropped == 0).sum()) > 0 for dropped in used] == [True, True]
+
+
+def test_weights_are_dropped_anew_at_each_call_and_only_while_training() -> None:
+    stack, x = stack_of("lstm", weight_drop=0.5), torch.randn(2, 5, 3, dtype=torch.float64)
+    plain, _ = stack_of("lstm")(x)
+    assert not torch.equal(stack(x)[0], stack(x)[0])
+    before = torch.get_rng_state()
+    assert torch.equal(stack.eval()(x)[0], plain)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def calls(stack: RecurrentStack, x: Tensor) -> list[str]:
+    """What torch ran."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        stack(x)[0].sum().backward()
+    return [event.key for event in profile.key_averages()]
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("weight_drop", [0.0, 0.5])
+def test_an_lstm_keeps_its_fast_kernel_whatever_is_dropped(dtype: torch.dtype | None, weight_drop: float) -> None:
+    stack = stack_of("lstm", weight_drop=weight_drop).float()
+    with products_in(dtype):
+        assert "aten::mkldnn_rnn_layer_backward" in calls(stack, torch.randn(2, 5, 3))
+
+
+@every_kind
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_narrow_products_change_little_and_nothing_of_a_plain_recurrence(kind: Kind, bidirectional: bool) -> None:
+    torch.manual_seed(0)
+    x, mask = torch.randn(4, 9, 6), torch.ones(4, 9, dtype=torch.bool)
+    whole = BidirectionalStack(kind=kind, inputs=6, width=16, layers=2, bidirectional=bidirectional, dropout=0.0)
+    stack = RecurrentStack(kind=kind, inputs=6, width=16, layers=2, dropout=0.0)
+    for run, module in ((lambda: whole(x, mask), whole), (lambda: stack(x)[0], stack)):
+        expected = run()
+        wanted = torch.autograd.grad(expected.square().sum(), list(module.parameters()))
+        with products_in(torch.bfloat16):
+            out = run()
+            gradients = torch.autograd.grad(out.square().sum(), list(module.parameters()))
+        assert out.dtype == torch.float32
+        assert torch.equal(out, expected) == (kind == "rnn")
+        assert float((out - expected).detach().norm() / expected.detach().norm()) < 0.02
+        for found, want in zip(gradients, wanted, strict=True):
+            assert float((found - want).norm() / want.norm()) < 0.05
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_a_narrow_stack_goes_on_from_a_state_and_hands_on_a_wide_one(kind: Kind) -> None:
+    torch.manual_seed(0)
+    stack, x = RecurrentStack(kind=kind, inputs=6, width=16, layers=2, dropout=0.0), torch.randn(4, 9, 6)
+    whole, end = stack(x)
+    with products_in(torch.bfloat16):
+        _, state = stack(x[:, :4])
+        out, after = stack(x[:, 4:], state)
+    assert {part.dtype for part in (*state, *after) if part is not None} == {torch.float32}
+    torch.testing.assert_close(out, whole[:, 4:], rtol=0, atol=0.02)
+    torch.testing.assert_close(after, end, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_a_narrow_stack_drops_weights(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack, x = stack_of(kind, weight_drop=0.5).float(), torch.randn(3, 5, 3)
+    matrices = [layer.get_parameter("weight_hh_l0") for layer in stack.layers]
+    with products_in(torch.bfloat16), masks_noted(monkeypatch) as used:
+        out, _ = stack(x)
+    gradients = torch.autograd.grad(out.square().sum(), matrices)
+    plain = stack_of(kind).float()
+    with torch.no_grad(), products_in(torch.bfloat16):
+        for layer, dropped in zip(plain.layers, used, strict=True):
+            layer.get_parameter("weight_hh_l0").copy_(dropped)
+        assert torch.equal(plain(x)[0], out)
+    for gradient, dropped in zip(gradients, used, strict=True):
+        assert not gradient[dropped == 0].any()
+        assert gradient[dropped != 0].any()
+
+
+def test_a_narrow_gru_reads_a_single_step_in_full_precision() -> None:
+    stack, x = stack_of("gru").float(), torch.randn(3, 1, 3)
+    with products_in(torch.bfloat16):
+        out, _ = stack(x)
+    assert torch.equal(out, stack(x)[0])

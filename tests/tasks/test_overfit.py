@@ -52,6 +52,8 @@ class Group(NamedTuple):
 class OneGroup:
     """The same batch for ever."""
 
+    carries = 0
+
     def __init__(self, batch: Batch) -> None:
         self.group = Group([batch], int(batch.targets.mask.sum()))
 
@@ -92,7 +94,7 @@ def learnt(settings: Model, *, shift: bool = True) -> tuple[EncoderDecoder, floa
     )
     trainer.objective.train()
     for _ in range(STEPS):
-        step, _ = trainer.step(stream.group)
+        step = trainer.step(stream.group)
     return model.eval(), step.tally.loss, batch
 
 

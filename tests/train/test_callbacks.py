@@ -105,7 +105,7 @@ def test_the_rate_of_a_run_limited_by_time_reaches_zero() -> None:
 
 def test_a_schedule_without_an_end_needs_no_horizon() -> None:
     clock = Clock(start=0.0)
-    settings = Train(minutes=0.4)
+    settings = Train(minutes=0.4, metric="bleu")
     validation = Validation(settings, every=10, validate=lambda: report())
     progress = toy_trainer(Limits(settings, began=0.0, clock=clock), clock, validation, schedule=Constant()).run()
     assert progress.horizon is None
@@ -125,7 +125,7 @@ def test_a_wish_from_outside_stops_after_the_next_step() -> None:
 
 def test_patience_and_the_best_go_on_through_a_stop() -> None:
     """Scores 3, 5, 4, 4 | stop | 4, 4, 4 and a patience of 5: over after the seventh, the second is the best."""
-    settings = Train(patience=5)
+    settings = Train(patience=5, metric="bleu")
     first = Validation(settings, every=1, validate=scores(3, 5, 4, 4))
     progress = toy_trainer(first, StopAt(4, "signal")).run()
     assert (progress.step, progress.best, progress.best_step, progress.stale) == (4, 5, 2, 2)
@@ -147,7 +147,7 @@ def test_a_target_ends_the_run_when_it_is_reached(metric: str, values: tuple[flo
 
 def test_validation_comes_every_so_many_updates_and_at_the_end() -> None:
     notes = Notes()
-    trainer = toy_trainer(StopAt(7), Validation(Train(), every=3, validate=scores(1, 2, 3)), notes)
+    trainer = toy_trainer(StopAt(7), Validation(Train(metric="bleu"), every=3, validate=scores(1, 2, 3)), notes)
     trainer.run()
     assert "".join(moment[0] for moment in notes.moments) == "s" + "ss" + "vs" + "ss" + "vs" + "s" + "ve"
     assert [found.scores["bleu"] for found in notes.reports] == [1, 2, 3]
@@ -155,13 +155,13 @@ def test_validation_comes_every_so_many_updates_and_at_the_end() -> None:
 
 def test_the_last_validation_is_not_made_twice() -> None:
     notes = Notes()
-    toy_trainer(Validation(Train(), every=3, validate=scores(1, 2)), StopAt(6), notes).run()
+    toy_trainer(Validation(Train(metric="bleu"), every=3, validate=scores(1, 2)), StopAt(6), notes).run()
     assert len(notes.reports) == 2
 
 
 def test_an_interrupted_run_is_not_validated_at_its_stop() -> None:
     notes = Notes()
-    toy_trainer(StopAt(4, "signal"), Validation(Train(), every=3, validate=scores(1)), notes).run()
+    toy_trainer(StopAt(4, "signal"), Validation(Train(metric="bleu"), every=3, validate=scores(1)), notes).run()
     assert len(notes.reports) == 1
 
 
@@ -173,7 +173,7 @@ def test_validation_happens_in_evaluation_mode_and_training_goes_on_in_training_
         modes.append(model.training)
         return report()
 
-    trainer = toy_trainer(Validation(Train(), every=2, validate=validate), StopAt(2), model=model)
+    trainer = toy_trainer(Validation(Train(metric="bleu"), every=2, validate=validate), StopAt(2), model=model)
     trainer.run()
     assert modes == [False]
     assert model.training

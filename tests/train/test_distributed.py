@@ -126,7 +126,7 @@ class StepOver:
     def __call__(self, processes: Processes) -> tuple[Tensor, ...]:
         objective = Objective(toy_model().double(), smoothing=0.1)
         trainer = toy_trainer(objective=objective, optimizer=self.optimizer, clip=self.clip, processes=processes)
-        step, _ = trainer.step(group_of(self.slices[processes.rank]))
+        step = trainer.step(group_of(self.slices[processes.rank]))
         sums = torch.stack([part.double() for part in (step.tally.objective, step.tally.nll, step.tally.tokens)])
         return sums, torch.tensor(step.norm, dtype=torch.float64), weights(trainer)
 
@@ -152,7 +152,7 @@ def poisoned(processes: Processes) -> tuple[Any, ...]:
     bad = [0] if processes.rank == 1 else []
     trainer = toy_trainer(objective=Poisoned(*bad), processes=processes)
     before = weights(trainer)
-    step, _ = trainer.step(toy_group(processes.rank))
+    step = trainer.step(toy_group(processes.rank))
     return step.updated, trainer.progress.step, trainer.progress.skipped, torch.equal(weights(trainer), before)
 
 

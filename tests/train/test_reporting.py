@@ -20,7 +20,7 @@ def test_a_run_that_validates_after_every_step_still_shows_its_progress(tmp_path
     about = About(run="run", model="toy", device="cpu", precision="fp32", metric="bleu")
     journal = Journal(tmp_path)
     reporting = Reporting(display=PlainProgress(stream, log_seconds=1000), journal=journal, about=about)
-    validation = Validation(Train(), every=1, validate=lambda: report(bleu=1.0))
+    validation = Validation(Train(metric="bleu"), every=1, validate=lambda: report(bleu=1.0))
     toy_trainer(validation, StopAt(4), reporting).run()
     journal.close()
     lines = stream.getvalue().splitlines()

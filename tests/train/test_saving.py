@@ -74,7 +74,7 @@ def test_saves_come_every_so_many_steps_and_at_the_end(tmp_path: Path) -> None:
 
 
 def test_only_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
-    settings = Train(keep=2)
+    settings = Train(keep=2, metric="bleu")
     waiting = iter([1.0, 9.0, 2.0, 3.0, 4.0])
     validation = Validation(settings, every=1, validate=lambda: report(bleu=next(waiting)))
     toy_trainer(StopAt(5), saving(tmp_path, settings), validation).run()

@@ -23,12 +23,12 @@ from seqkit.search.hypothesis import EOS
 from seqkit.search.score import score
 from seqkit.session import train
 from seqkit.settings import Recipe
-from seqkit.state import State
+from seqkit.tasks import Place, prepare
+from seqkit.tasks.translation import Translation
 from seqkit.train import checkpoint
 from seqkit.train.callbacks import StopRequest
 from seqkit.train.distributed import Processes
 from seqkit.train.trainer import Group, Progress, Step, Trainer
-from seqkit.validation import Validator
 
 
 class Seen(NamedTuple):
@@ -52,11 +52,11 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
     steps: list[Seen] = []
     original = Trainer.step
 
-    def step(self: Trainer, group: Group, state: State = None) -> tuple[Step, State]:
-        made, state = original(self, group, state)
+    def step(self: Trainer, group: Group) -> Step:
+        made = original(self, group)
         pairs = [tuple(row.tolist()) for batch in group.batches for row in paired(batch.source.ids, batch.targets.ids)]  # type: ignore[union-attr]
         steps.append(Seen(made.tally.loss, made.rate, made.norm, pairs))
-        return made, state
+        return made
 
     monkeypatch.setattr(Trainer, "step", step)
     return steps
@@ -369,15 +369,15 @@ def test_the_development_loss_is_a_sum_over_all_tokens_however_they_are_batched(
 ) -> None:
     settings = recipe(corpus, batch_tokens=batch_tokens)
     settings = msgspec.structs.replace(settings, data=msgspec.structs.replace(settings.data, maximum_length=12))
-    prepared = assemble.prepare(settings, corpus / "run")
-    model = assemble.build_model(settings, prepared.codecs).eval()
-    assert prepared.dev is not None
-    validator = Validator(
-        settings, prepared.codecs, model=model, dev=prepared.dev, processes=Processes(), device=CPU, average=None
-    )
-    tally = validator().tally
-    source = prepared.codecs.source.encode_many(prepared.dev.source)
-    target = prepared.codecs.target.encode_many(prepared.dev.target)
+    task = prepare(settings, corpus / "run")
+    assert isinstance(task, Translation)
+    assert task.dev is not None
+    model = assemble.build_model(settings, task.codecs).eval()
+    validate = task.validator(model, Place(Processes(), CPU), None)
+    assert validate is not None
+    tally = validate().tally
+    source = task.codecs.source.encode_many(task.dev.source)
+    target = task.codecs.target.encode_many(task.dev.target)
     one_by_one = [score(model, pad([[*left, EOS]]), [right])[0] for left, right in zip(source, target, strict=True)]
     nats = -sum(scored.log_prob for scored in one_by_one)
     count = sum(len(scored.log_probs) for scored in one_by_one)

@@ -79,7 +79,7 @@ def test_each_epoch_and_place_has_its_own_dropout() -> None:
         for position in range(3):
             trainer.progress.epoch, trainer.progress.position = epoch, position
             trainer.objective.train()
-            seen.add(trainer.step(Frozen(trainer))[0].tally.loss)
+            seen.add(trainer.step(Frozen(trainer)).tally.loss)
     assert len(seen) == 6
 
 
@@ -97,7 +97,7 @@ def test_a_step_is_one_step_of_the_optimizer_with_the_mean_gradient() -> None:
     reference = toy_model()
     trainer = toy_trainer(optimizer=SGD(), clip=None)
     group = toy_group(3)
-    step, _ = trainer.step(group)
+    step = trainer.step(group)
     parts = [Objective(reference, smoothing=0.1)(batch)[0].objective for batch in group.batches]
     total = parts[0] + parts[1]
     gradients = torch.autograd.grad(total / group.tokens, list(reference.parameters()))
@@ -126,13 +126,13 @@ def test_a_gradient_that_is_not_finite_is_skipped(value: float) -> None:
     trainer.step(groups[1])
     before = weights(trainer)
     moments = [state["exp_avg"].clone() for state in trainer.optimizers[0].state.values()]
-    step, _ = trainer.step(groups[2])
+    step = trainer.step(groups[2])
     assert not step.updated
     assert (trainer.progress.step, trainer.progress.skipped) == (2, 1)
     assert torch.equal(weights(trainer), before)
     after = [state["exp_avg"] for state in trainer.optimizers[0].state.values()]
     assert all(map(torch.equal, after, moments))
-    step, _ = trainer.step(groups[3])
+    step = trainer.step(groups[3])
     assert step.updated
     assert bool(weights(trainer).isfinite().all())
     assert not torch.equal(weights(trainer), before)
@@ -185,7 +185,7 @@ def test_a_group_in_which_nothing_counts_does_no_harm() -> None:
         for batch in group.batches
     ]
     trainer = toy_trainer()
-    step, _ = trainer.step(Group(empty, 0, 10))
+    step = trainer.step(Group(empty, 0, 10))
     assert step.tally.loss == 0.0
     assert step.norm == 0.0
     assert bool(weights(trainer).isfinite().all())
@@ -209,8 +209,8 @@ def test_state_is_handed_on_only_where_a_batch_continues_and_never_with_its_grap
     trainer = toy_trainer(objective=objective)
     first, second = toy_group(0).batches
     goes_on = Batch(second.source, second.inputs, second.targets, continues=True)
-    _, state = trainer.step(Group([first, goes_on, first], 20, 20))
-    trainer.step(Group([goes_on], 20, 20), state)
+    trainer.step(Group([first, goes_on, first], 20, 20))
+    trainer.step(Group([goes_on], 20, 20))
     kinds = [type(each) for each in objective.given]
     assert kinds == [type(None), Tensor, type(None), Tensor]
     assert not any(each.requires_grad for each in objective.given if isinstance(each, Tensor))

@@ -39,6 +39,7 @@ class ToyStream:
     """Each epoch has the same number of groups of two batches, all different, a function of epoch and number."""
 
     size: int = 4
+    carries: int = 0
     built: list[tuple[int, int]] = field(default_factory=list)  # which groups were read
 
     def count(self, epoch: int) -> int:

@@ -1,0 +1,205 @@
+"""Scores of labelled text: right tokens, and right spans as conlleval counts them.
+
+A span is a stretch of tokens that its labels mark, each label a letter and a type:
+
+              Florence  Jordan  left   New    York   on   5       May     .
+    IOB2      B-PER     I-PER   O      B-LOC  I-LOC  O    B-DATE  I-DATE  O     B begins
+    IOB1      I-PER     I-PER   O      I-LOC  I-LOC  O    I-DATE  I-DATE  O     B only after a span of the same type
+    BIOES     B-PER     E-PER   O      B-LOC  E-LOC  O    B-DATE  E-DATE  O     E ends, S is a span of one (BILOU: L, U)
+
+One rule reads them all, and says what to make of sequences that are against their scheme: a token goes on with the span
+of its neighbour if it is I, E or L after B or I of the same type; every other token with a letter begins a span.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqkit.errors import DataError
+
+__all__ = ["LabelScores", "Scheme", "Spans", "label_scores"]
+
+Scheme = Literal["IOB1", "IOB2", "BIOES", "BILOU", "plain"]
+
+LETTERS = frozenset("BIESLU")
+MAY_BE_CONTINUED = frozenset("BI")
+MAY_CONTINUE = frozenset("IEL")
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Counts of spans; one is correct when its first token, its last token and its type are."""
+
+    correct: int
+    found: int
+    expected: int
+
+    @property
+    def precision(self) -> float:
+        """The share of found spans that are correct, 0 to 100; 0 if none was found."""
+        return 100 * self.correct / self.found if self.found else 0.0
+
+    @property
+    def recall(self) -> float:
+        """The share of expected spans that were found, 0 to 100; 0 if none was expected."""
+        return 100 * self.correct / self.expected if self.expected else 0.0
+
+    @property
+    def f1(self) -> float:
+        """The harmonic mean of precision and recall, 0 to 100."""
+        return 200 * self.correct / (self.found + self.expected) if self.correct else 0.0
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """Counts of a labelled text, and the scores that follow from them."""
+
+    sentences: int
+    tokens: int
+    correct: int  # tokens with the right label
+    scheme: Scheme  # of the references; "plain": no label marks a span
+    types: dict[str, Spans]  # by name; empty if no label marks a span
+
+    @property
+    def accuracy(self) -> float:
+        """The share of tokens with the right label, 0 to 100."""
+        return 100 * self.correct / self.tokens
+
+    @property
+    def spans(self) -> Spans | None:
+        """The counts of all types together; None if no label marks a span."""
+        if not self.types:
+            return None
+        counts = self.types.values()
+        return Spans(sum(c.correct for c in counts), sum(c.found for c in counts), sum(c.expected for c in counts))
+
+    @property
+    def f1(self) -> float | None:
+        """F1 over the spans of all types, 0 to 100; None if no label marks a span."""
+        return None if self.spans is None else self.spans.f1
+
+    @property
+    def signature(self) -> str:
+        """What must be known to compare these scores with others: the scheme, and what was counted."""
+        parts = [f"scheme:{self.scheme}", f"sentences:{self.sentences}", f"tokens:{self.tokens}"]
+        if self.spans is not None:
+            parts += [f"spans:{self.spans.expected}", f"found:{self.spans.found}", f"correct:{self.spans.correct}"]
+        return "|".join(parts)
+
+
+def label_scores(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> LabelScores:
+    """Compare the labels of each sentence with the right ones.
+
+    Spans are counted as by conlleval (Tjong Kim Sang and De Meulder, 2003). Raises DataError for lists that do not
+    match, and when there is no token.
+    """
+    _check(hypotheses, references)
+    lengths = np.fromiter(map(len, references), dtype=np.int64, count=len(references))
+    first = np.zeros(int(lengths.sum()) + 1, dtype=np.bool_)  # one more: where an empty last sentence would begin
+    first[np.cumsum(lengths) - lengths] = True
+    labels = _Labels.of(set(chain.from_iterable(chain(hypotheses, references))))
+    own, right = labels.encode(hypotheses), labels.encode(references)
+    found, expected = _places(own, first[:-1], labels), _places(right, first[:-1], labels)
+    return LabelScores(
+        sentences=len(references),
+        tokens=len(right),
+        correct=int((own == right).sum()),
+        scheme=_scheme(labels, right[expected.begins]),
+        types=_by_type(found, expected, labels.types),
+    )
+
+
+class _Labels(NamedTuple):
+    """The labels that occur, taken apart, each with a number."""
+
+    numbers: dict[str, int]
+    letters: frozenset[str]
+    types: list[str]  # sorted
+    type: NDArray[np.int64]  # (labels,) a place in `types`; -1: marks no span
+    may_be_continued: NDArray[np.bool_]  # (labels,)
+    may_continue: NDArray[np.bool_]  # (labels,)
+
+    @classmethod
+    def of(cls, labels: set[str]) -> _Labels:
+        parts = [_part(label) for label in labels]
+        types = sorted({kind for letter, kind in parts if letter})
+        places = {kind: place for place, kind in enumerate(types)}
+        return cls(
+            numbers={label: number for number, label in enumerate(labels)},
+            letters=frozenset(letter for letter, _ in parts),
+            types=types,
+            type=np.array([places[kind] if letter else -1 for letter, kind in parts], dtype=np.int64),
+            may_be_continued=np.array([letter in MAY_BE_CONTINUED for letter, _ in parts], dtype=np.bool_),
+            may_continue=np.array([letter in MAY_CONTINUE for letter, _ in parts], dtype=np.bool_),
+        )
+
+    def encode(self, sentences: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+        """The numbers of all labels, the sentences end to end: (tokens,)."""
+        return np.fromiter(map(self.numbers.__getitem__, chain.from_iterable(sentences)), dtype=np.int64)
+
+
+def _part(label: str) -> tuple[str, str]:
+    """`B-PER` -> `B`, `PER`; two empty texts for a label that marks no span."""
+    letter, _, kind = label.partition("-")
+    return (letter, kind) if letter in LETTERS and kind else ("", "")
+
+
+class _Places(NamedTuple):
+    """The spans of a text, in order: each begins at a token, ends before another, and has a type."""
+
+    begins: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    type: NDArray[np.int64]
+
+
+def _places(labels: NDArray[np.int64], first: NDArray[np.bool_], known: _Labels) -> _Places:
+    """labels (tokens,); `first` (tokens,) is True where a sentence begins."""
+    kinds = known.type[labels]
+    continues = known.may_continue[labels] & ~first
+    continues[1:] &= known.may_be_continued[labels[:-1]] & (kinds[1:] == kinds[:-1])
+    begins = np.flatnonzero((kinds >= 0) & ~continues)
+    bounds = np.append(np.flatnonzero(~continues), len(labels))
+    return _Places(begins, bounds[np.searchsorted(bounds, begins, side="right")], kinds[begins])
+
+
+def _by_type(found: _Places, expected: _Places, types: list[str]) -> dict[str, Spans]:
+    _, own, right = np.intersect1d(found.begins, expected.begins, assume_unique=True, return_indices=True)
+    same = (found.ends[own] == expected.ends[right]) & (found.type[own] == expected.type[right])
+    counts = (
+        np.bincount(kinds, minlength=len(types)).tolist()
+        for kinds in (found.type[own][same], found.type, expected.type)
+    )
+    return {kind: Spans(*numbers) for kind, *numbers in zip(types, *counts, strict=True)}
+
+
+def _scheme(known: _Labels, begins: NDArray[np.int64]) -> Scheme:
+    """Named after the letters that occur and, for IOB1, after the labels with which the right spans begin."""
+    if not known.types:
+        return "plain"
+    if known.letters & {"E", "S"}:
+        return "BIOES"
+    if known.letters & {"L", "U"}:
+        return "BILOU"
+    return "IOB1" if known.may_continue[begins].any() else "IOB2"
+
+
+def _check(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> None:
+    if len(hypotheses) != len(references):
+        raise DataError(
+            f"{len(hypotheses)} labelled sentences, but {len(references)} references", "the texts must be parallel"
+        )
+    for number, (own, right) in enumerate(zip(hypotheses, references, strict=True), start=1):
+        if isinstance(own, str) or isinstance(right, str):
+            raise DataError(f"sentence {number} is a text, not a list of labels", "split it at its spaces")
+        if len(own) != len(right):
+            raise DataError(
+                f"sentence {number} has {len(own)} labels, its reference {len(right)}", "there is one for each token"
+            )
+    if not any(references):
+        raise DataError("there are no tokens to score", "give at least one sentence and its reference")

@@ -1,0 +1,201 @@
+"""What may follow, and how likely: rules that change a model's scores before a token is chosen.
+
+    for rule, state in zip(rules, states): scores = rule.apply(scores, ids, state)      # in the order of the list
+    states = [rule.advance(chosen, state) for rule, state in zip(rules, states)]
+
+Scores (N, V) are logits: they need not be normalised, -inf is what may not follow. A rule gives back new scores and
+keeps nothing between calls; what it must remember of each row is a state, which `select` re-orders like a model's.
+All rows have read equally many tokens `ids` (N, t), `<s>` and their prompts included.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from seqkit.search.beam import largest, log_normalisers
+from seqkit.search.hypothesis import EOS
+from seqkit.state import State
+
+__all__ = [
+    "Ban",
+    "MinimumLength",
+    "NoRepeat",
+    "Nucleus",
+    "Prefix",
+    "RepetitionPenalty",
+    "Rule",
+    "Stateless",
+    "Temperature",
+    "TopK",
+]
+
+NARROW = 128  # tokens among which a nucleus is looked for first
+
+
+class Rule(Protocol):
+    """All that a search knows of a rule."""
+
+    def start(self, rows: int) -> State:
+        """The state before anything is chosen."""
+        ...
+
+    def apply(self, scores: Tensor, ids: Tensor, state: State) -> Tensor:
+        """New scores (N, V) for what may follow `ids` (N, t)."""
+        ...
+
+    def advance(self, chosen: Tensor, state: State) -> State:
+        """The state after each row has gone on with its token of `chosen` (N,)."""
+        ...
+
+
+class Stateless:
+    """The half of a rule that has nothing to remember."""
+
+    def start(self, rows: int) -> State:
+        """No state."""
+        return None
+
+    def advance(self, chosen: Tensor, state: State) -> State:
+        """No state."""
+        return state
+
+
+@dataclass(frozen=True)
+class Temperature(Stateless):
+    """Scores divided by `value` > 0: below 1 the likely becomes likelier, above 1 everything more alike."""
+
+    value: float
+
+    def apply(self, scores: Tensor, ids: Tensor, state: State) -> Tensor:
+        """New scores (N, V) for what may follow `ids` (N, t)."""
+        return scores / self.value
+
+
+@dataclass(frozen=True)
+class TopK(Stateless):
+    """Only the `count` likeliest tokens may follow (Fan et al., 2018); of equals at the border, as many as fit."""
+
+    count: int
+
+    def apply(self, scores: Tensor, ids: Tensor, state: State) -> Tensor:
+        """New scores (N, V) for what may follow `ids` (N, t)."""
+        best, columns = largest(scores, min(self.count, scores.shape[1]))
+        return torch.full_like(scores, -math.inf).scatter_(1, columns, best)
+
+
+@dataclass(frozen=True)
+class Nucleus(Stateless):
+    """Only the fewest tokens that together have the probability `mass` may follow (Holtzman et al., 2020)."""
+
+    mass: float
+
+    def apply(self, scores: Tensor, ids: Tensor, state: State) -> Tensor:
+        """New scores (N, V) for what may follow `ids` (N, t)."""
+        total = log_normalisers(scores)[:, None]
+        kept = torch.full_like(scores, -math.inf)
+        rows, count = torch.arange(len(scores), device=scores.device), NARROW
+        while len(rows):  # to sort all tokens of all rows would take longer than everything else
+            best, columns = largest(scores[rows], min(count, scores.shape[1]))
+            probabilities = (best - total[rows]).exp()
+            upto = probabilities.cumsum(1)
+            kept[rows[:, None], columns] = best.masked_fill(upto - probabilities >= self.mass, -math.inf)
+            rows = rows[(upto[:, -1] < self.mass) & (count < scores.shape[1])]
+            count *= 8
+        return kept
+
+
+@dataclass(frozen=True)
+class RepetitionPenalty(Stateless):
+    """Tokens that have occurred become less likely: their scores are divided by `factor` >= 1 (Keskar et al., 2019).
+
+    Scores below 0 are multiplied instead, lest the penalty be a reward. `</s>` is spared, as line breaks are there.
+    """
+
+    factor: float
+
+    def apply(self, scores: Tensor, ids: Tensor, state: State) -> Tensor:
+        """New scores (N, V) for what may follow `ids` (N, t)."""
+        old = scores.gather(1, ids)
+        new = torch.where(old < 0, old * self.factor, old / self.factor)
+        return scores.scatter(1, ids, torch.where(ids > EOS, new, old))
+
+
+@dataclass(frozen=True)
+class NoRepeat(Stateless):
+    """No `size` tokens in a row occur twice (Paulus et al., 2018), unless `</s>` is the last of them."""
+
+    size: int
+
+    def apply(self, scores: Tensor, ids: Tensor, state: State) -> Tensor:
+        """New scores (N, V) for what may follow `ids` (N, t)."""
+        length = ids.shape[1]
+        if length < self.size:
+            return scores
+        grams = ids.unfold(1, self.size, 1)  # (N, t - size + 1, size)
+        repeats = (grams[:, :, :-1] == ids[:, None, length - self.size + 1 :]).all(2)
+        last = grams[:, :, -1]
+        # What is no repetition bans padding, which is never generated anyway.
+        return scores.scatter(1, last.where(repeats & (last > EOS), 0), -math.inf)
+
+
+@dataclass(frozen=True)
+class Ban(Stateless):
+    """Certain tokens never follow."""
+
+    tokens: tuple[int, ...]
+
+    def apply(self, scores: Tensor, ids: Tensor, state: State) -> Tensor:
+        """New scores (N, V) for what may follow `ids` (N, t)."""
+        return scores.index_fill(1, torch.tensor(self.tokens, device=scores.device), -math.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class MinimumLength:
+    """No `</s>` before each row has so many tokens more. The state counts them down."""
+
+    tokens: Tensor  # (N,)
+
+    def start(self, rows: int) -> State:
+        """The state before anything is chosen."""
+        return self.tokens
+
+    def apply(self, scores: Tensor, ids: Tensor, state: State) -> Tensor:
+        """New scores (N, V) for what may follow `ids` (N, t)."""
+        scores = scores.clone()
+        scores[:, EOS].masked_fill_(state > 0, -math.inf)
+        return scores
+
+    def advance(self, chosen: Tensor, state: State) -> State:
+        """The state after each row has gone on with its token of `chosen` (N,)."""
+        return state - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """Each row goes on with its own tokens, then freely; the last rule of a list, as it overrules those before it.
+
+    The state is what is still to come.
+    """
+
+    tokens: Tensor  # (N, P), -1 after the end of the shorter ones
+
+    def start(self, rows: int) -> State:
+        """The state before anything is chosen."""
+        return self.tokens
+
+    def apply(self, scores: Tensor, ids: Tensor, state: State) -> Tensor:
+        """New scores (N, V) for what may follow `ids` (N, t)."""
+        if not state.shape[1]:
+            return scores
+        token = state[:, :1]
+        only = torch.full_like(scores, -math.inf).scatter_(1, token.clamp(min=0), 0.0)
+        return torch.where(token < 0, scores, only)
+
+    def advance(self, chosen: Tensor, state: State) -> State:
+        """The state after each row has gone on with its token of `chosen` (N,)."""
+        return state[:, 1:]

@@ -1,0 +1,273 @@
+"""Texts drawn token by token from anything that can start and advance.
+
+    read the shortest prompt -> | rules -> draw -> drop rows that are over -> advance, until no row is left
+
+Prompts of unequal length share a batch: what the longer ones have more is forced, token by token. Each row has random
+numbers of its own, one a position, made from the seed and the row's number alone: what is drawn for a row depends
+neither on its neighbours nor, until it is cut, on the maximum length. Letters: N rows still open, V vocabulary,
+t tokens read, prompt included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqkit.batch import Padded
+from seqkit.errors import ConfigError, DataError, ModelError
+from seqkit.search.beam import log_normalisers
+from seqkit.search.hypothesis import EOS, Hypothesis
+from seqkit.search.rules import (
+    Ban,
+    MinimumLength,
+    NoRepeat,
+    Nucleus,
+    Prefix,
+    RepetitionPenalty,
+    Rule,
+    Temperature,
+    TopK,
+)
+from seqkit.state import Decodable, Memory, State, select
+
+__all__ = ["Sampling", "sample", "stream"]
+
+ROWS = 64  # drawn side by side
+READ = 512  # prompt tokens whose logits exist at a time
+BLOCK = 256  # random numbers of a row that are made at a time
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How texts are drawn. With the defaults, as the model has it. Raises ConfigError for what is out of range."""
+
+    temperature: float = 1.0  # 0: always the likeliest token
+    top_k: int = 0  # draw among so many likeliest tokens; 0: among all
+    nucleus: float = 1.0  # draw among the fewest tokens that together have this probability
+    repetition_penalty: float = 1.0  # what the scores of tokens are divided by that have occurred
+    no_repeat: int = 0  # no so many tokens in a row occur twice; 0: they may
+    minimum_length: int = 0  # tokens before `</s>`, the prompt not counted
+    maximum_length: int = 256  # tokens, `</s>` included, the prompt not
+    seed: int = 0
+    endless: bool = False  # `</s>` is a token like any other and ends nothing
+    context: int | None = None  # the most tokens that the model can look back on; None: all
+
+    def __post_init__(self) -> None:
+        fits = {
+            "temperature": (self.temperature == 0 or 1e-3 <= self.temperature <= 1e3, "0, or from 0.001 to 1000"),
+            "top_k": (self.top_k >= 0, "0 (all tokens) or more"),
+            "nucleus": (0 < self.nucleus <= 1, "above 0 and at most 1"),
+            "repetition_penalty": (1 <= self.repetition_penalty <= 1e3, "from 1 (none) to 1000"),
+            "no_repeat": (self.no_repeat >= 0, "0 (tokens may repeat) or more"),
+            "maximum_length": (self.maximum_length >= 1, "1 or more"),
+            "minimum_length": (0 <= self.minimum_length < self.maximum_length, "0 or more, but below maximum_length"),
+            "seed": (self.seed >= 0, "0 or more"),
+            "context": (self.context is None or self.context >= 1, "1 or more"),
+        }
+        for name, (good, wanted) in fits.items():
+            if not good:
+                raise ConfigError(f"{name} is {vars(self)[name]}", f"it must be {wanted}")
+
+    def rules(self) -> list[Rule]:
+        """Those settings that are rules for all rows alike, in the order in which they are applied."""
+        rules: list[Rule] = []
+        if self.no_repeat:
+            rules.append(NoRepeat(self.no_repeat))
+        if self.repetition_penalty > 1:
+            rules.append(RepetitionPenalty(self.repetition_penalty))
+        if self.temperature == 0:
+            return rules  # the likeliest token is left by all the others
+        if self.temperature != 1:
+            rules.append(Temperature(self.temperature))
+        if self.top_k:
+            rules.append(TopK(self.top_k))
+        if self.nucleus < 1:
+            rules.append(Nucleus(self.nucleus))
+        return rules
+
+
+def sample(
+    model: Decodable,
+    prompts: Sequence[Sequence[int]],
+    *,
+    sampling: Sampling,
+    source: Padded | None = None,
+    rules: Sequence[Rule] = (),
+    first: int = 0,
+    device: torch.device | None = None,
+) -> list[Hypothesis]:
+    """Go on once from each prompt, which is all that the model reads first, `<s>` included.
+
+    For several samples of one prompt, give it several times: equal beginnings are read once. With `source` (N, S), row
+    n of it belongs to prompt n. `rules` come before those of `sampling` and start anew with each batch of rows. Random
+    numbers are those of rows `first`, `first` + 1, ...: so a long list can be given in parts.
+
+    Results have the `ids` after the prompt, without `</s>` unless the text is endless; as `log_prob` and as `score`
+    what the model, without rules, gives to all that was drawn, in nats; `finished` is False for what was cut, at the
+    maximum length or where nothing may follow. Padding and `<s>` are never drawn.
+
+    Raises DataError for an empty prompt, ModelError if the model's logits are not numbers.
+    """
+    _check(prompts)
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    ids: list[list[int]] = [[] for _ in prompts]
+    log_probs = [0.0 for _ in prompts]
+    for begin in range(0, len(order), ROWS):
+        rows = order[begin : begin + ROWS]
+        batch, numbers = [prompts[row] for row in rows], [first + row for row in rows]
+        own = None if source is None else select(source, torch.tensor(rows, device=source.ids.device))
+        for drawn in _draw(model, batch, numbers, sampling=sampling, source=own, rules=rules, device=device):
+            for number, token, log_prob in zip(*drawn, strict=True):
+                ids[number - first].append(token)
+                log_probs[number - first] += log_prob
+    found = []
+    for own_ids, log_prob in zip(ids, log_probs, strict=True):
+        finished = not sampling.endless and own_ids[-1:] == [EOS]
+        found.append(Hypothesis(tuple(own_ids[:-1] if finished else own_ids), log_prob, log_prob, finished))
+    return found
+
+
+def stream(
+    model: Decodable,
+    prompt: Sequence[int],
+    *,
+    sampling: Sampling,
+    number: int = 0,
+    rules: Sequence[Rule] = (),
+    device: torch.device | None = None,
+) -> Iterator[int]:
+    """The ids that `sample` gives for prompt `number` if it is this one, each as soon as it is drawn."""
+    _check([prompt])
+    for drawn in _draw(model, [prompt], [number], sampling=sampling, source=None, rules=rules, device=device):
+        for token in drawn.tokens:
+            if token != EOS or sampling.endless:
+                yield token
+
+
+def _check(prompts: Sequence[Sequence[int]]) -> None:
+    if not all(len(prompt) for prompt in prompts):
+        raise DataError("a prompt is empty", "begin each with <s>, or whatever the model's texts begin with")
+
+
+class _Drawn(NamedTuple):
+    """What one step has brought; rows that still read their prompt, or that nothing may follow, are left out."""
+
+    numbers: list[int]
+    tokens: list[int]
+    log_probs: list[float]
+
+
+@torch.no_grad()  # not inference mode: tables that a model builds on the way must stay usable in training
+def _draw(
+    model: Decodable,
+    prompts: Sequence[Sequence[int]],
+    rows: Sequence[int],
+    *,
+    sampling: Sampling,
+    source: Padded | None,
+    rules: Sequence[Rule],
+    device: torch.device | None,
+) -> Iterator[_Drawn]:
+    """Go on from all prompts side by side, a step at a time; `rows` are their numbers."""
+    device = device if source is None else source.ids.device
+    shortest = min(len(prompt) for prompt in prompts)
+    ids = torch.tensor([[*prompt[:shortest]] for prompt in prompts], device=device)  # (N, t)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)  # (N,)
+    numbers = torch.tensor(rows, device=device)  # (N,)
+    rules = _with_prompts(rules, [prompt[shortest:] for prompt in prompts], sampling=sampling, device=device)
+    memories = tuple(rule.start(len(prompts)) for rule in rules)
+    memory, state, logits = _read(model, ids[:, _first(shortest, sampling.context) :], source)
+    uniform = None
+    while True:
+        place = ids.shape[1]
+        if uniform is None or place % BLOCK == 0:
+            uniform = _uniform(sampling.seed, numbers, place // BLOCK)  # (N, BLOCK)
+        scores = logits
+        for rule, own in zip(rules, memories, strict=True):
+            scores = rule.apply(scores, ids, own)
+        chosen = _choose(scores, None if sampling.temperature == 0 else uniform[:, place % BLOCK])
+        log_probs = logits.gather(1, chosen[:, None])[:, 0] - log_normalisers(logits)
+        possible = scores.amax(1) != -math.inf
+        if bool((log_probs.isnan() & possible).any()):
+            raise ModelError(
+                "the model's predictions are not numbers", "its weights are damaged, or overflow: try float32"
+            )
+        drawn = possible & (place >= lengths)
+        yield _Drawn(numbers[drawn].tolist(), chosen[drawn].tolist(), log_probs[drawn].tolist())
+        over = ~possible | (place + 1 - lengths >= sampling.maximum_length)
+        if not sampling.endless:
+            over |= drawn & (chosen == EOS)
+        ids = torch.cat([ids, chosen[:, None]], dim=1)
+        memories = tuple(rule.advance(chosen, own) for rule, own in zip(rules, memories, strict=True))
+        if bool(over.any()):
+            keep = (~over).nonzero()[:, 0]
+            if not len(keep):
+                return
+            everything = (ids, lengths, numbers, uniform, memories, source, memory, state)
+            ids, lengths, numbers, uniform, memories, source, memory, state = select(everything, keep)
+        first = _first(place + 1, sampling.context)
+        if first > _first(place, sampling.context):
+            memory, state, logits = _read(model, ids[:, first:], source)
+        else:
+            logits, state = model.advance(ids[:, -1:], memory, state)
+            logits = logits[:, -1].float()  # (N, V)
+
+
+def _first(length: int, context: int | None) -> int:
+    """Where what the model sees of `length` tokens begins: whenever the context is full, half of it is forgotten."""
+    if context is None or length <= context:
+        return 0
+    half = max(1, context // 2)
+    return math.ceil((length - context) / half) * half
+
+
+def _read(model: Decodable, ids: Tensor, source: Padded | None) -> tuple[Memory, State, Tensor]:
+    """Read ids (N, t) from the beginning, equal ones once: memory, state and logits (N, V) of what follows."""
+    back = None
+    if source is None:
+        ids, back = torch.unique(ids, dim=0, return_inverse=True)
+    memory, state = model.start(source)
+    *parts, last = torch.split(ids, max(1, READ // len(ids)), dim=1)
+    for part in parts:
+        state = model.advance(part, memory, state).state
+    logits, state = model.advance(last, memory, state)
+    logits = logits[:, -1].float()
+    return (memory, state, logits) if back is None else (memory, *select((state, logits), back))
+
+
+def _with_prompts(
+    rules: Sequence[Rule], rest: Sequence[Sequence[int]], *, sampling: Sampling, device: torch.device | None
+) -> list[Rule]:
+    """All rules in their order; `rest` is what is still to be read of each prompt."""
+    longest = max(len(tokens) for tokens in rest)
+    forced = [[*tokens, *[-1] * (longest - len(tokens))] for tokens in rest]
+    least = torch.tensor([len(tokens) + sampling.minimum_length for tokens in rest], device=device)
+    return [
+        Ban(tuple(range(EOS))),
+        MinimumLength(least),
+        *rules,
+        *sampling.rules(),
+        Prefix(torch.tensor(forced, dtype=torch.int64, device=device)),
+    ]
+
+
+def _choose(scores: Tensor, uniform: Tensor | None) -> Tensor:
+    """A token of each row of (N, V), drawn with `uniform` numbers (N,) in [0, 1), or the likeliest: (N,)."""
+    if uniform is None:
+        return scores.argmax(1)
+    upto = scores.softmax(1).cumsum(1, dtype=torch.float64)  # what is impossible does not raise it
+    chosen = torch.searchsorted(upto, (uniform * upto[:, -1])[:, None], right=True)[:, 0]
+    return chosen.clamp(max=scores.shape[1] - 1)  # for rows without a possible token
+
+
+def _uniform(seed: int, numbers: Tensor, block: int) -> Tensor:
+    """Random numbers in [0, 1) of each row for a block of positions, (N, BLOCK)."""
+    sequences = (np.random.SeedSequence(seed, spawn_key=(number, block)) for number in numbers.tolist())
+    drawn = [np.random.Generator(np.random.PCG64(sequence)).random(BLOCK) for sequence in sequences]
+    return torch.from_numpy(np.stack(drawn)).to(numbers.device)

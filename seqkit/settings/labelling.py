@@ -1,0 +1,45 @@
+"""Sequence labelling: `[model]` for one label a token."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from seqkit.settings.base import Settings
+from seqkit.settings.model import Activation, Cell, Norm, Positions, Probability, Width
+
+__all__ = ["Labeller", "RecurrentLabeller", "TransformerLabeller"]
+
+
+class RecurrentLabeller(Settings, frozen=True, kw_only=True, tag_field="kind", tag="recurrent_labeller"):
+    """Recurrent layers that read both ways, and a classifier at every position (Graves and Schmidhuber, 2005)."""
+
+    cell: Annotated[Cell, Meta(description="recurrent cell")] = "lstm"
+    width: Width = 256
+    layers: Annotated[int, Meta(ge=1, description="recurrent layers")] = 1
+    bidirectional: Annotated[bool, Meta(description="read the sentence in both directions")] = True
+    embedding: Annotated[int, Meta(ge=1, description="size of token embeddings")] = 128
+    dropout: Annotated[Probability, Meta(description="dropout on embeddings, between layers and before the output")] = (
+        0.2
+    )
+
+
+class TransformerLabeller(Settings, frozen=True, kw_only=True, tag_field="kind", tag="transformer_labeller"):
+    """Self-attention over the whole sentence, and a classifier at every position (Vaswani et al., 2017)."""
+
+    width: Width = 128
+    layers: Annotated[int, Meta(ge=1, description="self-attention layers")] = 2
+    heads: Annotated[int, Meta(ge=1, description="attention heads; must divide width")] = 4
+    feed_forward: Annotated[int, Meta(ge=1, description="inner size of the feed-forward layers")] = 512
+    activation: Activation = "relu"
+    norm: Norm = "pre"
+    positions: Positions = "sinusoidal"
+    maximum_positions: Annotated[int, Meta(ge=1, description="longest sequence with learned positions")] = 512
+    dropout: Annotated[Probability, Meta(description="dropout on embeddings and residual branches")] = 0.1
+    attention_dropout: Annotated[
+        Probability, Meta(description="dropout on attention weights (slow on CPU: it disables the fused kernel)")
+    ] = 0.0
+
+
+Labeller = RecurrentLabeller | TransformerLabeller

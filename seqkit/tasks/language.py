@@ -1,0 +1,194 @@
+"""Text in one language: lines -> codec, tokens, batches, and validation by perplexity."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from seqkit import assemble
+from seqkit.data.corpora import Text, read_text
+from seqkit.data.datasets import Encoded
+from seqkit.data.loading import ExampleStream, line_batch
+from seqkit.data.windows import Partition, WindowStream, fitting_rows
+from seqkit.errors import ConfigError, DataError
+from seqkit.files import expand_braces, sha256
+from seqkit.scoring import Blocks, Context, stream_of, token_log_probs
+from seqkit.settings import Lines, NGram, Recipe, RecurrentLanguageModel, SentencePiece, Stream
+from seqkit.state import Scorable
+from seqkit.tasks.task import Place, Scores, Task, Validator
+from seqkit.text.codec import Codecs
+from seqkit.train.average import Average
+from seqkit.train.distributed import Processes
+from seqkit.train.objective import Objective
+from seqkit.train.trainer import Report, seed_of
+from seqkit.train.trainer import Stream as TrainingStream
+
+__all__ = ["Language", "LanguageValidator", "context_of", "partition_of", "prepare", "sequences"]
+
+
+def partition_of(recipe: Recipe, data: Stream) -> Partition:
+    """How a stream is cut: one after the other where the model carries a state from window to window."""
+    if data.partition != "auto":
+        return data.partition
+    return "sequential" if isinstance(recipe.model, RecurrentLanguageModel) else "random"
+
+
+def context_of(recipe: Recipe) -> Context:
+    """What a model scores together, unless told otherwise: as it was trained."""
+    data = recipe.data
+    if not isinstance(data, Stream):
+        return "lines"
+    if isinstance(recipe.model, NGram) or partition_of(recipe, data) == "sequential":
+        return "whole"
+    return Blocks(data.window, data.window // 2)
+
+
+@dataclass(frozen=True)
+class Language(Task):
+    """Lines to learn a language model from."""
+
+    data: Stream | Lines
+    lines: Encoded  # the training lines, encoded once
+    text: Text | None  # the same lines as text, where every epoch is encoded anew
+    dev: Text | None
+
+    @property
+    def summary(self) -> str:
+        """Lines, tokens and development lines."""
+        tokens = len(self.lines.ids) + len(self.lines)
+        dev = "no development text" if self.dev is None else f"{len(self.dev)} development lines"
+        return f"{len(self.lines)} training lines, {tokens} tokens, {dev}"
+
+    def stream(self, processes: Processes) -> TrainingStream:
+        """Windows of one stream, or batches of lines."""
+        settings, data = self.recipe.train, self.data
+        if isinstance(data, Stream):
+            return WindowStream(
+                stream_of(self.lines),
+                rows=settings.batch_tokens // data.window,
+                window=data.window,
+                partition=partition_of(self.recipe, data),
+                carries=isinstance(self.recipe.model, RecurrentLanguageModel),
+                accumulate=settings.accumulate,
+                seed=settings.seed,
+                rank=processes.rank,
+                world=processes.world,
+            )
+        return ExampleStream(
+            line_batch,
+            examples=self._examples,
+            budget=settings.batch_tokens,
+            accumulate=settings.accumulate,
+            seed=settings.seed,
+            rank=processes.rank,
+            world=processes.world,
+        )
+
+    def objective(self, model: nn.Module, device: torch.device) -> Objective:
+        """Cross-entropy of every token."""
+        return assemble.objective(self.recipe, model, device)
+
+    def validator(self, model: nn.Module, place: Place, average: Average | None) -> Callable[[], Report] | None:
+        """Perplexity on the development text."""
+        return None if self.dev is None else LanguageValidator(self, self.dev, model, place, average)
+
+    def _examples(self, epoch: int) -> tuple[Encoded, Encoded]:
+        """An epoch's lines; one that a sample makes too long keeps its unsampled form."""
+        if self.text is None:
+            return self.lines, self.lines
+        seed = seed_of(self.recipe.train.seed, epoch)
+        new = self.codecs.target.encode_many(self.text.lines, sampling_seed=seed)
+        longest = self.data.maximum_length if isinstance(self.data, Lines) else 0
+        chosen = (ids if len(ids) <= longest else self.lines[i].tolist() for i, ids in enumerate(new))
+        lines = Encoded.from_lists(chosen)
+        return lines, lines
+
+
+def prepare(recipe: Recipe, data: Stream | Lines, run: Path) -> Language:
+    """Read the text, learn the text layer (or take the run's own) and encode; what is left out is counted."""
+    blank = isinstance(data, Stream)  # in a stream a blank line is a line's end like any other
+    text = read_text(data.train, bad_utf8=data.bad_utf8, keep_blank=blank)
+    dev = read_text(data.dev, bad_utf8=data.bad_utf8, keep_blank=blank) if data.dev else None
+    notes = [*_dropped(text, "training"), *([] if dev is None else _dropped(dev, "development"))]
+    joint = msgspec.structs.replace(recipe.text, joint=True)
+    codecs = assemble.text_layer(recipe.text, run / "codec", lambda: Codecs.learn(text.lines, [], joint))
+    lines = Encoded.from_lists(codecs.target.encode_many(text.lines))
+    if isinstance(data, Lines):
+        kept = np.flatnonzero(lines.lengths <= data.maximum_length)
+        if len(kept) < len(lines):
+            notes.append(f"{len(lines) - len(kept)} training lines dropped: too long")
+            if not len(kept):
+                raise DataError("no usable training line is left", "raise data.maximum_length")
+            lines = lines.take(kept)
+            text = Text([text.lines[i] for i in kept], text.dropped, text.nul)
+    else:
+        notes += _fitting(recipe, data, lines)
+    sampling = isinstance(recipe.text, SentencePiece) and recipe.text.sampling > 0
+    if sampling and blank:
+        raise ConfigError(
+            "a stream is encoded once, and text.sampling asks for a new encoding every epoch",
+            'set text.sampling=0, or data.kind="lines"',
+        )
+    return Language(recipe, codecs, notes, _fingerprint(data, codecs), data, lines, text if sampling else None, dev)
+
+
+def _dropped(text: Text, part: str) -> list[str]:
+    notes = [f"{count} {part} lines dropped: {reason}" for reason, count in text.dropped.items() if count]
+    return notes + ([f"{text.nul} NUL characters in the {part} text became spaces"] if text.nul else [])
+
+
+def _fitting(recipe: Recipe, data: Stream, lines: Encoded) -> list[str]:
+    """What is to be said of a text that cannot fill a batch; counted models have no batches."""
+    if isinstance(recipe.model, NGram):
+        return []
+    rows, tokens = recipe.train.batch_tokens // data.window, len(lines.ids) + len(lines)
+    fitting = fitting_rows(tokens, rows=rows, window=data.window)
+    if tokens < data.window:
+        return [f"the text has {tokens} tokens, less than one window of {data.window}: a batch is one shorter row"]
+    if fitting < rows:
+        return [f"the text has {tokens} tokens: a batch has {fitting} rows of {data.window} instead of {rows}"]
+    return []
+
+
+def _fingerprint(data: Stream | Lines, codecs: Codecs) -> str:
+    files = [sha256(name) for word in data.train for name in expand_braces(word)]
+    rules = [data.bad_utf8, data.maximum_length if isinstance(data, Lines) else 0]
+    return hashlib.sha256(msgspec.json.encode([[*files, codecs.target.fingerprint], rules])).hexdigest()
+
+
+def sequences(task: Language) -> list[NDArray[np.int32]]:
+    """What a counted model counts: one sequence, or one for each line, `</s>` included."""
+    stream = stream_of(task.lines)
+    if isinstance(task.data, Stream):
+        return [stream]
+    ends = task.lines.offsets[1:] + np.arange(1, len(task.lines) + 1)
+    return np.split(stream, ends[:-1])
+
+
+class LanguageValidator(Validator):
+    """Scores the development text as `seqkit perplexity` does: the same context, the same figure."""
+
+    def __init__(self, task: Language, dev: Text, model: nn.Module, place: Place, average: Average | None) -> None:
+        super().__init__(model, place, average)
+        self.scoring: Scorable = model  # type: ignore[assignment]  # every language model is one
+        self.dev = Encoded.from_lists(task.codecs.target.encode_many(dev.lines))
+        self.context = context_of(task.recipe)
+
+    def loss(self) -> torch.Tensor:
+        """This process's share of the text."""
+        share = (self.processes.rank, self.processes.world)
+        values = token_log_probs(self.scoring, self.dev, self.context, device=self.device, share=share)
+        nll, tokens = -float(values.sum()), len(values) if self.processes.first else 0
+        return torch.tensor([nll, nll, tokens], dtype=torch.float64)
+
+    def scores(self) -> Scores:
+        """Nothing besides the loss, from which every figure follows."""
+        return Scores({})

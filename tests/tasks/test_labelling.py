@@ -1,0 +1,354 @@
+"""Labelled text from files to labels: one id a token, nothing counted at `</s>`, names learnt from what is around."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqkit import labels_demo
+from seqkit.assemble import build_model, resolve
+from seqkit.batch import pad
+from seqkit.config import build
+from seqkit.data.datasets import Encoded
+from seqkit.data.labels import LabelledText
+from seqkit.data.loading import label_batch, line_batch
+from seqkit.errors import ConfigError, DataError, ModelError
+from seqkit.labeller import Labeller
+from seqkit.metrics.labels import label_scores
+from seqkit.models.labeller import SequenceLabeller
+from seqkit.run import CPU, Loaded
+from seqkit.session import train
+from seqkit.settings import Recipe, TransformerLabeller, Words
+from seqkit.tasks import Place, labelling, prepare
+from seqkit.tasks.labelling import Labelling, encode, longest_piece, predict, spell
+from seqkit.text.codec import Codec
+from seqkit.text.vocabulary import EOS, PAD, SPECIAL_TOKENS, UNKNOWN
+from seqkit.train.distributed import Processes
+
+TRAIN = labels_demo.sentences(60, seed=1)
+DEV = labels_demo.sentences(12, seed=2)
+ALONE = Place(Processes(), CPU)
+SMALL = {"kind": "recurrent_labeller", "width": 12, "embedding": 6, "dropout": 0.0}
+
+
+def recipe(folder: Path, *overrides: str, train: LabelledText = TRAIN, dev: LabelledText = DEV) -> Recipe:
+    for name, text in (("train", train), ("dev", dev)):
+        (folder / f"{name}.tsv").write_bytes(text.dump())
+    data = {"kind": "labelled", "train": [str(folder / "train.tsv")], "dev": [str(folder / "dev.tsv")]}
+    text = {"kind": "words", "split": "spaces", "joint": False, "minimum_count": 2}
+    settings = {"data": data, "text": text, "model": SMALL, "train": {"steps": 5, "batch_tokens": 256, "processes": 1}}
+    return resolve(build(settings, where="the test", overrides=overrides))
+
+
+def prepared(folder: Path, *overrides: str, **parts: LabelledText) -> tuple[Labelling, SequenceLabeller]:
+    """A task, and a model with strong random weights: its labels differ from token to token."""
+    whole = recipe(folder, *overrides, **parts)
+    task = prepare(whole, folder / "run")
+    model = build_model(whole, task.codecs)
+    assert isinstance(task, Labelling)
+    assert isinstance(model, SequenceLabeller)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    return task, model.eval()
+
+
+def plain(text: LabelledText) -> LabelledText:
+    """The same sentences with labels that mark no spans."""
+    return LabelledText(text.tokens, [[label.replace("-", "") for label in labels] for labels in text.labels])
+
+
+LENGTHS = st.lists(st.integers(0, 7), min_size=1, max_size=9)
+
+
+@given(LENGTHS, st.data())
+def test_a_batch_holds_its_sentences_and_counts_nothing_at_their_ends(lengths: list[int], data: st.DataObject) -> None:
+    sides = [[data.draw(st.lists(st.integers(4, 99), min_size=n, max_size=n)) for n in lengths] for _ in range(2)]
+    chosen = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1))
+    batch = label_batch(*map(Encoded.from_lists, sides), np.array(chosen, dtype=np.int64))
+    assert batch.source is not None
+    assert batch.inputs is None
+    assert batch.source.ids.shape == batch.targets.ids.shape
+    for row, index in enumerate(chosen):
+        tokens, labels = (side[index] for side in sides)
+        size = len(tokens)
+        rest = batch.source.ids.shape[1] - size - 1
+        assert batch.source.ids[row].tolist() == [*tokens, EOS] + [PAD] * rest
+        assert batch.source.mask[row].tolist() == [True] * (size + 1) + [False] * rest
+        assert batch.targets.ids[row].tolist() == [*labels, PAD] + [PAD] * rest
+        assert batch.targets.mask[row].tolist() == [True] * size + [False] * (rest + 1)
+
+
+def test_a_batch_of_nothing_counts_nothing() -> None:
+    side = Encoded.from_lists([[7, 8]])
+    batch = label_batch(side, side, np.array([], dtype=np.int64))
+    assert batch.source is not None
+    assert batch.source.ids.tolist() == [[EOS]]
+    assert batch.targets.mask.tolist() == [[False]]
+
+
+TOKENS = st.lists(st.lists(st.text(min_size=1, max_size=3).filter(lambda text: text.split() == [text]), max_size=5))
+
+
+@given(TOKENS, st.sampled_from([(), ("nfc",), ("nfkc", "lower", "quotes")]))
+def test_a_token_is_one_id_whatever_becomes_of_it(sentences: list[list[str]], steps: tuple[str, ...]) -> None:
+    settings = Words(split="spaces", normalise=steps, joint=False)  # type: ignore[arg-type]
+    codec = Codec.learn([*map(" ".join, sentences), "x"], settings)
+    ids = encode(codec, sentences)
+    assert ids.lengths.tolist() == list(map(len, sentences))
+    for sentence, own in zip(sentences, (ids[i].tolist() for i in range(len(ids))), strict=True):
+        for token, id in zip(sentence, own, strict=True):
+            parts = codec.encode(token)
+            assert id == (parts[0] if len(parts) == 1 else UNKNOWN)
+
+
+def test_a_token_that_normalisation_cuts_is_unknown_and_moves_no_other() -> None:
+    codec = Codec.learn(["a b"], Words(split="spaces", normalise=("nfkc",), joint=False))
+    a, b = (codec.vocabulary.id(token) for token in "ab")
+    accent, wide = "\u00b4", "\uff41"  # a space with an accent on it, and another form of the letter a
+    assert encode(codec, [["a", accent, "b"], [], [wide]]).ids.tolist() == [a, UNKNOWN, b, a]
+
+
+def test_a_task_is_its_files(tmp_path: Path) -> None:
+    task, _ = prepared(tmp_path)
+    assert spell(task.codecs.target, task.labels) == TRAIN.labels
+    assert [len(one) for one in TRAIN.tokens] == task.tokens.lengths.tolist()
+    assert (task.tokens.ids == UNKNOWN).any()
+    assert set(task.codecs.target.vocabulary.tokens[len(SPECIAL_TOKENS) :]) == set(chain.from_iterable(TRAIN.labels))
+    groups = list(task.stream(Processes()).groups(0))
+    assert sum(group.tokens for group in groups) == len(task.tokens.ids)
+    assert sum(int(batch.targets.mask.sum()) for group in groups for batch in group.batches) == len(task.tokens.ids)
+    for part in (f"{len(TRAIN)} training sentences", f"{len(task.tokens.ids)} tokens", "9 labels", "12 development"):
+        assert part in task.summary
+    again, _ = prepared(tmp_path)
+    assert again.fingerprint == task.fingerprint
+    (tmp_path / "other").mkdir()
+    changed, _ = prepared(tmp_path / "other", train=plain(TRAIN))
+    assert changed.fingerprint != task.fingerprint
+
+
+def test_what_is_left_out_or_odd_is_told(tmp_path: Path) -> None:
+    dev = LabelledText([*DEV.tokens, TRAIN.tokens[0], ["Rome"]], [*DEV.labels, TRAIN.labels[0], ["B-CITY"]])
+    longest = max(map(len, TRAIN.tokens)) - 1
+    task, _ = prepared(tmp_path, f"data.maximum_length={longest}", dev=dev)
+    dropped = sum(len(one) > longest for one in TRAIN.tokens)
+    assert task.notes == [
+        "1 training sentences also stand in the development set",
+        "1 development tokens have labels that are not in the training part",
+        f"{dropped} training sentences dropped: too long",
+    ]
+    assert len(task.tokens) == len(task.labels) == len(TRAIN) - dropped
+    with pytest.raises(DataError, match="no usable training sentence"):
+        prepared(tmp_path, "data.maximum_length=1")
+
+
+def test_a_text_layer_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="as the file cuts them"):
+        prepared(tmp_path, "text.split=punctuation")
+    prepared(tmp_path)  # its run keeps a text layer
+    with pytest.raises(ConfigError, match="does not know the training label 'BPER'"):
+        prepared(tmp_path, train=plain(TRAIN))
+
+
+def test_the_objective_is_the_cross_entropy_of_the_labels(tmp_path: Path) -> None:
+    task, model = prepared(tmp_path, "train.label_smoothing=0")
+    objective = task.objective(model, CPU)
+    batch = label_batch(task.tokens, task.labels, np.array([3, 1, 2]))
+    assert batch.source is not None
+    tally, state = objective(batch)
+    logits = model(batch.source)
+    wanted = batch.targets.ids.masked_fill(~batch.targets.mask, -100)
+    expected = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="sum")
+    torch.testing.assert_close(tally.objective, expected, rtol=2e-2, atol=1e-3)  # bfloat16, where it is fast
+    assert int(tally.tokens) == sum(len(TRAIN.tokens[i]) for i in (3, 1, 2))
+    assert state is None
+    tally.objective.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    with pytest.raises(DataError, match="not labels"):
+        objective(line_batch(task.tokens, task.tokens, np.array([0])))
+
+
+def alone(task: Labelling, model: SequenceLabeller, sentences: list[list[str]]) -> list[list[str]]:
+    """The labels of each sentence in a batch of its own."""
+    found = []
+    for ids in encode(task.codecs.source, sentences):
+        read = pad([[*ids.tolist(), EOS]])
+        found.append(task.codecs.target.tokens(model.predict(read)[0, :-1].tolist()))
+    return found
+
+
+@pytest.mark.parametrize("budget", [1, 30, 4096])
+def test_labels_do_not_depend_on_batches_or_processes(
+    budget: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, model = prepared(tmp_path)
+    sentences: list[list[str]] = [[], *DEV.tokens, [], ["zzz"], []]
+    tokens = encode(task.codecs.source, sentences)
+    monkeypatch.setattr(labelling, "BUDGET", budget)
+    expected = alone(task, model, sentences)
+    assert len({str(labels) for labels in expected}) > 8  # else the order could not be told
+    assert spell(task.codecs.target, predict(model, tokens, longest=99, device=CPU)) == expected
+    parts = [predict(model, tokens, longest=99, device=CPU, share=(rank, 3)).ids for rank in range(3)]
+    assert spell(task.codecs.target, Encoded(np.sum(parts, axis=0), tokens.offsets)) == expected
+    assert (np.count_nonzero(parts, axis=0) == 1).all()
+
+
+def test_long_sentences_are_read_in_pieces(tmp_path: Path) -> None:
+    task, model = prepared(tmp_path)
+    sentence = [token for one in DEV.tokens[:3] for token in one]
+    for longest in (1, 4, len(sentence) - 1, len(sentence)):
+        tokens = encode(task.codecs.source, [["a"], sentence, ["b", "c"]])
+        found = spell(task.codecs.target, predict(model, tokens, longest=longest, device=CPU))
+        pieces = [sentence[begin : begin + longest] for begin in range(0, len(sentence), longest)]
+        assert found[1] == [label for labels in alone(task, model, pieces) for label in labels]
+    assert predict(model, encode(task.codecs.source, [[]]), longest=3, device=CPU).lengths.tolist() == [0]
+    assert longest_piece(task.recipe, task.data) == 2 * task.data.maximum_length
+    learned = TransformerLabeller(positions="learned", maximum_positions=9)
+    assert longest_piece(msgspec.structs.replace(task.recipe, model=learned), task.data) == 8
+
+
+def test_validation_scores_what_the_model_says(tmp_path: Path) -> None:
+    task, model = prepared(tmp_path)
+    validate = task.validator(model, ALONE, None)
+    assert validate is not None
+    report = validate()
+    found = alone(task, model, DEV.tokens)
+    scores = label_scores(found, DEV.labels)
+    assert report.scores == {"loss": report.tally.loss, "accuracy": scores.accuracy, "f1": scores.f1}
+    assert report.signature == scores.signature
+    assert report.samples[0] == tuple(" ".join(row) for row in (DEV.tokens[0], DEV.labels[0], found[0]))
+    assert len(report.samples) == 3
+    nll = 0.0
+    for tokens, labels in zip(
+        encode(task.codecs.source, DEV.tokens), encode(task.codecs.target, DEV.labels), strict=True
+    ):
+        logits = model(pad([[*tokens.tolist(), EOS]]))[0, :-1].detach()
+        nll += float(F.cross_entropy(logits, torch.from_numpy(labels).long(), reduction="sum"))
+    assert int(report.tally.tokens) == sum(map(len, DEV.tokens))
+    assert float(report.tally.nll) == pytest.approx(nll, rel=1e-4)
+
+
+class Partner(Processes):
+    """One of three processes, whose sums add what the others had."""
+
+    def __init__(self, rank: int, heard: list[list[torch.Tensor]]) -> None:
+        super().__init__(rank, 3)
+        self.heard = heard  # of each process, in the order of the sums
+        self.said: list[torch.Tensor] = []
+
+    def sum(self, tensor: torch.Tensor) -> None:
+        self.said.append(tensor.clone())
+        for others in self.heard:
+            tensor += others[len(self.said) - 1]
+
+
+def test_processes_share_out_the_validation(tmp_path: Path) -> None:
+    task, model = prepared(tmp_path)
+    expected = task.validator(model, ALONE, None)
+    assert expected is not None
+    said: list[list[torch.Tensor]] = []
+    for rank in range(3):
+        partner = Partner(rank, said)
+        validate = task.validator(model, Place(partner, CPU), None)
+        assert validate is not None
+        report = validate()
+        said.append(partner.said)
+    assert all(float(sums[0][2]) > 0 for sums in said)
+    assert report.scores == pytest.approx(expected().scores, rel=1e-5)
+    assert report.samples == expected().samples
+
+
+def test_the_metric_must_be_one_that_the_labels_have(tmp_path: Path) -> None:
+    def validated(metric: str, text: LabelledText, dev: LabelledText) -> dict[str, float]:
+        task, model = prepared(tmp_path, f"train.metric={metric}", train=text, dev=dev)
+        validate = task.validator(model, ALONE, None)
+        assert validate is not None
+        return validate().scores
+
+    assert resolve(recipe(tmp_path)).train.metric == "f1"
+    for metric in ("f1", "accuracy", "loss"):
+        assert set(validated(metric, TRAIN, DEV)) == {"loss", "accuracy", "f1"}
+    (tmp_path / "plain").mkdir()
+    tmp_path /= "plain"
+    for metric in ("accuracy", "loss"):
+        assert set(validated(metric, plain(TRAIN), plain(DEV))) == {"loss", "accuracy"}
+    with pytest.raises(ConfigError, match="has no f1: its labels mark no spans") as error:
+        validated("f1", plain(TRAIN), plain(DEV))
+    assert error.value.hint == "set train.metric=accuracy"
+
+
+def test_the_loss_leaves_out_what_training_would_leave_out_and_the_scores_do_not(tmp_path: Path) -> None:
+    limit = max(map(len, DEV.tokens)) - 1
+    task, model = prepared(tmp_path, f"data.maximum_length={limit}")
+    validate = task.validator(model, ALONE, None)
+    assert validate is not None
+    report = validate()
+    assert int(report.tally.tokens) == sum(len(tokens) for tokens in DEV.tokens if len(tokens) <= limit)
+    assert f"tokens:{sum(map(len, DEV.tokens))}" in report.signature
+
+
+def test_without_a_development_set_nothing_is_validated(tmp_path: Path) -> None:
+    task, model = prepared(tmp_path, "data.dev=[]")
+    assert task.validator(model, ALONE, None) is None
+    assert "no development set" in task.summary
+
+
+def test_a_labeller_answers_each_sentence_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, model = prepared(tmp_path)
+    labeller = Labeller(Loaded(tmp_path, task.recipe, task.codecs, model, {}), device=CPU)
+    sentences = [*DEV.tokens, [], ["zzz"], *TRAIN.tokens[:5]]
+    expected = alone(task, model, sentences)
+    for window in (1, 4, 2000):
+        monkeypatch.setattr("seqkit.labeller.WINDOW", window)
+        assert list(labeller.label(sentences)) == expected
+        assert list(labeller.label(" \t".join(tokens) for tokens in sentences)) == expected
+    monkeypatch.setattr("seqkit.labeller.WINDOW", 3)
+    waiting = iter(sentences)
+    next(labeller.label(waiting))
+    assert next(waiting) == sentences[3]
+
+
+def test_a_labeller_refuses_other_models(trained: Path) -> None:
+    with pytest.raises(ModelError, match="no labelling model") as error:
+        Labeller.load(trained, device="cpu")
+    assert error.value.hint == f"seqkit translate {trained} uses it"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"kind": "recurrent_labeller", "width": 128, "embedding": 64},
+        {"kind": "transformer_labeller", "width": 64, "feed_forward": 128, "positions": "rotary", "dropout": 0.0},
+    ],
+    ids=["recurrent", "transformer"],
+)
+def test_names_are_learnt_from_what_surrounds_them(
+    model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seqkit.session.cores", lambda: 1)
+    text, dev, test = labels_demo.parts()
+    settings = msgspec.to_builtins(recipe(tmp_path, train=text, dev=dev)) | {"model": model}
+    settings["train"] = {
+        "steps": 350,
+        "batch_tokens": 1024,
+        "learning_rate": 5e-3,
+        "schedule": {"kind": "linear", "warmup": 20},
+        "processes": 1,
+        "keep_heap": False,
+    }
+    train(build(settings, where="the test"), out=tmp_path / "run", device="cpu")
+    found = list(Labeller.load(tmp_path / "run", device="cpu").label(test.tokens))
+    scores = label_scores(found, test.labels)
+    assert scores.accuracy > 95
+    assert scores.f1 is not None
+    assert scores.f1 > 90

@@ -45,7 +45,7 @@ __all__ = ["build", "check", "difference", "dump", "load", "read"]
 LARGEST_FILE = 1 << 20  # bytes; a recipe has a few thousand
 MOST_MISTAKES = 20  # shown
 # Settings that a kind cannot have, for a reason that a person should be told.
-WHY_NOT = {
+WHY_NOT: dict[tuple[str | None, str], str] = {
     (
         "recurrent_language_model",
         "bidirectional",

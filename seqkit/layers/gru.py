@@ -15,8 +15,8 @@ __all__ = ["narrow_gru"]
 def narrow_gru(x: Tensor, before: Tensor, weights: list[Tensor], *, dtype: torch.dtype) -> Tensor:
     """The outputs (N, T, D) of one GRU layer (Cho et al., 2014) that reads x (N, T, I) on from `before` (N, D).
 
-    `weights` are torch's: W (3D, I), U (3D, D) and their biases. Products are made in `dtype` and summed in the
-    arithmetic of x, in which gates and states stay.
+    `weights` are torch's: W (3D, I), U (3D, D) and their biases. Only what a product reads and yields is rounded to
+    `dtype`: gates, states and the sums of gradients over time stay in the arithmetic of x.
     """
     out: Tensor = NarrowGRU.apply(x.transpose(0, 1), before, *weights, dtype)  # type: ignore[no-untyped-call]
     return out.transpose(0, 1)
@@ -25,8 +25,8 @@ def narrow_gru(x: Tensor, before: Tensor, weights: list[Tensor], *, dtype: torch
 class NarrowGRU(torch.autograd.Function):
     """The layer with time first: what does not wait for the state is one product or one map over all steps.
 
-    With c = U_n h + b_n, n = tanh(W_n x + b + r c) and h' = n + z (h - n) for gates r and z. On a CPU
-    torch's tanh takes six times as long as its sigmoid, so n is made as 1 - 2 m, m = sigmoid(-2 (W_n x + b + r c)).
+    With c = U_n h + b_n, n = tanh(W_n x + b + r c) and h' = n + z (h - n) for gates r and z. On a CPU torch's tanh
+    takes six times as long as its sigmoid, so n is made as 1 - 2 m with m = sigmoid(-2 (W_n x + b + r c)).
     """
 
     @staticmethod

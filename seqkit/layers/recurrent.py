@@ -52,7 +52,7 @@ def run(layer: Fused, x: Tensor, before: LayerState | None, *, weight_drop: floa
     """`layer(x, before)`, with a share `weight_drop` of the entries of its recurrent matrix dropped, if any.
 
     On a CPU an LSTM and a GRU heed `products_in`. oneDNN's LSTM trains 1.5 times as fast in bfloat16 up to some 300
-    wide, and no slower beyond; `narrow_gru` 1.6 to 1.8 times as fast as torch's GRU from 200 wide, but not in one step.
+    wide, and no slower beyond; `narrow_gru` 1.5 to 1.7 times as fast as torch's GRU at 200 to 256, but not in one step.
     torch's own GRU and RNN would round their states at each step, and gain less.
     """
     dtype = _arithmetic(layer, x)

@@ -1,10 +1,11 @@
-"""Training throughput beside a plain loop over torch's `nn.Transformer`, in turns in one run.
+"""Training throughput beside a plain loop over torch's `nn.Transformer` or `nn.LSTM`, in turns in one run.
 
     python tests/benchmarks/train.py --size tiny --seconds 30 [--data data/multi30k]
+    python tests/benchmarks/train.py --size lstm_lm --seconds 20 [--data data/ptb]
 
 Each system is a process of its own kind: ours starts as many single-threaded processes as there are cores, as
 `seqkit train` does; the loop has one process with all threads. Both read the same batches: about 4,096 target tokens,
-bucketed by length. Run it on an otherwise idle machine.
+bucketed by length, or 20 rows of 35 tokens for the language model. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from seqkit import assemble, config
 from seqkit.data.loading import ExampleStream
 from seqkit.host import cores, keep_heap
+from seqkit.settings import RecurrentLanguageModel
 from seqkit.tasks import Task, prepare
 from seqkit.train.distributed import Processes, connect
 from seqkit.train.trainer import Trainer
@@ -37,7 +39,10 @@ SIZES = {
              "feed_forward": 2048, "dropout": 0.1},
     "rnn": {"kind": "recurrent", "cell": "gru", "width": 256, "embedding": 256, "attention": "additive",
             "dropout": 0.2},
+    "lstm_lm": {"kind": "recurrent_language_model", "cell": "lstm", "width": 200, "layers": 2, "embedding": 200,
+                "tied": "none", "dropout": 0.2, "input_dropout": 0.2, "hidden_dropout": 0.2},
 }  # fmt: skip
+LANGUAGE = "lstm_lm"
 
 
 def main() -> None:
@@ -54,6 +59,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder)
+        if arguments.size == LANGUAGE:
+            arguments.data = arguments.data if (arguments.data / "train.txt").exists() else Path("data/ptb")
         source, target = text_of(arguments.data)
         for name, lines in (("train.en", source), ("train.de", target)):
             (files / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -67,7 +74,8 @@ def main() -> None:
                 values, peak = child(system, arguments, files)
                 found += values
                 memory[system] = peak
-        names = {"plain": "nn.Transformer loop", "ours": f"seqkit, {cores()} processes"}
+        peer = "nn.LSTM loop" if arguments.size == LANGUAGE else "nn.Transformer loop"
+        names = {"plain": peer, "ours": f"seqkit, {cores()} processes"}
         rows: list[Row] = [
             row_of(names[system], found, unit="tokens/s", memory=memory[system])
             for system, found in rates.items()
@@ -78,6 +86,15 @@ def main() -> None:
 
 def recipe_of(arguments: argparse.Namespace, files: Path) -> config.Recipe:
     data = {"kind": "pairs", "train": [str(files / "train.en"), str(files / "train.de")]}
+    if arguments.size == LANGUAGE:
+        ptb = arguments.data / "train.txt"
+        tree = {
+            "data": {"kind": "stream", "train": [str(ptb if ptb.exists() else files / "train.de")], "window": 35},
+            "text": {"kind": "words", "split": "spaces"},
+            "model": SIZES[LANGUAGE],
+            "train": {"steps": 1, "batch_tokens": 700, "schedule": {"kind": "constant"}, "optimizer": {"kind": "sgd"}},
+        }
+        return config.build(tree, where="benchmark", overrides=arguments.set)
     tree = {
         "data": data,
         "text": {"kind": "sentencepiece", "size": 8000 if (arguments.data / "train.en").exists() else 400},
@@ -183,9 +200,49 @@ class Plain(nn.Module):
         return F.linear(hidden, self.embedding.weight)
 
 
+class PlainLanguageModel(nn.Module):
+    """The word language model of every tutorial."""
+
+    def __init__(self, sizes: dict[str, int | float], vocabulary: int) -> None:
+        super().__init__()
+        width = int(sizes["width"])
+        self.dropout = nn.Dropout(float(sizes["dropout"]))
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.lstm = nn.LSTM(width, width, int(sizes["layers"]), dropout=float(sizes["dropout"]), batch_first=True)
+        self.output = nn.Linear(width, vocabulary)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        out, state = self.lstm(self.dropout(self.embedding(x)), state)
+        return F.log_softmax(self.output(self.dropout(out)).flatten(0, 1), dim=1), state
+
+
+def plain_language_model(recipe: config.Recipe, task: Task):  # type: ignore[no-untyped-def]
+    model = PlainLanguageModel(msgspec.to_builtins(recipe.model), len(task.codecs.target)).train()
+    groups = endless(task.stream(Processes()))
+    state: tuple[Tensor, Tensor] | None = None
+
+    def step() -> int:
+        nonlocal state
+        group = next(groups)
+        (batch,) = group.batches
+        state = tuple(part.detach() for part in state) if state and batch.continues else None  # type: ignore[assignment]
+        model.zero_grad()
+        scores, state = model(batch.inputs, state)
+        F.nll_loss(scores, batch.targets.ids.flatten()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(parameter.grad, alpha=-1.0)  # type: ignore[arg-type]
+        return int(group.tokens)
+
+    return step
+
+
 def plain(recipe: config.Recipe, task: Task):  # type: ignore[no-untyped-def]
     torch.set_num_threads(cores())
     torch.manual_seed(1)
+    if isinstance(recipe.model, RecurrentLanguageModel):
+        return plain_language_model(recipe, task)
     model = Plain(msgspec.to_builtins(recipe.model), len(task.codecs.target)).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.98))
     groups = endless(task.stream(Processes()))

@@ -117,6 +117,9 @@ def test_a_file_is_scored(run: Path, capsys: Captured) -> None:
     results = json.loads(capsys.readouterr().out)
     assert results["accuracy"] == pytest.approx(scores.accuracy)
     assert results["all"]["f1"] == pytest.approx(scores.f1)
+    counts = (scores.spans.correct, scores.spans.found, scores.spans.expected)
+    assert tuple(results["all"][name] for name in ("correct", "found", "expected")) == tuple(2 * n for n in counts)
+    assert len(set(counts)) == 3
     assert set(results["types"]) == set(scores.types)
     assert results["sentences"] == 2 * len(text)
     assert list(results["provenance"]["files"]) == [str(test)]
@@ -140,7 +143,7 @@ def test_bad_bytes_are_told_once_and_counted(run: Path, capfd: Captured) -> None
     ("words", "code", "told"),
     [
         (["nowhere"], 4, "nowhere is not a model folder"),
-        (["OTHER"], 4, "holds no labelling model"),
+        (["OTHER"], 4, "holds no labelling model\nhint: seqkit translate "),
         (["RUN", "--json"], 2, "add --test FILE"),
         (["RUN", "--test", "a.tsv", "--format", "conll"], 2, "--test labels its own files"),
         (["RUN", "--test", "missing.tsv"], 3, "missing.tsv does not exist"),

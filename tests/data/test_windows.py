@@ -60,7 +60,7 @@ def test_no_token_is_read_twice_and_few_are_left_out(sizes: dict[str, Any], epoc
     rows = fitting_rows(tokens, rows=sizes["rows"], window=window)
     spare = window - 1 if tokens >= 2 * rows * window else 0
     rest = rows if sizes["partition"] == "sequential" else min(window, tokens)  # what does not fill a row, a window
-    assert spare <= tokens - len(found) < spare + rest or (tokens - len(found) == spare)
+    assert spare <= tokens - len(found) < spare + rest
 
 
 @given(SIZES, st.integers(0, 5))
@@ -151,7 +151,8 @@ def test_the_cut_is_a_function_of_seed_and_epoch() -> None:
     for partition in ("sequential", "random"):
         cut = partial(make, **sizes, partition=partition)
         found = {(seed, epoch): read(cut(seed=seed).groups(epoch)) for seed in (1, 2) for epoch in range(4)}
-        assert len({str(each) for each in found.values()}) > 5  # a beginning may be drawn twice
+        assert len({str(each) for each in found.values()}) > 3  # a beginning may be drawn twice
+        assert any(found[1, epoch] != found[2, epoch] for epoch in range(4))
         stream = WindowStream(**sizes, partition=partition, seed=2, prefetch=3)
         assert [read(stream.groups(epoch)) for epoch in (3, 0)] == [found[2, 3], found[2, 0]]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from seqkit.batch import Padded
-from seqkit.layers.linear import narrowed
+from seqkit.layers.linear import filled_up
 from seqkit.state import Output
 
 __all__ = ["Tally", "cross_entropy"]
@@ -79,11 +79,6 @@ def cross_entropy(
     return Tally(objective, nll, targets.mask.sum())
 
 
-def _factor(rows: Tensor, products: torch.dtype | None) -> Tensor:
-    """A chunk as the products take it."""
-    return rows if products is None else narrowed(rows, products)
-
-
 def _scores(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Logits in at least float32: x (R, D), weight (V, D) -> (R, V)."""
     product = x.to(weight.dtype) @ weight.T
@@ -97,6 +92,73 @@ def _sums(log_probs: Tensor, y: Tensor, smoothing: float) -> Tensor:
         return torch.stack([nll, nll])
     spread = -log_probs.sum() / log_probs.shape[1]
     return torch.stack([(1 - smoothing) * nll + smoothing * spread, nll])
+
+
+class _Sums(NamedTuple):
+    """What one pass over all rows found, before the share of label smoothing that is the same for every token."""
+
+    objective: Tensor  # ()
+    nll: Tensor  # ()
+    d_rows: Tensor  # (R, D)
+    d_weight: Tensor  # (V, D)
+    d_bias: Tensor  # (V,)
+
+
+def _pass(rows: Tensor, weight: Tensor, bias: Tensor, wanted: Tensor, smoothing: float, chunk: int) -> _Sums:
+    """Loss and gradients in the tensors' own arithmetic."""
+    d_rows, d_weight, d_bias = torch.empty_like(rows), torch.zeros_like(weight), torch.zeros_like(bias)
+    totals = rows.new_zeros(2, dtype=torch.promote_types(rows.dtype, torch.float32))
+    for start in range(0, len(rows), chunk):
+        x, y = rows[start : start + chunk], wanted[start : start + chunk]
+        log_probs = _scores(x, weight, bias).log_softmax(dim=-1)
+        totals += _sums(log_probs, y, smoothing)
+        # d objective / d logits = p - e/V - (1 - e) [y]; the constant e/V is subtracted after the loop,
+        # where it costs a vector instead of a pass over every logit.
+        slopes = log_probs.exp_()
+        slopes[torch.arange(len(y), device=y.device), y] -= 1 - smoothing
+        d_bias += slopes.sum(0)
+        slopes = slopes.to(weight.dtype)
+        d_rows[start : start + chunk] = slopes @ weight
+        d_weight.addmm_(slopes.T, x)
+    return _Sums(totals[0].clone(), totals[1].clone(), d_rows, d_weight, d_bias)
+
+
+def _narrow_pass(
+    rows: Tensor, weight: Tensor, bias: Tensor, wanted: Tensor, smoothing: float, chunk: int, products: torch.dtype
+) -> _Sums:
+    """The same with the matrix products, and the probabilities between them, in a narrower arithmetic.
+
+    The passes over every logit cost as much as the products, so there are few of them: the bias is a part of the
+    product, in two columns that together are as exact as it needs, and the softmax leaves what the gradient's products
+    read. The loss needs of each row two logits and the probability of the largest one.
+    """
+    width = weight.shape[1]
+    factor = weight.new_zeros(len(weight), -(-(width + 2) // 16) * 16, dtype=products)  # (V, D + 2, filled up)
+    factor[:, :width] = weight
+    factor[:, width] = bias
+    factor[:, width + 1] = bias - factor[:, width].to(bias.dtype)
+    means = factor.float().mean(0)
+    d_rows = torch.empty_like(rows)
+    d_factor = torch.zeros_like(factor, dtype=torch.float32)
+    nll, spread = rows.new_zeros(2, dtype=torch.float32)
+    for start in range(0, len(rows), chunk):
+        own, y = rows[start : start + chunk], wanted[start : start + chunk]
+        filled = filled_up(len(own)) if rows.device.type == "cpu" else len(own)
+        x = own.new_zeros(filled, factor.shape[1], dtype=products)
+        x[: len(own), :width] = own
+        x[: len(own), width : width + 2] = 1
+        logits = x @ factor.T
+        slopes = logits.softmax(dim=-1)
+        highest, chance = logits.amax(-1), slopes.amax(-1)
+        normalisers = (highest.float() - chance.float().log())[: len(own)]
+        places = torch.arange(len(own), device=y.device)
+        nll += (normalisers - logits[places, y].float()).sum()
+        spread += normalisers.sum() - x.float().sum(0) @ means
+        slopes[places, y] -= 1 - smoothing
+        d_rows[start : start + chunk] = (slopes @ factor)[: len(own), :width]
+        d_factor += slopes.T @ x
+    objective = (1 - smoothing) * nll + smoothing * spread
+    return _Sums(objective, nll, d_rows, d_factor[:, :width].to(weight.dtype), d_factor[:, width].to(bias.dtype))
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
@@ -113,35 +175,17 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         chunk: int,
         products: torch.dtype | None,
     ) -> tuple[Tensor, Tensor]:
-        factor = weight if products is None else weight.to(products)
-        d_rows = torch.empty_like(rows)
-        d_weight = torch.zeros_like(weight)
-        d_bias = torch.zeros_like(bias)
-        totals = rows.new_zeros(2, dtype=torch.promote_types(rows.dtype, torch.float32))
-        for start in range(0, len(rows), chunk):
-            x, y = _factor(rows[start : start + chunk], products), wanted[start : start + chunk]
-            log_probs = _scores(x, factor, bias)[: len(y)].log_softmax(dim=-1)
-            totals += _sums(log_probs, y, smoothing)
-            # d objective / d logits = p - e/V - (1 - e) [y]; the constant e/V is subtracted after the loop,
-            # where it costs a vector instead of a pass over every logit.
-            slopes = log_probs.exp_()
-            d_bias += slopes.sum(0)
-            slopes[torch.arange(len(y), device=y.device), y] -= 1 - smoothing
-            slopes = _factor(slopes, products)
-            d_rows[start : start + chunk] = (slopes @ factor)[: len(y)]
-            if products is None:
-                d_weight.addmm_(slopes.T, x)
-            else:
-                d_weight += slopes.T @ x
-        counts = torch.zeros_like(bias).index_add_(0, wanted, torch.ones_like(wanted, dtype=bias.dtype))
-        d_bias -= (1 - smoothing) * counts
+        if products is None:
+            found = _pass(rows, weight, bias, wanted, smoothing, chunk)
+        else:
+            found = _narrow_pass(rows, weight, bias, wanted, smoothing, chunk, products)
+        objective, nll, d_rows, d_weight, d_bias = found
         if smoothing:
             share = smoothing / len(weight)
             d_bias -= share * len(rows)
             d_weight -= share * rows.sum(0)
             d_rows -= share * weight.sum(0)
         ctx.save_for_backward(d_rows, d_weight, d_bias)
-        objective, nll = totals[0].clone(), totals[1].clone()
         ctx.mark_non_differentiable(nll)
         return objective, nll
 

@@ -17,10 +17,20 @@ from seqkit.data.datasets import Encoded
 from seqkit.errors import ConfigError
 from seqkit.models.build import Sizes, build
 from seqkit.models.ngram import NGramModel
-from seqkit.scoring import Blocks, Context, line_sums, pair_log_probs, stream_of, token_log_probs, words_of
+from seqkit.scoring import (
+    Blocks,
+    Context,
+    dynamic_log_probs,
+    line_sums,
+    pair_log_probs,
+    stream_of,
+    token_features,
+    token_log_probs,
+    words_of,
+)
 from seqkit.search.score import score
 from seqkit.settings import Model, NGram, Recurrent, RecurrentLanguageModel, Transformer, TransformerLanguageModel
-from seqkit.state import LogProbs, Memory, State, Step
+from seqkit.state import LogProbs, Memory, State, Step, map_state
 from seqkit.text.vocabulary import BOS, EOS
 
 CPU = torch.device("cpu")
@@ -151,6 +161,10 @@ def test_a_call_stays_within_the_budget_and_no_block_is_read_twice(
     assert all(targets.numel() <= max(budget, size) for _, targets in witness.calls)
     rows = [row.tolist() for _, targets in witness.calls for row in targets]
     assert len({str(row) for row in rows}) == len(rows) == max(1, -(-(count - overlap) // (size - overlap)))
+    witness = Witness()
+    token_log_probs(witness, LINES, "lines", device=CPU, budget=budget)
+    assert all(targets.numel() <= budget or len(targets) == 1 for _, targets in witness.calls)
+    assert sum(len(targets) for _, targets in witness.calls) == len(LINES)
 
 
 @every_kind
@@ -162,6 +176,69 @@ def test_shares_together_are_the_whole(kind: str, context: Context, world: int) 
     parts = [token_log_probs(model, LINES, context, device=CPU, budget=9, share=(r, world)) for r in range(world)]
     close(sum(parts), expected)
     assert sum(int((part != 0).sum()) for part in parts) == len(expected)  # each token by one process
+
+
+@pytest.mark.parametrize("kind", ["lstm", "transformer"])
+@every_context
+def test_features_are_what_the_output_layer_reads(kind: str, context: Context) -> None:
+    model = model_of(kind)
+    rows = token_features(model, LINES, context, device=CPU, budget=9)
+    with torch.no_grad():
+        found = model.output.log_probs(torch.from_numpy(rows)[None].double(), torch.from_numpy(STREAM)[None].long())
+    expected = token_log_probs(model, LINES, context, device=CPU)
+    np.testing.assert_allclose(found[0].numpy(), expected, rtol=1e-5, atol=1e-6)  # features are kept in float32
+
+
+LEARNING: list[Context] = ["lines", "whole", Blocks(8, 4), Blocks(100, 50)]
+
+
+@pytest.mark.parametrize("kind", ["lstm", "transformer"])
+@pytest.mark.parametrize("context", LEARNING, ids=str)
+def test_a_model_that_learns_while_it_is_scored_is_spelt_out(kind: str, context: Context) -> None:
+    """Score a piece, then one step down the gradient of its mean loss; what is scored with it does not know of it."""
+    model, again = model_of(kind), model_of(kind)
+    found = dynamic_log_probs(model, LINES, context, rate=0.1, segment=5, device=CPU)
+    match context:
+        case "lines":
+            ends = np.flatnonzero(STREAM == EOS) + 1
+            cuts = [(begin, begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
+        case "whole":
+            cuts = [(begin, begin, min(begin + 5, 33)) for begin in range(0, 33, 5)]
+        case Blocks(size, overlap):
+            count = max(1, -(-(33 - overlap) // (size - overlap)))
+            begins = [i * (size - overlap) for i in range(count)]
+            cuts = [(begin, begin + overlap * (begin > 0), min(begin + size, 33)) for begin in begins]
+    text, expected, state = [BOS, *STREAM.tolist()], [], None
+    for begin, counted, end in cuts:
+        inputs = torch.tensor([[BOS, *text[begin + 1 : end]] if context == "lines" else text[begin:end]])
+        values, state = again.log_probs(inputs, torch.tensor([text[begin + 1 : end + 1]]), None, state)
+        state = map_state(Tensor.detach, state) if context == "whole" else None
+        own = values[0, counted - begin :]
+        expected += own.tolist()
+        again.zero_grad()
+        (-own.mean()).backward()
+        with torch.no_grad():
+            for parameter in again.parameters():
+                if parameter.grad is not None:
+                    parameter -= 0.1 * parameter.grad
+    close(found, expected)
+
+
+def test_learning_while_scoring_leaves_the_model_alone_and_helps_on_a_text_that_repeats() -> None:
+    model = model_of("lstm").train()
+    before = [parameter.clone() for parameter in model.parameters()]
+    lines = Encoded.from_lists([[3, 5, 4, 8]] * 30)
+    fixed = token_log_probs(model, lines, "whole", device=CPU)
+    learnt = dynamic_log_probs(model, lines, "whole", rate=0.3, segment=10, device=CPU)
+    close(learnt[:10], fixed[:10])
+    assert learnt[75:].mean() > fixed[75:].mean() + 0.5
+    assert model.training
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def test_what_was_counted_cannot_learn_while_it_is_scored() -> None:
+    with pytest.raises(ConfigError, match="counted"):
+        dynamic_log_probs(model_of("ngram"), LINES, "whole", rate=0.1, segment=5, device=CPU)
 
 
 @pytest.mark.parametrize("context", [Blocks(4, 4), Blocks(4, 9), Blocks(4, -1)], ids=str)

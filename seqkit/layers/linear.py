@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["PRODUCTS", "Linear", "linear", "narrowed", "products_in"]
+__all__ = ["PRODUCTS", "Linear", "filled_up", "linear", "narrowed", "products_in"]
 
 ROWS = 128
 
@@ -66,13 +66,18 @@ class NarrowLinear(torch.autograd.Function):
         return d_x, d_weight, wide.sum(0) if ctx.has_bias else None, None
 
 
+def filled_up(rows: int) -> int:
+    """The multiple of `ROWS` that holds so many rows."""
+    return -(-rows // ROWS) * ROWS
+
+
 def narrowed(rows: Tensor, dtype: torch.dtype) -> Tensor:
     """rows (R, D) in another arithmetic, zero rows added up to a multiple of `ROWS`.
 
     On a CPU each new shape of a narrow product costs a kernel to be generated, which takes as long as several products
     and stays in memory; batches of text come in hundreds of shapes, multiples of `ROWS` in a dozen.
     """
-    count = -(-len(rows) // ROWS) * ROWS
+    count = filled_up(len(rows))
     if count == len(rows) or rows.device.type != "cpu":
         return rows.to(dtype)
     padded = rows.new_empty(count, rows.shape[1], dtype=dtype)

@@ -116,6 +116,8 @@ def prepare(recipe: Recipe, data: Stream | Lines, run: Path) -> Language:
     """Read the text, learn the text layer (or take the run's own) and encode; what is left out is counted."""
     blank = isinstance(data, Stream)  # in a stream a blank line is a line's end like any other
     text = read_text(data.train, bad_utf8=data.bad_utf8, keep_blank=blank)
+    if not any(line.strip() for line in text.lines):
+        raise DataError(f"all lines of {' '.join(data.train)} are blank", "look at the files")
     dev = read_text(data.dev, bad_utf8=data.bad_utf8, keep_blank=blank) if data.dev else None
     notes = [*_dropped(text, "training"), *([] if dev is None else _dropped(dev, "development"))]
     joint = msgspec.structs.replace(recipe.text, joint=True)

@@ -9,12 +9,25 @@ from train_toys import toy_group, toy_model
 
 from seqkit.assemble import hidden_matrices
 from seqkit.models.build import Sizes, build
-from seqkit.settings import SGD, Adam, AdamW, Mixed, Model, Muon, Optimizer, Plain, Recurrent, RMSprop, Transformer
+from seqkit.settings import (
+    SGD,
+    Adam,
+    AdamW,
+    AveragedSGD,
+    Mixed,
+    Model,
+    Muon,
+    Optimizer,
+    Plain,
+    Recurrent,
+    RMSprop,
+    Transformer,
+)
 from seqkit.train.muon import Muon as MuonOptimizer
 from seqkit.train.objective import Objective
 from seqkit.train.optim import build_optimizers, set_rates
 
-EVERY: list[Optimizer] = [AdamW(), Adam(), SGD(momentum=0.9), RMSprop(momentum=0.5), Muon()]
+EVERY: list[Optimizer] = [AdamW(), Adam(), SGD(momentum=0.9), RMSprop(momentum=0.5), Muon(), AveragedSGD()]
 every_optimizer = pytest.mark.parametrize("settings", EVERY, ids=lambda settings: type(settings).__name__)
 
 
@@ -43,7 +56,8 @@ def test_every_parameter_is_stepped_once(settings: Optimizer) -> None:
 @every_optimizer
 def test_thirty_steps_lower_the_loss(settings: Optimizer) -> None:
     objective = Objective(toy_model(), smoothing=0.0)
-    optimizers, _ = built(settings, objective, rate=0.1 if isinstance(settings, SGD) else 0.01)
+    rate = {SGD: 0.1, AveragedSGD: 1.0}.get(type(settings), 0.01)
+    optimizers, _ = built(settings, objective, rate=rate)
     batch = toy_group(0).batches[0]
     losses = []
     for _ in range(30):

@@ -11,14 +11,14 @@ import torch
 from train_toys import Notes, StopAt, numbers, report, toy_model, toy_trainer, weights
 
 from seqkit.errors import DivergenceError, ModelError, ResourceError
-from seqkit.settings import SGD, Adam, AdamW, Linear, Muon, Optimizer, RMSprop, Train
+from seqkit.settings import SGD, Adam, AdamW, AveragedSGD, Linear, Muon, Optimizer, RMSprop, Train
 from seqkit.train import checkpoint
 from seqkit.train.average import Average
 from seqkit.train.callbacks import Averaging, Validation
 from seqkit.train.saving import Saving, restore
 from seqkit.train.trainer import Callback, Progress, Step, Trainer
 
-EVERY: list[Optimizer] = [AdamW(), Adam(), SGD(momentum=0.9), RMSprop(momentum=0.5), Muon()]
+EVERY: list[Optimizer] = [AdamW(), Adam(), SGD(momentum=0.9), RMSprop(momentum=0.5), Muon(), AveragedSGD()]
 
 
 def saving(folder: Path, settings: Train, average: Average | None = None, told: list[str] | None = None) -> Saving:

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 import torch
+from session_toys import contents, progress, refused, same, same_tensors, stopped
 from torch import Tensor
 
 from seqkit import assemble
 from seqkit.batch import pad
 from seqkit.config import build
 from seqkit.demo import reverse
-from seqkit.errors import ConfigError, DataError, DivergenceError, Interrupted, ModelError, SeqkitError
+from seqkit.errors import ConfigError, DataError, DivergenceError, ModelError
 from seqkit.run import CPU, load
 from seqkit.search.hypothesis import EOS
 from seqkit.search.score import score
@@ -26,9 +27,8 @@ from seqkit.settings import Recipe
 from seqkit.tasks import Place, prepare
 from seqkit.tasks.translation import Translation
 from seqkit.train import checkpoint
-from seqkit.train.callbacks import StopRequest
 from seqkit.train.distributed import Processes
-from seqkit.train.trainer import Group, Progress, Step, Trainer
+from seqkit.train.trainer import Group, Step, Trainer
 
 
 class Seen(NamedTuple):
@@ -103,59 +103,6 @@ def recipe(corpus: Path, *, model: dict[str, Any] | None = None, dev: bool = Tru
         },
         where="the test",
     )
-
-
-class AfterLooks(StopRequest):
-    """A signal that arrives when it has been looked for so many times, once a step."""
-
-    looks = 0
-
-    def __init__(self, looks: int) -> None:
-        super().__init__(signal=15)
-        self.looks = looks
-
-    def __getattribute__(self, name: str) -> Any:
-        if name == "reason":
-            self.looks -= 1
-            return "SIGTERM" if self.looks <= 0 else None
-        return super().__getattribute__(name)
-
-
-def tensors(run: Path) -> dict[str, Tensor]:
-    """Everything in the newest checkpoint: weights, average, optimizer."""
-    found, _ = checkpoint.newest(run / "checkpoints")
-    assert found is not None
-    return {f"{stem}/{name}": tensor for stem in found.stems for name, tensor in found.tensors(stem).items()}
-
-
-def progress(run: Path) -> Progress:
-    found, _ = checkpoint.newest(run / "checkpoints")
-    assert found is not None
-    return msgspec.convert({**found.training["progress"], "seconds": 0.0}, Progress)
-
-
-def same(run: Path, other: Path) -> None:
-    """Bit for bit."""
-    assert progress(run) == progress(other)
-    same_tensors(run, other)
-
-
-def same_tensors(run: Path, other: Path) -> None:
-    one, two = tensors(run), tensors(other)
-    assert one.keys() == two.keys()
-    assert [name for name in one if not torch.equal(one[name], two[name])] == []
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def stopped(recipe: Recipe, out: Path, *, at: int) -> None:
-    """Train until a signal stops the run at step `at`."""
-    with pytest.raises(Interrupted) as caught:
-        train(recipe, out=out, device="cpu", request=AfterLooks(at - 1))
-    assert caught.value.exit_code == 143
-    assert progress(out).step == at
 
 
 def test_forty_steps_are_seventeen_a_stop_and_twenty_three(corpus: Path, seen: list[Seen]) -> None:
@@ -252,15 +199,6 @@ def test_no_steps_at_all_give_a_model_too(corpus: Path) -> None:
     found = train(recipe(corpus, dev=False, steps=0), out=corpus / "run", device="cpu")
     assert (found.step, found.stop) == (0, "steps")
     assert load(corpus / "run" / "model").facts["step"] == 0
-
-
-def refused(recipe: Recipe, run: Path, kind: type[SeqkitError], *words: str) -> None:
-    """The recipe is turned away with all of these words, and what was saved stays as it was."""
-    before = contents(run / "checkpoints")
-    with pytest.raises(kind) as caught:
-        train(recipe, out=run, device="cpu")
-    assert [word for word in words if word not in str(caught.value)] == []
-    assert contents(run / "checkpoints") == before
 
 
 def test_a_changed_model_is_refused(corpus: Path) -> None:

@@ -1,0 +1,80 @@
+"""Whole runs in a test: stopped where it is wanted, and what they left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from torch import Tensor
+
+from seqkit.errors import Interrupted, SeqkitError
+from seqkit.session import train
+from seqkit.settings import Recipe
+from seqkit.train import checkpoint
+from seqkit.train.callbacks import StopRequest
+from seqkit.train.trainer import Progress
+
+
+class AfterLooks(StopRequest):
+    """A signal that arrives when it has been looked for so many times, once a step."""
+
+    looks = 0
+
+    def __init__(self, looks: int) -> None:
+        super().__init__(signal=15)
+        self.looks = looks
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "reason":
+            self.looks -= 1
+            return "SIGTERM" if self.looks <= 0 else None
+        return super().__getattribute__(name)
+
+
+def tensors(run: Path) -> dict[str, Tensor]:
+    """Everything in the newest checkpoint: weights, average, optimizer."""
+    found, _ = checkpoint.newest(run / "checkpoints")
+    assert found is not None
+    return {f"{stem}/{name}": tensor for stem in found.stems for name, tensor in found.tensors(stem).items()}
+
+
+def progress(run: Path) -> Progress:
+    found, _ = checkpoint.newest(run / "checkpoints")
+    assert found is not None
+    return msgspec.convert({**found.training["progress"], "seconds": 0.0}, Progress)
+
+
+def same(run: Path, other: Path) -> None:
+    """Bit for bit."""
+    assert progress(run) == progress(other)
+    same_tensors(run, other)
+
+
+def same_tensors(run: Path, other: Path) -> None:
+    one, two = tensors(run), tensors(other)
+    assert one.keys() == two.keys()
+    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def stopped(recipe: Recipe, out: Path, *, at: int) -> None:
+    """Train until a signal stops the run at step `at`."""
+    with pytest.raises(Interrupted) as caught:
+        train(recipe, out=out, device="cpu", request=AfterLooks(at - 1))
+    assert caught.value.exit_code == 143
+    assert progress(out).step == at
+
+
+def refused(recipe: Recipe, run: Path, kind: type[SeqkitError], *words: str) -> None:
+    """The recipe is turned away with all of these words, and what was saved stays as it was."""
+    before = contents(run / "checkpoints")
+    with pytest.raises(kind) as caught:
+        train(recipe, out=run, device="cpu")
+    assert [word for word in words if word not in str(caught.value)] == []
+    assert contents(run / "checkpoints") == before

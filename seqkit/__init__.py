@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from seqkit.settings import Recipe
-    from seqkit.translator import Translation, Translator
+    from seqkit.translation import Translation
+    from seqkit.translator import Translator
     from seqkit.writer import Writer
 
     __version__: str
@@ -27,7 +28,7 @@ __all__ = ["Recipe", "Translation", "Translator", "Writer", "__version__", "load
 
 _HOMES = {
     "Recipe": "seqkit.settings",
-    "Translation": "seqkit.translator",
+    "Translation": "seqkit.translation",
     "Translator": "seqkit.translator",
     "Writer": "seqkit.writer",
 }

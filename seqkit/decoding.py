@@ -2,52 +2,185 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import torch
+from torch import Tensor
 
-from seqkit.batch import pad
+from seqkit.batch import Padded, pad
 from seqkit.data.batching import length_batches
-from seqkit.search.beam import beam
-from seqkit.search.hypothesis import EOS, Hypothesis
+from seqkit.search.beam import beam, maximum_lengths
+from seqkit.search.hypothesis import BOS, EOS, Hypothesis
+from seqkit.search.rules import Prefix, Rule
+from seqkit.search.sample import Sampling, sample
+from seqkit.search.terms import Forms, Terms
 from seqkit.settings import Search
 from seqkit.state import Decodable
 
-__all__ = ["search_many"]
+__all__ = ["Wishes", "sampling_of", "search_many"]
+
+WIDEST = 2  # times its usual width a beam may have to hold a sentence's terms
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is asked of the translations besides being likely; lists have an entry for every source."""
+
+    prefixes: Sequence[Sequence[int]] | None = None  # how each begins
+    terms: Sequence[Forms] | None = None  # what each must contain
+    bounds: Tensor | None = None  # (V,) see search.terms.Terms
+    rules: Sequence[Rule] = field(default=())  # for all of them
 
 
 def search_many(
-    model: Decodable, sources: Sequence[Sequence[int]], settings: Search, *, device: torch.device
+    model: Decodable,
+    sources: Sequence[Sequence[int]],
+    settings: Search,
+    *,
+    device: torch.device,
+    wishes: Wishes | None = None,
 ) -> list[list[Hypothesis]]:
     """The n-best hypotheses of each source (ids without `</s>`); an empty source gets an empty list.
 
-    On a CPU, batches go side by side, one a thread: the products of one step are too small to share out well.
+    With `method="sample"` they are draws, likeliest first; with `"minimum_risk"` all `settings.samples` draws, in no
+    order. What is drawn depends on the source and the seed, not on the other sources. On a CPU, batches go side by
+    side, one a thread: the products of one step are too small to share out well.
     """
+    wishes = wishes or Wishes()
     found: list[list[Hypothesis]] = [[] for _ in sources]
-    filled = np.array([index for index, source in enumerate(sources) if len(source)], dtype=np.int64)
-    lengths = np.array([len(sources[index]) for index in filled], dtype=np.int64)
-    if not len(filled):
-        return found
-    budget = max(settings.batch_tokens // settings.beam, int(lengths.max()) + 1)
-    batches = [filled[batch].tolist() for batch in length_batches(lengths, budget=budget)]
+    jobs = list(_jobs(sources, settings, wishes))
 
-    def run(indices: list[int]) -> None:
-        source = pad([[*sources[index], EOS] for index in indices]).to(device)
-        for index, hypotheses in zip(indices, beam(model, source, settings), strict=True):
+    def run(job: _Job) -> None:
+        for index, hypotheses in zip(job.indices, _search(model, sources, job, wishes, device), strict=True):
             found[index] = hypotheses
 
+    _side_by_side(run, jobs, device)
+    return found
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Sources of similar length that are searched together, in the same way."""
+
+    indices: list[int]
+    settings: Search
+
+
+def _jobs(sources: Sequence[Sequence[int]], settings: Search, wishes: Wishes) -> Iterator[_Job]:
+    """Batches by width of the beam and length; a source without a token is in none."""
+    filled = [index for index, source in enumerate(sources) if len(source)]
+    if not filled:
+        return
+    longest = max(len(sources[index]) for index in filled)
+    widths: dict[int, list[int]] = {}
+    for index in filled:
+        # A width of 0 stands for the usual one, without terms.
+        forms = () if wishes.terms is None else wishes.terms[index]
+        widths.setdefault(_width(forms, settings) if forms else 0, []).append(index)
+    for width, indices in sorted(widths.items()):
+        own = msgspec.structs.replace(settings, beam=width) if width else settings
+        hypotheses = own.beam if own.method == "beam" else max(own.samples, own.nbest)
+        budget = max(own.batch_tokens // hypotheses, longest + 1)
+        lengths = np.array([len(sources[index]) for index in indices], dtype=np.int64)
+        for batch in length_batches(lengths, budget=budget):
+            yield _Job([indices[place] for place in batch], own)
+
+
+def _width(terms: Forms, settings: Search) -> int:
+    """Wide enough for a hypothesis with each number of the terms' tokens, as far as that is affordable."""
+    tokens = sum(max(len(form) for form in forms) for forms in terms)
+    return max(settings.beam, 2, min(tokens + 1, WIDEST * settings.beam))
+
+
+def _search(
+    model: Decodable, sources: Sequence[Sequence[int]], job: _Job, wishes: Wishes, device: torch.device
+) -> list[list[Hypothesis]]:
+    read = [sources[index] for index in job.indices]
+    source = pad([[*ids, EOS] for ids in read]).to(device)
+    prefixes = [[*wishes.prefixes[index]] for index in job.indices] if wishes.prefixes is not None else []
+    if job.settings.method != "beam":
+        return _draw(model, read, source, prefixes, job.settings, wishes.rules)
+    rules = [*wishes.rules, *([Prefix(_filled(prefixes).to(device))] if any(prefixes) else [])]
+    chosen = [wishes.terms[index] for index in job.indices] if wishes.terms is not None else []
+    terms = None
+    if any(chosen) and wishes.bounds is not None:
+        terms = Terms(chosen, wishes.bounds.to(device))
+    return beam(model, source, job.settings, rules=rules, terms=terms)
+
+
+def _filled(prefixes: Sequence[Sequence[int]]) -> Tensor:
+    """Prefixes (B, P), -1 after the end of the shorter ones."""
+    longest = max(len(prefix) for prefix in prefixes)
+    return torch.tensor([[*prefix, *[-1] * (longest - len(prefix))] for prefix in prefixes])
+
+
+def sampling_of(settings: Search) -> Sampling:
+    """What `settings` say of drawing."""
+    return Sampling(
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        nucleus=settings.nucleus,
+        repetition_penalty=settings.repetition_penalty,
+        no_repeat=settings.no_repeat,
+        minimum_length=settings.minimum_length,
+        maximum_length=settings.maximum_length,
+        seed=settings.seed,
+    )
+
+
+def _draw(
+    model: Decodable,
+    read: Sequence[Sequence[int]],
+    source: Padded,
+    prefixes: Sequence[Sequence[int]],
+    settings: Search,
+    rules: Sequence[Rule],
+) -> list[list[Hypothesis]]:
+    """Draws from the model for each source, each with random numbers of its own."""
+    count = settings.nbest if settings.method == "sample" else settings.samples
+    rows = torch.arange(len(read), device=source.ids.device).repeat_interleave(count)
+    begun = prefixes or [[] for _ in read]
+    prompts = [[BOS, *begun[row]] for row in rows.tolist()]
+    numbers = [_number(ids) + draw for ids in read for draw in range(count)]
+    limits = [most for most in maximum_lengths(source, settings, len(read)) for _ in range(count)]
+    drawn = sample(
+        model,
+        prompts,
+        sampling=sampling_of(settings),
+        source=Padded(source.ids[rows], source.mask[rows]),
+        rules=rules,
+        numbers=numbers,
+        limits=limits,
+    )
+    whole = [
+        Hypothesis((*begun[row], *each.ids), each.log_prob, each.score, each.finished)
+        for row, each in zip(rows.tolist(), drawn, strict=True)
+    ]
+    lists = [whole[first : first + count] for first in range(0, len(whole), count)]
+    return [sorted(each, key=lambda one: -one.score) if settings.method == "sample" else each for each in lists]
+
+
+def _number(ids: Sequence[int]) -> int:
+    """A number that stands for a source: the same text is drawn alike wherever it stands."""
+    digest = hashlib.sha256(np.array(ids, dtype="<i4").tobytes()).digest()
+    return int.from_bytes(digest[:6], "little") << 8
+
+
+def _side_by_side(run: Callable[[_Job], None], jobs: Sequence[_Job], device: torch.device) -> None:
     threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1 or len(batches) == 1:
-        for indices in batches:
-            run(indices)
-        return found
+    if device.type != "cpu" or threads == 1 or len(jobs) < 2:
+        for job in jobs:
+            run(job)
+        return
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(min(threads, len(batches))) as pool:
-            for _ in pool.map(run, batches):  # raises what a thread raised
+        with ThreadPoolExecutor(min(threads, len(jobs))) as pool:
+            for _ in pool.map(run, jobs):  # raises what a thread raised
                 pass
     finally:
         torch.set_num_threads(threads)
-    return found

@@ -1,7 +1,7 @@
-"""Text in, text out: a trained model as a function from lines to translations.
+"""Text in, text out: a trained model, or several as one, as a function from lines to translations.
 
     translator = Translator.load("runs/en-de")
-    for translation in translator.translate(lines):
+    for translation in translator.translate(lines, beam=4):
         print(translation.text)
 
 As many translations come out as lines went in, in their order; sorting, batching and cutting are private.
@@ -10,70 +10,71 @@ As many translations come out as lines went in, in their order; sorting, batchin
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
+import msgspec
 import torch
+from torch import Tensor
 
 from seqkit.batch import pad
-from seqkit.decoding import search_many
-from seqkit.errors import ModelError
+from seqkit.decoding import Wishes, search_many
+from seqkit.errors import ConfigError, DataError, ModelError
+from seqkit.glossary import Glossary, Term, bounds, missing, protected, spelt
+from seqkit.metrics.bleu import utilities
+from seqkit.mixing import check_same_tokens
+from seqkit.models.ensemble import Ensemble
+from seqkit.models.language import LanguageModel
+from seqkit.models.ngram import NGramModel
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.report import Alignment, merge_pieces
 from seqkit.run import Loaded, device_of, load
 from seqkit.search.hypothesis import Hypothesis
-from seqkit.settings import Labelled, Pairs, Recipe, Search, SentencePiece, Transformer, Words
+from seqkit.search.minimum_risk import expected_utilities
+from seqkit.search.rules import BanPhrases, Fusion, Rule
+from seqkit.search.score import Scored, score
+from seqkit.settings import Labelled, Pairs, Recipe, Search, SentencePiece, Stream, Transformer, Words
+from seqkit.state import Decodable
 from seqkit.text.codec import Codec
+from seqkit.text.sentences import parts
 from seqkit.text.tokenizers import SPACE_MARK
-from seqkit.text.vocabulary import BOS, EOS, UNKNOWN
+from seqkit.text.vocabulary import BOS, EOS
+from seqkit.translation import Line, Translation
 
-__all__ = ["WINDOW", "Translation", "Translator"]
+__all__ = ["WINDOW", "Translator"]
 
+ROWS = 64  # hypotheses that are looked at together after the search
 WINDOW = 2000  # lines that are sorted by length together, and the most that are kept waiting for each other
 
 
-@dataclass(frozen=True)
-class Translation:
-    """One line and what became of it. A blank line becomes an empty text, which no model was asked for."""
-
-    source: str  # as it came
-    text: str  # the best translation
-    score: float  # log_prob after the length reward
-    log_prob: float  # of `target_ids` and their `</s>`, in nats
-    truncated: bool  # the output reached the length limit before it ended
-    cut: bool  # the input was longer than the model takes: only its beginning was translated
-    unknown: int  # source tokens that the vocabulary does not have
-    alternatives: tuple[tuple[str, float], ...]  # what was found besides, best first: text and score
-    source_ids: tuple[int, ...]  # what the model read and wrote, both without `</s>`
-    target_ids: tuple[int, ...]
-
-
 class Translator:
-    """A trained model with its text layers, ready to translate."""
+    """Trained models with their text layer, ready to translate; several are averaged token by token."""
 
-    def __init__(self, loaded: Loaded, *, device: torch.device) -> None:
-        """`loaded.model` is on `device` and in evaluation mode, as `run.load` gives it.
+    def __init__(self, loaded: Loaded, *others: Loaded, device: torch.device) -> None:
+        """Models are on `device` and in evaluation mode, as `run.load` gives them; settings are those of the first.
 
-        Raises ModelError if it does not translate.
+        Raises ModelError if one does not translate or has other tokens than the first.
         """
-        model, data = loaded.model, loaded.recipe.data
-        if not isinstance(model, EncoderDecoder) or not isinstance(data, Pairs):
-            other = "label" if isinstance(data, Labelled) else "generate"
-            raise ModelError(f"{loaded.path} holds no translation model", f"seqkit {other} {loaded.path} uses it")
-        self.loaded, self.model, self.data = loaded, model, data
+        self.models = [_translates(each) for each in (loaded, *others)]
+        check_same_tokens([loaded, *others])
+        self.loaded, self.recipe = loaded, loaded.recipe
+        self.data = _pairs(loaded)
+        self.model: Decodable = self.models[0] if not others else Ensemble(self.models)
         self.device = device
-        self.recipe = loaded.recipe
-        self.limit = _limit(loaded.recipe, data)
+        self.limit = min(_limit(each.recipe) for each in (loaded, *others))
+        self._bounds = bounds(loaded.codecs.target)
+        self._helpers: dict[str, Decodable] = {}  # language models by path
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "auto") -> Translator:
-        """Read a run folder, whose best checkpoint is taken, or a `model/` folder.
+    def load(cls, path: str | Path, *others: str | Path, device: str = "auto") -> Translator:
+        """Read run folders, whose best checkpoints are taken, or `model/` folders; several become an ensemble.
 
         Raises ModelError when there is no sound model, ConfigError for a device that is not there.
         """
         place = device_of(device)
-        return cls(load(Path(path), device=place), device=place)
+        return cls(*(load(Path(each), device=place) for each in (path, *others)), device=place)
 
     @property
     def name(self) -> str:
@@ -83,23 +84,53 @@ class Translator:
     @property
     def description(self) -> str:
         """The model in a line: `en-de  transformer 1.2 M  step 1400  dev BLEU 33.20  cpu`."""
-        size = sum(parameter.numel() for parameter in self.loaded.model.parameters())
+        size = sum(parameter.numel() for model in self.models for parameter in model.parameters())
         kind = type(self.recipe.model).__name__.lower()
+        if len(self.models) > 1:
+            return "  ".join([self.name, f"{len(self.models)} models, {size / 1e6:.1f} M", str(self.device)])
         facts = self.loaded.facts
-        parts = [self.name, f"{kind} {size / 1e6:.1f} M", f"step {facts.get('step')}"]
-        if isinstance(score := facts.get("score"), float):
+        shown = [self.name, f"{kind} {size / 1e6:.1f} M", f"step {facts.get('step')}"]
+        if isinstance(found := facts.get("score"), float):
             metric = {"bleu": "BLEU", "chrf": "chrF"}.get(str(facts.get("metric")), str(facts.get("metric")))
-            parts.append(f"dev {metric} {score:.2f}")
-        return "  ".join([*parts, str(self.device)])
+            shown.append(f"dev {metric} {found:.2f}")
+        return "  ".join([*shown, str(self.device)])
 
-    def translate(self, lines: Iterable[str], *, search: Search | None = None) -> Iterator[Translation]:
+    def translate(
+        self,
+        lines: Iterable[str | Line],
+        *,
+        search: Search | None = None,
+        beam: int | None = None,
+        nbest: int | None = None,
+        glossary: Glossary | None = None,
+        protect: bool = False,
+        explain: bool = False,
+    ) -> Iterator[Translation]:
         """Translate lines, window by window, with the recipe's search settings or others.
 
-        What a line becomes does not depend on its neighbours. Raises ConfigError for settings that cannot be met.
+        With a glossary, where a source has one of its terms the translation has one of its forms; `protect` asks the
+        same of web and mail addresses, placeholders and numbers, as they are. What cannot be had is named in `missing`.
+        `explain` adds token scores and word alignment. What a line becomes does not depend on its neighbours. Raises
+        ConfigError for settings that cannot be met, ModelError for a coverage penalty without attention.
         """
+        search = search or self.recipe.search
+        changes = {"beam": beam, "nbest": nbest}
+        search = msgspec.structs.replace(search, **{key: n for key, n in changes.items() if n is not None})
+        request = _Request(search, glossary, protect, explain, tuple(self._rules(search)))
         waiting = iter(lines)
         while window := list(islice(waiting, WINDOW)):
-            yield from self._translate_window(window, search or self.recipe.search)
+            yield from self._window([Line(each) if isinstance(each, str) else each for each in window], request)
+
+    def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[Scored]:
+        """The log-probability of each target given its source, token by token, in nats, ends included.
+
+        Raises DataError unless there are as many of one as of the other.
+        """
+        if len(sources) != len(targets):
+            raise DataError(f"{len(sources)} sources, but {len(targets)} targets", "give a target for each source")
+        codecs = self.loaded.codecs
+        pairs = zip(codecs.source.encode_many(sources), codecs.target.encode_many(targets), strict=True)
+        return self._scored([(ids, written) for ids, written in pairs])
 
     def align(self, source: str, target: str | Translation) -> Alignment:
         """How strongly each word of a translation attended to each word of its source, in one forced pass.
@@ -107,50 +138,252 @@ class Translator:
         `target` is any text, or what `translate` gave for this source. Raises ModelError if the model has no attention.
         """
         codecs = self.loaded.codecs
-        left = codecs.source.encode(source)[: self.limit]
-        right = codecs.target.encode(target) if isinstance(target, str) else list(target.target_ids)
-        if not left or not right:
-            return Alignment([], [], [])
-        read = pad([[*left, EOS]]).to(self.device)
-        inputs = pad([[BOS, *right[:-1]]]).to(self.device)
-        with torch.no_grad():
-            weights = self.model.alignment(read, inputs.ids)[0, :, : len(left)]  # (T, S)
-        rows: list[list[float]] = weights.float().tolist()
-        return merge_pieces(_pieces(codecs.source, left), _pieces(codecs.target, right), rows)
+        if isinstance(target, Translation):
+            return self._aligned(target.segments)
+        return self._aligned([(codecs.source.encode(source)[: self.limit], codecs.target.encode(target))])
 
-    def _translate_window(self, lines: Sequence[str], search: Search) -> Iterator[Translation]:
-        encoded = self.loaded.codecs.source.encode_many(["" if _blank(line) else line for line in lines])
-        sources = [ids[: self.limit] for ids in encoded]
-        found = search_many(self.model, sources, search, device=self.device)
-        for line, ids, source, hypotheses in zip(lines, encoded, sources, found, strict=True):
-            yield self._translation(line, source, hypotheses, cut=len(source) < len(ids))
+    def _rules(self, search: Search) -> Iterator[Rule]:
+        codec = self.loaded.codecs.target
+        if phrases := [tuple(codec.encode(phrase)) for phrase in search.ban]:
+            for phrase, ids in zip(search.ban, phrases, strict=True):
+                if not ids:
+                    raise ConfigError(f"search.ban has {phrase!r}, which is nothing", "name words or phrases")
+            yield BanPhrases(tuple(phrases))
+        if search.language_model is not None:
+            yield self._fusion(search.language_model, search.language_model_weight)
 
-    def _translation(self, line: str, ids: list[int], found: Sequence[Hypothesis], *, cut: bool) -> Translation:
-        if not found:
-            return Translation(line, "", 0.0, 0.0, False, False, 0, (), (), ())
+    def _fusion(self, path: str, weight: float) -> Fusion:
+        """The rule that a language model has a say."""
+        loaded = load(Path(path), device=self.device)
+        if not isinstance(loaded.model, LanguageModel | NGramModel):
+            raise ModelError(f"{path} holds no language model", "search.language_model is the run of one")
+        check_same_tokens([self.loaded, loaded])
+        begin = EOS if isinstance(loaded.recipe.data, Stream) else BOS  # the lines of a stream follow each other
+        return Fusion(loaded.model, weight, (begin,), self.device)
+
+    def _window(self, lines: Sequence[Line], request: _Request) -> Iterator[Translation]:
+        codecs, search = self.loaded.codecs, request.search
+        pieces = self._pieces([line.text for line in lines])  # of each line its parts, as text and ids
+        flat = [
+            _Piece(line, text, ids, first=not place)
+            for line, own in zip(lines, pieces, strict=True)
+            for place, (text, ids) in enumerate(own)
+        ]
+        asked = [request.terms(piece.line, piece.text) for piece in flat]
+        written = [spelt(codecs.target, terms) for terms in asked]
+        prefixes = [codecs.target.encode(piece.line.prefix) if piece.first else [] for piece in flat]
+        wishes = Wishes(
+            prefixes=prefixes if any(prefixes) else None,
+            terms=[forms for forms, _ in written] if any(forms for forms, _ in written) else None,
+            bounds=self._bounds,
+            rules=request.rules,
+        )
+        sources = [piece.ids for piece in flat]
+        found = search_many(self.model, sources, request.searched, device=self.device, wishes=wishes)
+        if search.coverage_penalty:
+            found = self._covered(sources, found, search)
+        chosen = [
+            _Part(tuple(ids), self._ranked(hypotheses, terms, search), terms)
+            for ids, hypotheses, terms in zip(sources, found, asked, strict=True)
+        ]
+        scores = self._scored([(part.ids, part.best.ids) for part in chosen]) if request.explain else []
+        begin = 0
+        for line, own in zip(lines, pieces, strict=True):
+            end = begin + len(own)
+            yield self._joined(line.text, chosen[begin:end], scores[begin:end], request)
+            begin = end
+
+    def _pieces(self, texts: Sequence[str]) -> list[list[tuple[str, list[int]]]]:
+        """Each text with its ids; a blank one is nothing, and one that is too long comes in parts."""
+        codec = self.loaded.codecs.source
+        encoded = codec.encode_many(["" if _blank(text) else text for text in texts])
+        found: list[list[tuple[str, list[int]]]] = []
+        for text, ids in zip(texts, encoded, strict=True):
+            cut = [text] if len(ids) <= self.limit else parts(text, size=self._size, limit=self.limit)
+            whole = [(text, ids)] if len(cut) == 1 else [(part, codec.encode(part)) for part in cut]
+            found.append([(part, own[: self.limit]) for part, own in whole if own])
+        return found
+
+    def _size(self, text: str) -> int:
+        return len(self.loaded.codecs.source.encode(text))
+
+    def _ranked(self, found: Sequence[Hypothesis], terms: Sequence[Term], search: Search) -> list[Hypothesis]:
+        """Hypotheses best first: those with more terms in their text before others."""
         decode = self.loaded.codecs.target.decode
-        best, *others = found
+        ranked = list(found)
+        if search.method == "minimum_risk":
+            texts = [decode(each.ids) for each in ranked]
+
+            def compare(text: str, references: Sequence[str]) -> list[float]:
+                return utilities(text, references, utility=search.utility)
+
+            values = dict(zip(texts, expected_utilities(texts, compare), strict=True))
+            distinct = dict(zip(reversed(texts), reversed(ranked), strict=True))
+            ranked = [replace(distinct[text], score=values[text]) for text in sorted(values, key=values.__getitem__)]
+            ranked.reverse()
+        if terms:
+            ranked.sort(key=lambda each: len(missing(decode(each.ids), terms)))
+        return ranked[: search.nbest]
+
+    def _covered(
+        self, sources: Sequence[Sequence[int]], found: Sequence[Sequence[Hypothesis]], search: Search
+    ) -> list[list[Hypothesis]]:
+        """N-best lists in the order of their scores and coverage (Wu et al., 2016, equation 14)."""
+        flat = [(index, each) for index, hypotheses in enumerate(found) for each in hypotheses]
+        new: list[list[Hypothesis]] = [[] for _ in sources]
+        for first in range(0, len(flat), ROWS):
+            rows = flat[first : first + ROWS]
+            weights = self._attention([(sources[index], each.ids) for index, each in rows])
+            for (index, each), attended in zip(rows, weights, strict=True):
+                # A token that nothing looked at would cost everything: it costs what a thousandth of a look does.
+                seen = attended.sum(0).clamp(min=1e-3, max=1.0).log().sum() if each.ids else attended.new_zeros(())
+                new[index].append(replace(each, score=each.score + search.coverage_penalty * float(seen)))
+        return [sorted(hypotheses, key=lambda each: (not each.finished, -each.score)) for hypotheses in new]
+
+    @torch.no_grad()
+    def _attention(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Tensor]:
+        """Attention of each target token to each source token, (T, S), for ids without ends; models are averaged."""
+        read = pad([[*source, EOS] for source, _ in pairs]).to(self.device)
+        inputs = pad([[BOS, *target[:-1]] for _, target in pairs]).to(self.device)
+        weights = torch.stack([model.alignment(read, inputs.ids) for model in self.models]).mean(0)
+        return [row[: len(target), : len(source)].float() for row, (source, target) in zip(weights, pairs, strict=True)]
+
+    def _scored(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Scored]:
+        """The forced scores of target ids given source ids, in batches of similar length."""
+        order = sorted(range(len(pairs)), key=lambda index: len(pairs[index][0]))
+        found: dict[int, Scored] = {}
+        for first in range(0, len(order), ROWS):
+            rows = order[first : first + ROWS]
+            source = pad([[*pairs[index][0], EOS] for index in rows]).to(self.device)
+            values = score(self.model, source, [list(pairs[index][1]) for index in rows])
+            found.update(zip(rows, values, strict=True))
+        return [found[index] for index in range(len(pairs))]
+
+    def _aligned(self, segments: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Alignment:
+        """Words of all parts; no word of one part looks at those of another."""
+        codecs = self.loaded.codecs
+        source: list[str] = []
+        target: list[str] = []
+        weights: list[list[float]] = []
+        for left, right in segments:
+            if not left or not right:
+                continue
+            rows: list[list[float]] = self._attention([(left, right)])[0].tolist()
+            one = merge_pieces(_pieces(codecs.source, left), _pieces(codecs.target, right), rows)
+            weights = [[*row, *[0.0] * len(one.source)] for row in weights]
+            weights += [[*[0.0] * len(source), *row] for row in one.weights]
+            source += one.source
+            target += one.target
+        return Alignment(source, target, weights)
+
+    def _joined(self, line: str, found: Sequence[_Part], scores: Sequence[Scored], request: _Request) -> Translation:
+        """A line's parts as one translation."""
+        if not found:
+            return Translation(line)
+        decode = self.loaded.codecs.target.decode
+        ranks = range(max(len(part.hypotheses) for part in found))
+        rows = [[part.hypotheses[min(rank, len(part.hypotheses) - 1)] for part in found] for rank in ranks]
+        texts = [" ".join(filter(None, (decode(each.ids) for each in row))) for row in rows]
+        means = [_mean_score(row) for row in rows]
+        best = rows[0]
+        segments = tuple((part.ids, each.ids) for part, each in zip(found, best, strict=True))
         return Translation(
             source=line,
-            text=decode(best.ids),
-            score=best.score,
-            log_prob=best.log_prob,
-            truncated=not best.finished,
-            cut=cut,
-            unknown=ids.count(UNKNOWN),
-            alternatives=tuple((decode(other.ids), other.score) for other in others),
-            source_ids=tuple(ids),
-            target_ids=best.ids,
+            text=texts[0],
+            score=means[0],
+            log_prob=sum(each.log_prob for each in best),
+            truncated=any(not each.finished for each in best),
+            parts=len(found),
+            missing=tuple(term for part in found for term in missing(texts[0], part.terms)),
+            alternatives=tuple(zip(texts[1:], means[1:], strict=True)),
+            segments=segments,
+            token_scores=tuple(value for each in scores for value in each.log_probs),
+            alignment=self._links(segments) if request.explain else (),
         )
+
+    def _links(self, segments: Sequence[tuple[Sequence[int], Sequence[int]]]) -> tuple[tuple[int, int, float], ...]:
+        """Each target word with the source word that it looked at most; nothing for a model without attention."""
+        if not all(model.attends for model in self.models):
+            return ()
+        _, _, weights = self._aligned(segments)
+        best = ((max(range(len(row)), key=row.__getitem__), place, row) for place, row in enumerate(weights))
+        return tuple((source, place, round(row[source], 4)) for source, place, row in best)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What one call of `translate` wants."""
+
+    search: Search
+    glossary: Glossary | None
+    protect: bool
+    explain: bool
+    rules: tuple[Rule, ...]
+
+    @property
+    def searched(self) -> Search:
+        """The search before its results are ranked: a choice needs more to choose from than is asked for."""
+        search = self.search
+        more = search.beam if search.coverage_penalty and search.method == "beam" else search.nbest
+        return msgspec.structs.replace(search, nbest=max(more, search.nbest))
+
+    def terms(self, line: Line, text: str) -> list[Term]:
+        """What the translation of `text`, a part of the line, must contain."""
+        glossaries = [each for each in (line.glossary, self.glossary) if each is not None]
+        found = [term for each in glossaries for term in each.found_in(text)]
+        return list(dict.fromkeys([*found, *(protected(text) if self.protect else [])]))
+
+
+class _Piece(NamedTuple):
+    """A part of a line before it is translated."""
+
+    line: Line
+    text: str
+    ids: list[int]
+    first: bool
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part of a line: what was read, what was found, best first, and the terms asked for."""
+
+    ids: tuple[int, ...]
+    hypotheses: Sequence[Hypothesis]
+    terms: Sequence[Term]
+
+    @property
+    def best(self) -> Hypothesis:
+        return self.hypotheses[0]
+
+
+def _mean_score(row: Sequence[Hypothesis]) -> float:
+    """The score of several hypotheses as one, by their lengths."""
+    if len(row) == 1:
+        return row[0].score
+    lengths = [len(each.ids) + each.finished for each in row]
+    return sum(each.score * length for each, length in zip(row, lengths, strict=True)) / max(1, sum(lengths))
+
+
+def _translates(loaded: Loaded) -> EncoderDecoder:
+    if not isinstance(loaded.model, EncoderDecoder):
+        other = "label" if isinstance(loaded.recipe.data, Labelled) else "generate"
+        raise ModelError(f"{loaded.path} holds no translation model", f"seqkit {other} {loaded.path} uses it")
+    return loaded.model
+
+
+def _pairs(loaded: Loaded) -> Pairs:
+    if not isinstance(loaded.recipe.data, Pairs):
+        raise ModelError(f"{loaded.path} holds no translation model", f"seqkit generate {loaded.path} uses it")
+    return loaded.recipe.data
 
 
 def _blank(line: str) -> bool:
     return not line or line.isspace()
 
 
-def _limit(recipe: Recipe, data: Pairs) -> int:
+def _limit(recipe: Recipe) -> int:
     """The longest source in tokens: twice what was trained on, as far as there are positions for it and `</s>`."""
-    limit = 2 * data.maximum_length
+    limit = 2 * recipe.data.maximum_length if isinstance(recipe.data, Pairs) else 1
     model = recipe.model
     if isinstance(model, Transformer) and model.positions == "learned":
         limit = min(limit, model.maximum_positions - 1)

@@ -2,7 +2,7 @@
 
     6   cli                                            a doorway: parse, call one function, print
     5   session  demo  counting                        wiring: the only place that knows everything
-        translator  writer  labeller  mixing
+        translator  writer  labeller  mixing  exchange
         run  tasks
         assemble  decoding  scoring  report  labels_demo  spelling
     4   train                                          receives objects, builds none
@@ -41,6 +41,7 @@ RANKS = (
         "decoding",
         "demo",
         "evaluation",
+        "glossary",
         "labeller",
         "labels_demo",
         "mixing",
@@ -50,6 +51,7 @@ RANKS = (
         "session",
         "spelling",
         "tasks",
+        "translation",
         "translator",
         "writer",
     ),
@@ -70,10 +72,12 @@ INSIDE = {
     "run": {"assemble"},
     "counting": {"tasks"},
     "session": {"assemble", "counting", "run", "tasks"},
-    "translator": {"decoding", "report", "run"},
+    "translation": {"glossary"},
+    "translator": {"decoding", "glossary", "mixing", "report", "run", "translation"},
     "writer": {"run"},
     "labeller": {"run", "tasks"},
     "mixing": {"run"},
+    "exchange": {"run"},
     "evaluation": {"mixing", "run", "scoring", "tasks"},
     "serve": {"cli"},
     "cli": {"serve"},

@@ -90,13 +90,16 @@ def test_alternatives_are_the_rest_of_the_n_best_list(translator: Translator) ->
         list(translator.translate(["h a t"], search=searching(translator, beam=2, nbest=3)))
 
 
-def test_too_long_a_line_is_cut_and_says_so(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_long_a_line_is_translated_in_parts(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
     assert translator.limit == 2 * translator.recipe.data.maximum_length
     monkeypatch.setattr(translator, "limit", 4)
-    long, exact = translator.translate(["h a t s and more", "h a t s"])
-    assert (long.cut, exact.cut) == (True, False)
-    assert long.text == exact.text
-    assert len(long.source_ids) == 4
+    long, exact, rest = translator.translate(["h a t s m o r e", "h a t s", "m o r e"])
+    assert (long.parts, exact.parts) == (2, 1)
+    assert long.text == f"{exact.text} {rest.text}"
+    assert long.source_ids == exact.source_ids + rest.source_ids
+    assert long.log_prob == pytest.approx(exact.log_prob + rest.log_prob, rel=1e-4)
+    [one_word] = translator.translate(["h" * 9])
+    assert one_word.text
 
 
 def test_unknown_tokens_are_counted_and_a_reached_limit_is_told(translator: Translator) -> None:

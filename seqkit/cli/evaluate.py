@@ -38,7 +38,7 @@ class Tested:
     references: list[list[str]]  # one list per reference set
     sources: list[str] | None  # None: only the translations are known
     provenance: dict[str, object]
-    cut: int = 0  # lines whose source was longer than the model takes
+    split: int = 0  # lines whose source was longer than the model takes
     seconds: float | None = None  # of translating
 
 
@@ -153,7 +153,7 @@ def _of_model(translator: Translator, test: Sequence[str], search: Search) -> Te
         "search": msgspec.to_builtins(search),
     }
     texts = [one.text for one in found]
-    return Tested(texts, [pairs.target], pairs.source, provenance, sum(one.cut for one in found), seconds)
+    return Tested(texts, [pairs.target], pairs.source, provenance, sum(one.parts > 1 for one in found), seconds)
 
 
 def _provenance(paths: Sequence[str], count: int) -> dict[str, object]:
@@ -198,7 +198,7 @@ def _results(tested: Tested, figures: Figures) -> dict[str, object]:
         "scores": figures.scores,
         "exact_match": figures.exact,
         "length_ratio": figures.length,
-        "cut": tested.cut,
+        "split": tested.split,
         "lines_per_second": tested.seconds and len(tested.hypotheses) / tested.seconds,
         "worst": figures.worst,
         "provenance": tested.provenance,
@@ -217,7 +217,7 @@ def _table(tested: Tested, figures: Figures) -> list[str]:
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     table += ["", f"exact match   {100 * figures.exact:.1f} % of {count} lines", f"length ratio  {figures.length:.3f}"]
     if tested.seconds is not None:
-        table.append(f"cut           {100 * tested.cut / count:.1f} %: {tested.cut} lines were too long for the model")
+        table.append(f"split         {100 * tested.split / count:.1f} %: {tested.split} lines were too long")
         table.append(f"speed         {count / max(tested.seconds, 1e-9):.0f} lines/s")
     if figures.worst:
         table += ["", "worst lines by chrF"]

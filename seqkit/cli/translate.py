@@ -24,7 +24,8 @@ from seqkit.report import escape
 from seqkit.settings import Recipe, Search
 
 if TYPE_CHECKING:
-    from seqkit.translator import Translation, Translator
+    from seqkit.translation import Translation
+    from seqkit.translator import Translator
 
 __all__ = ["Blocks", "command", "opened", "published", "search_of", "warn"]
 
@@ -175,7 +176,7 @@ def _record(number: int, found: Translation, show: Callable[[str], str]) -> dict
         "alternatives": [{"translation": show(text), "score": score} for text, score in found.alternatives],
         "unknown": found.unknown,
         "truncated": found.truncated,
-        "cut": found.cut,
+        "parts": found.parts,
     }
 
 
@@ -221,7 +222,7 @@ def published(word: str, *, overwrite: bool) -> Iterator[BinaryIO]:
 def _filter(translator: Translator, search: Search, *, blocks: Blocks, target: BinaryIO, layout: _Layout) -> None:
     """Write a translation for each line, as soon as its block is done, and then say how it went."""
     quiet = common().quiet
-    number = bad = cut = 0
+    number = bad = split = 0
     seconds = 0.0
     for block in blocks:
         began = time.monotonic()
@@ -232,16 +233,16 @@ def _filter(translator: Translator, search: Search, *, blocks: Blocks, target: B
             target.write(layout.lines(number, translation))
             if not good and not bad and not quiet:
                 warn(f"line {number} is not UTF-8; such bytes become U+FFFD")
-            if translation.cut and not cut and not quiet:
-                warn(f"line {number} is longer than {translator.limit} tokens; the rest of such lines is left out")
+            if translation.parts > 1 and not split and not quiet:
+                warn(f"line {number} is longer than {translator.limit} tokens; such lines are translated in parts")
             bad += not good
-            cut += translation.cut
+            split += translation.parts > 1
         target.flush()
         seconds += time.monotonic() - began
     if not quiet:
         rate = f"{number / seconds:.0f}" if seconds > 0 else "0"
         unreadable = f", {bad} invalid UTF-8" if bad else ""
-        click.echo(f"{number} lines, {seconds:.1f} s, {rate} lines/s, {cut} cut{unreadable}", err=True)
+        click.echo(f"{number} lines, {seconds:.1f} s, {rate} lines/s, {split} split{unreadable}", err=True)
 
 
 def warn(what: str) -> None:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seqkit.errors import ConfigError, DataError, closest
+from seqkit.settings import Utility
 
 if TYPE_CHECKING:  # sacrebleu takes a tenth of a second to import
     from sacrebleu.metrics.base import Metric
 
-__all__ = ["Line", "Score", "bleu", "corpus_scores", "exact_match", "length_ratio", "worst_lines"]
+__all__ = ["Line", "Score", "bleu", "corpus_scores", "exact_match", "length_ratio", "utilities", "worst_lines"]
 
 METRICS = ("bleu", "chrf", "chrf++", "ter")
 PIECE_MARK = "\u2581"  # what SentencePiece writes for a space
@@ -114,6 +115,15 @@ def worst_lines(hypotheses: Sequence[str], references: Sequence[Sequence[str]], 
         for number, (own, hypothesis, others) in enumerate(rows, start=1)
     ]
     return sorted(lines, key=lambda line: line.score)[: max(0, count)]
+
+
+def utilities(hypothesis: str, references: Sequence[str], *, utility: Utility) -> list[float]:
+    """How much a text resembles each of several, by sentence chrF or by smoothed sentence BLEU, 0 to 100."""
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    metric = CHRF() if utility == "chrf" else BLEU(effective_order=True)
+    return [float(metric.sentence_score(hypothesis, [reference]).score) for reference in references]
 
 
 def _metric(name: str) -> Metric:

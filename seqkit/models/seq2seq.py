@@ -45,9 +45,14 @@ class EncoderDecoder(Autoregressive):
         features: Features = self.decoder(tokens, memory, state)
         return features
 
+    @property
+    def attends(self) -> bool:
+        """Whether there is an alignment to be seen."""
+        return not isinstance(self.decoder, PlainDecoder)
+
     def alignment(self, source: Padded, inputs: Tensor) -> Tensor:
         """Attention of each target position to each source position, by one forced pass: inputs (B, T) -> (B, T, S)."""
-        if isinstance(self.decoder, PlainDecoder):
+        if isinstance(self.decoder, PlainDecoder):  # what `attends` says
             raise ModelError(
                 "this model has no attention: its decoder sees only the encoder's final state",
                 "train a recurrent, mixed or transformer model to see alignments",

@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from seqkit.search.beam import largest, log_normalisers
 from seqkit.search.hypothesis import EOS
-from seqkit.state import State
+from seqkit.search.logits import largest, log_normalisers
+from seqkit.state import Decodable, Memory, State
 
 __all__ = [
     "Ban",
+    "BanPhrases",
+    "Fusion",
     "MinimumLength",
     "NoRepeat",
     "Nucleus",
@@ -152,6 +154,61 @@ class Ban(Stateless):
     def apply(self, scores: Tensor, ids: Tensor, state: State) -> Tensor:
         """New scores (N, V) for what may follow `ids` (N, t)."""
         return scores.index_fill(1, torch.tensor(self.tokens, device=scores.device), -math.inf)
+
+
+@dataclass(frozen=True)
+class BanPhrases(Stateless):
+    """Certain rows of tokens never occur: the last of them may not follow the others."""
+
+    phrases: tuple[tuple[int, ...], ...]
+
+    def apply(self, scores: Tensor, ids: Tensor, state: State) -> Tensor:
+        """New scores (N, V) for what may follow `ids` (N, t)."""
+        scores = scores.clone()
+        for *before, last in self.phrases:
+            if len(before) > ids.shape[1]:
+                continue
+            recent = ids[:, ids.shape[1] - len(before) :]
+            here = (recent == torch.tensor(before, dtype=ids.dtype, device=ids.device)).all(1)
+            scores[:, last].masked_fill_(here, -math.inf)
+        return scores
+
+
+class FusionState(NamedTuple):
+    """What the other model thinks of the next token, and its memory and state."""
+
+    log_probs: Tensor  # (N, V)
+    state: State
+
+
+@dataclass(frozen=True, eq=False)
+class Fusion:
+    """Another model of the same tokens has a say: so much of its log-probabilities is added (Gulcehre et al., 2015).
+
+    It is a model without a source, and reads `prompt` first, whatever the sentence.
+    """
+
+    model: Decodable
+    weight: float
+    prompt: tuple[int, ...]
+    device: torch.device | None = None
+
+    def start(self, rows: int) -> FusionState:
+        """The state before anything is chosen."""
+        memory, state = self.model.start(None)
+        return self._read(torch.tensor([self.prompt] * rows, device=self.device), memory, state)
+
+    def apply(self, scores: Tensor, ids: Tensor, state: FusionState) -> Tensor:
+        """New scores (N, V) for what may follow `ids` (N, t)."""
+        return scores + self.weight * state.log_probs
+
+    def advance(self, chosen: Tensor, state: FusionState) -> FusionState:
+        """The state after each row has gone on with its token of `chosen` (N,)."""
+        return self._read(chosen[:, None], None, state.state)
+
+    def _read(self, tokens: Tensor, memory: Memory, state: State) -> FusionState:
+        logits, state = self.model.advance(tokens, memory, state)
+        return FusionState(logits[:, -1].float().log_softmax(1), state)
 
 
 @dataclass(frozen=True, eq=False)

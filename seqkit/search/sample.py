@@ -21,8 +21,8 @@ from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.errors import ConfigError, DataError, ModelError
-from seqkit.search.beam import log_normalisers
 from seqkit.search.hypothesis import EOS, Hypothesis
+from seqkit.search.logits import log_normalisers
 from seqkit.search.rules import (
     Ban,
     MinimumLength,
@@ -100,13 +100,16 @@ def sample(
     source: Padded | None = None,
     rules: Sequence[Rule] = (),
     first: int = 0,
+    numbers: Sequence[int] | None = None,
+    limits: Sequence[int] | None = None,
     device: torch.device | None = None,
 ) -> list[Hypothesis]:
     """Go on once from each prompt, which is all that the model reads first, `<s>` included.
 
     For several samples of one prompt, give it several times: equal beginnings are read once. With `source` (N, S), row
     n of it belongs to prompt n. `rules` come before those of `sampling` and start anew with each batch of rows. Random
-    numbers are those of rows `first`, `first` + 1, ...: so a long list can be given in parts.
+    numbers are those of rows `first`, `first` + 1, ..., so a long list can be given in parts, or those of the rows
+    called `numbers`. `limits` are the most tokens of each row, where they are less than `sampling.maximum_length`.
 
     Results have the `ids` after the prompt, without `</s>` unless the text is endless; as `log_prob` and as `score`
     what the model, without rules, gives to all that was drawn, in nats; `finished` is False for what was cut, at the
@@ -120,12 +123,14 @@ def sample(
     log_probs = [0.0 for _ in prompts]
     for begin in range(0, len(order), ROWS):
         rows = order[begin : begin + ROWS]
-        batch, numbers = [prompts[row] for row in rows], [first + row for row in rows]
+        batch = [prompts[row] for row in rows]
+        names = [first + row if numbers is None else numbers[row] for row in rows]
+        most = [sampling.maximum_length if limits is None else limits[row] for row in rows]
         own = None if source is None else select(source, torch.tensor(rows, device=source.ids.device))
-        for drawn in _draw(model, batch, numbers, sampling=sampling, source=own, rules=rules, device=device):
-            for number, token, log_prob in zip(*drawn, strict=True):
-                ids[number - first].append(token)
-                log_probs[number - first] += log_prob
+        for drawn in _draw(model, batch, names, most, sampling=sampling, source=own, rules=rules, device=device):
+            for place, token, log_prob in zip(*drawn, strict=True):
+                ids[rows[place]].append(token)
+                log_probs[rows[place]] += log_prob
     found = []
     for own_ids, log_prob in zip(ids, log_probs, strict=True):
         finished = not sampling.endless and own_ids[-1:] == [EOS]
@@ -144,7 +149,8 @@ def stream(
 ) -> Iterator[int]:
     """The ids that `sample` gives for prompt `number` if it is this one, each as soon as it is drawn."""
     _check([prompt])
-    for drawn in _draw(model, [prompt], [number], sampling=sampling, source=None, rules=rules, device=device):
+    most = [sampling.maximum_length]
+    for drawn in _draw(model, [prompt], [number], most, sampling=sampling, source=None, rules=rules, device=device):
         for token in drawn.tokens:
             if token != EOS or sampling.endless:
                 yield token
@@ -158,7 +164,7 @@ def _check(prompts: Sequence[Sequence[int]]) -> None:
 class _Drawn(NamedTuple):
     """What one step has brought; rows that still read their prompt, or that nothing may follow, are left out."""
 
-    numbers: list[int]
+    rows: list[int]
     tokens: list[int]
     log_probs: list[float]
 
@@ -167,19 +173,21 @@ class _Drawn(NamedTuple):
 def _draw(
     model: Decodable,
     prompts: Sequence[Sequence[int]],
-    rows: Sequence[int],
+    names: Sequence[int],
+    limits: Sequence[int],
     *,
     sampling: Sampling,
     source: Padded | None,
     rules: Sequence[Rule],
     device: torch.device | None,
 ) -> Iterator[_Drawn]:
-    """Go on from all prompts side by side, a step at a time; `rows` are their numbers."""
+    """Go on from all prompts side by side, a step at a time; their random numbers are those of `names`."""
     device = device if source is None else source.ids.device
     shortest = min(len(prompt) for prompt in prompts)
     ids = torch.tensor([[*prompt[:shortest]] for prompt in prompts], device=device)  # (N, t)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)  # (N,)
-    numbers = torch.tensor(rows, device=device)  # (N,)
+    places, numbers = torch.arange(len(prompts), device=device), torch.tensor(names, device=device)  # (N,)
+    most = torch.tensor([min(limit, sampling.maximum_length) for limit in limits], device=device)  # (N,)
     rules = _with_prompts(rules, [prompt[shortest:] for prompt in prompts], sampling=sampling, device=device)
     memories = tuple(rule.start(len(prompts)) for rule in rules)
     memory, state, logits = _read(model, ids[:, _first(shortest, sampling.context) :], source)
@@ -199,8 +207,8 @@ def _draw(
                 "the model's predictions are not numbers", "its weights are damaged, or overflow: try float32"
             )
         drawn = possible & (place >= lengths)
-        yield _Drawn(numbers[drawn].tolist(), chosen[drawn].tolist(), log_probs[drawn].tolist())
-        over = ~possible | (place + 1 - lengths >= sampling.maximum_length)
+        yield _Drawn(places[drawn].tolist(), chosen[drawn].tolist(), log_probs[drawn].tolist())
+        over = ~possible | (place + 1 - lengths >= most)
         if not sampling.endless:
             over |= drawn & (chosen == EOS)
         ids = torch.cat([ids, chosen[:, None]], dim=1)
@@ -209,8 +217,8 @@ def _draw(
             keep = (~over).nonzero()[:, 0]
             if not len(keep):
                 return
-            everything = (ids, lengths, numbers, uniform, memories, source, memory, state)
-            ids, lengths, numbers, uniform, memories, source, memory, state = select(everything, keep)
+            everything = (ids, lengths, most, places, numbers, uniform, memories, source, memory, state)
+            ids, lengths, most, places, numbers, uniform, memories, source, memory, state = select(everything, keep)
         first = _first(place + 1, sampling.context)
         if first > _first(place, sampling.context):
             memory, state, logits = _read(model, ids[:, first:], source)

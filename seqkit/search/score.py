@@ -10,8 +10,8 @@ from torch import Tensor
 
 from seqkit.batch import Padded, pad
 from seqkit.errors import DataError
-from seqkit.search.beam import log_normalisers
 from seqkit.search.hypothesis import BOS, EOS, rewarded
+from seqkit.search.logits import log_normalisers
 from seqkit.state import Decodable, select
 
 __all__ = ["Scored", "score"]

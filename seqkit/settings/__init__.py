@@ -6,7 +6,7 @@ from seqkit.settings.labelling import Labeller, RecurrentLabeller, TransformerLa
 from seqkit.settings.language import LanguageModel, NGram, RecurrentLanguageModel, TransformerLanguageModel
 from seqkit.settings.model import Mixed, Plain, Recurrent, Transformer, Translation
 from seqkit.settings.recipe import Model, Recipe
-from seqkit.settings.search import Search
+from seqkit.settings.search import Normalisation, Search, Utility
 from seqkit.settings.text import Characters, SentencePiece, Text, Words
 from seqkit.settings.train import (
     SGD,
@@ -43,6 +43,7 @@ __all__ = [
     "Model",
     "Muon",
     "NGram",
+    "Normalisation",
     "Optimizer",
     "Pairs",
     "Plain",
@@ -62,5 +63,6 @@ __all__ = [
     "TransformerLabeller",
     "TransformerLanguageModel",
     "Translation",
+    "Utility",
     "Words",
 ]

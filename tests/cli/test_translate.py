@@ -148,7 +148,7 @@ def test_the_summary_and_one_warning_of_each_kind_go_to_stderr(echo: Echo, capfd
     assert "line 2 is not UTF-8" in told
     assert told.count("longer than 512 tokens") == 1
     assert "5 lines, " in told
-    assert "2 cut, 2 invalid UTF-8\n" in told
+    assert "2 split, 2 invalid UTF-8\n" in told
     through(["run", "-q"], given)
     assert capfdbinary.readouterr().err == b""
 

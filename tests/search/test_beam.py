@@ -14,8 +14,9 @@ from torch import Tensor
 from seqkit.batch import Padded
 from seqkit.errors import ConfigError, ModelError
 from seqkit.search import Hypothesis, beam, score
-from seqkit.search.beam import BLOCK, _Found, largest, log_normalisers
+from seqkit.search.beam import _Found
 from seqkit.search.hypothesis import BOS, EOS, rewarded
+from seqkit.search.logits import BLOCK, largest, log_normalisers
 from seqkit.settings import Search
 from seqkit.state import Decodable, Memory, State, Step
 

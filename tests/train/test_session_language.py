@@ -268,6 +268,8 @@ def test_a_text_without_words_is_an_error_that_names_it(corpus: Path, model: dic
 
 def test_a_text_shorter_than_one_window_is_learnt_and_said(corpus: Path) -> None:
     (corpus / "train.txt").write_text("w1 w2\nw3\n", encoding="utf-8")
-    found = train(recipe(corpus, LSTM, STREAM | {"window": 50}, steps=3, batch_tokens=50), out=corpus / "run", device="cpu")
+    found = train(
+        recipe(corpus, LSTM, STREAM | {"window": 50}, steps=3, batch_tokens=50), out=corpus / "run", device="cpu"
+    )
     assert found.step == 3
     assert found.tokens == 3 * 5  # three words and two ends, one row

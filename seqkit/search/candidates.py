@@ -1,0 +1,227 @@
+"""One step of beam search: which continuations of all hypotheses are kept, and which of these end.
+
+Letters: B sentences still open, W hypotheses of each, N = B * W rows, V vocabulary, C candidates a sentence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from seqkit.errors import ModelError
+from seqkit.search.hypothesis import BOS, EOS
+from seqkit.search.logits import largest, log_normalisers
+from seqkit.search.rules import NoRepeat, RepetitionPenalty, Rule
+from seqkit.search.terms import Terms, TermState
+from seqkit.settings import Search
+from seqkit.state import State
+
+__all__ = ["Beam", "Candidates", "Chooser", "Marks", "rules_of"]
+
+FORBIDDEN = 3  # padding, <s> and </s> may stand among the best tokens of a row without being candidates
+EACH = 5  # continuations that every row is allowed where shares, not totals alone, decide
+
+
+class Beam(NamedTuple):
+    """What the hypotheses alive have reached; -inf: a dead row."""
+
+    total: Tensor  # (B, W) float32, log-probabilities as the rules have them
+    own: Tensor  # (B, W) as the model has them
+
+    @property
+    def width(self) -> int:
+        """W."""
+        return self.total.shape[1]
+
+
+class Candidates(NamedTuple):
+    """Continuations of each sentence, best first; a total of -inf: not possible."""
+
+    total: Tensor  # (B, C) of the whole sequence
+    own: Tensor  # (B, C)
+    rows: Tensor  # (B, C) which of the N rows is continued
+    tokens: Tensor  # (B, C) with what
+    share: Tensor | None = None  # (B, C) which share of the beam it competes for; None: there are none
+    complete: Tensor | None = None  # (B, C) bool: all terms are there
+
+    def picked(self, order: Tensor) -> Candidates:
+        """The candidates in `order` (B, c)."""
+        return self._mapped(lambda part: part.gather(1, order))
+
+    def of(self, rows: Tensor) -> Candidates:
+        """Those of some sentences."""
+        return self._mapped(lambda part: part[rows])
+
+    def _mapped(self, function: Callable[[Tensor], Tensor]) -> Candidates:
+        total, own, rows, tokens = (function(part) for part in self[:4])
+        share, complete = (None if part is None else function(part) for part in self[4:])
+        return Candidates(total, own, rows, tokens, share, complete)
+
+
+class Marks(NamedTuple):
+    """What the rules remember: one state, with a row a hypothesis."""
+
+    rules: tuple[State, ...]
+    terms: TermState | None
+
+
+def rules_of(settings: Search) -> list[Rule]:
+    """The rules that are settings."""
+    rules: list[Rule] = []
+    if settings.no_repeat:
+        rules.append(NoRepeat(settings.no_repeat))
+    if settings.repetition_penalty > 1:
+        rules.append(RepetitionPenalty(settings.repetition_penalty))
+    return rules
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """How candidates are made and shared out: `endings` come first, then `continuations` of the same candidates."""
+
+    settings: Search
+    rules: Sequence[Rule]
+    terms: Terms | None
+
+    @property
+    def width(self) -> int:
+        """The beam of a sentence, or of a group of it in diverse search."""
+        return self.settings.beam // self.settings.groups
+
+    def start(self, sentences: int, maxima: Tensor) -> Marks:
+        """The marks before anything is chosen; `maxima` (B,): the most tokens generated for each sentence."""
+        begun = None if self.terms is None else self.terms.start(maxima)
+        return Marks(tuple(rule.start(sentences) for rule in self.rules), begun)
+
+    def advance(self, chosen: Tensor, marks: Marks) -> Marks:
+        """The marks after each row has gone on with its token of `chosen` (N,)."""
+        moved = tuple(rule.advance(chosen, mark) for rule, mark in zip(self.rules, marks.rules, strict=True))
+        terms = None if self.terms is None or marks.terms is None else self.terms.advance(chosen, marks.terms)
+        return Marks(moved, terms)
+
+    def candidates(
+        self, logits: Tensor, beam: Beam, ids: Tensor, marks: Marks, searches: Tensor, *, ends: bool
+    ) -> Candidates:
+        """The min(2K, W * V) best of all continuations: so many that K endings cannot starve those that go on.
+
+        logits (N, V); `ids` (N, t) is what has been read, `searches` (B,) which search each row of the beam belongs to.
+        """
+        count = min(2 * self.width + FORBIDDEN, logits.shape[1])
+        if not self.rules and self.terms is None and self.settings.groups == 1:
+            best, tokens = largest(logits, count)  # without rules only the best need be normalised
+            best = best - log_normalisers(logits)[:, None]
+            return _pooled(best, best, best, tokens, beam, count=2 * self.width, ends=ends)
+        own = logits - log_normalisers(logits)[:, None]
+        values = own
+        for rule, mark in zip(self.rules, marks.rules, strict=True):
+            values = rule.apply(values, ids, mark)
+        if self.terms is not None and marks.terms is not None:
+            values = self.terms.apply(values, marks.terms)
+            each = largest(values, min(EACH, logits.shape[1]))[1]
+            tokens = torch.cat([each, self.terms.wanted(marks.terms)], dim=1)
+            best = values.gather(1, tokens).masked_fill(_seen_before(tokens), -math.inf)
+            # All of them: what has a share of its own may stand far behind the best.
+            pool = _pooled(best, best, own.gather(1, tokens), tokens, beam, count=tokens.numel(), ends=ends)
+            share, complete = self.terms.shares(pool.tokens, pool.rows, marks.terms, width=self.width)
+            return pool._replace(share=share, complete=complete)
+        if self.settings.groups > 1:
+            return self._diverse(values, own, beam, searches, ends=ends)
+        best, tokens = largest(values, count)
+        return _pooled(best, best, own.gather(1, tokens), tokens, beam, count=2 * self.width, ends=ends)
+
+    def _diverse(self, values: Tensor, own: Tensor, beam: Beam, searches: Tensor, *, ends: bool) -> Candidates:
+        """One group after the other, each led away from what the groups before it have chosen at this step.
+
+        The penalty decides who is chosen now and is then forgotten: totals are free of it.
+        """
+        groups, width = self.settings.groups, beam.width
+        sentences = searches // groups
+        taken = values.new_zeros(int(sentences.max()) + 1, values.shape[1])  # how often each token was chosen
+        parts: list[Candidates] = []
+        order: list[Tensor] = []
+        for group in range(groups):
+            at = (searches % groups == group).nonzero()[:, 0]
+            rows = (at[:, None] * width + torch.arange(width, device=at.device)).flatten()
+            penalty = self.settings.diversity * taken[sentences[at]].repeat_interleave(width, dim=0)
+            ranks, tokens = largest(values[rows] - penalty, min(2 * self.width + FORBIDDEN, values.shape[1]))
+            part = _pooled(
+                ranks,
+                values[rows].gather(1, tokens),
+                own[rows].gather(1, tokens),
+                tokens,
+                Beam(beam.total[at], beam.own[at]),
+                count=2 * self.width,
+                ends=ends,
+            )
+            next_tokens = self.continuations(part).tokens
+            where = sentences[at][:, None].expand_as(next_tokens)
+            taken.index_put_((where, next_tokens), torch.ones_like(next_tokens, dtype=taken.dtype), accumulate=True)
+            parts.append(part._replace(rows=rows[part.rows]))
+            order.append(at)
+        back = torch.cat(order).argsort()
+        return Candidates(*(torch.cat(column)[back] for column in zip(*(part[:4] for part in parts), strict=True)))
+
+    def endings(self, candidates: Candidates) -> tuple[Candidates, Tensor]:
+        """The candidates that count, (B, K) or fewer, and which of them end a sentence.
+
+        A later ending than the K-th candidate would not have stayed in the beam, whatever its token; with terms only
+        those that have them all are counted.
+        """
+        if candidates.complete is None:
+            first = Candidates(*(part[:, : self.width] for part in candidates[:4]))
+        else:
+            order = candidates.complete.byte().argsort(dim=1, descending=True, stable=True)
+            first = candidates.picked(order[:, : self.width])
+        return first, (first.tokens == EOS) & (first.total > -math.inf)
+
+    def continuations(self, candidates: Candidates) -> Candidates:
+        """The K best candidates that are no endings, best first, (B, W); with shares, first the best of each.
+
+        Where there are fewer, endings fill the place as dead rows.
+        """
+        ended = candidates.tokens == EOS
+        total = candidates.total.masked_fill(ended, -math.inf)
+        ranks = ended.long()
+        if candidates.share is not None:
+            lost = total == -math.inf
+            ranks = _ranks(candidates.share.masked_fill(lost, -1)).masked_fill(lost, total.shape[1])
+        order = ranks.argsort(dim=1, stable=True)[:, : self.width]
+        return candidates._replace(total=total).picked(order)
+
+
+def _pooled(
+    ranks: Tensor, values: Tensor, own: Tensor, tokens: Tensor, beam: Beam, *, count: int, ends: bool
+) -> Candidates:
+    """A sentence's best `count` of the tokens (N, c) offered to its rows, by `ranks` (N, c); -inf is never chosen."""
+    sentences, width = beam.total.shape
+    offered = tokens.shape[1]
+    forbidden = tokens <= (BOS if ends else EOS)  # the special ids come first: padding, <s>, </s>
+    forbidden |= beam.total.view(-1, 1) == -math.inf  # also where a dead row's logits are NaN
+
+    def summed(part: Tensor, upto: Tensor) -> Tensor:
+        return (upto.view(-1, 1) + part).masked_fill(forbidden, -math.inf).view(sentences, -1)
+
+    best, index = summed(ranks, beam.total).topk(min(count, width * offered))
+    if bool(best.isnan().any()):
+        raise ModelError("the model's predictions are not numbers", "its weights are damaged, or overflow: try float32")
+    total = best if values is ranks else summed(values, beam.total).gather(1, index)
+    alone = total if own is values and beam.own is beam.total else summed(own, beam.own).gather(1, index)
+    first_rows = torch.arange(0, sentences * width, width, device=index.device)
+    return Candidates(total, alone, index // offered + first_rows[:, None], tokens.view(sentences, -1).gather(1, index))
+
+
+def _seen_before(tokens: Tensor) -> Tensor:
+    """Which of each row's tokens (N, c) stand in it further left."""
+    equal = tokens[:, :, None] == tokens[:, None, :]
+    return equal.tril(diagonal=-1).any(2)
+
+
+def _ranks(shares: Tensor) -> Tensor:
+    """How many of a row's candidates (B, C) further left compete for the same share."""
+    equal = shares[:, :, None] == shares[:, None, :]
+    return equal.tril(diagonal=-1).sum(2)

@@ -52,6 +52,12 @@ class Translation:
         return self.source_ids.count(UNKNOWN)
 
     @property
+    def linked_words(self) -> tuple[tuple[str, str], ...]:
+        """The words behind `alignment`: source word and target word."""
+        source, target = self.source.split(), self.text.split()
+        return tuple((source[s], target[t]) for s, t, _ in self.alignment if s < len(source) and t < len(target))
+
+    @property
     def confidence(self) -> float:
         """The mean probability of a token, as a geometric mean: 0 to 1."""
         tokens = len(self.target_ids) + (0 if self.truncated else self.parts)

@@ -15,7 +15,7 @@ import msgspec
 
 from seqkit.cli import files
 from seqkit.cli.main import common
-from seqkit.cli.translate import Blocks, opened, published, warn
+from seqkit.cli.streams import Blocks, opened, published, warn
 from seqkit.errors import ConfigError
 from seqkit.files import decode, sha256
 from seqkit.report import escape

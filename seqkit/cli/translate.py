@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
 import click
@@ -18,78 +15,106 @@ import msgspec
 from seqkit import config
 from seqkit.cli import files
 from seqkit.cli.main import common
-from seqkit.errors import ConfigError, ResourceError
-from seqkit.files import decode, lines, open_binary, replacing
+from seqkit.cli.streams import Blocks, opened, resumable, warn
+from seqkit.errors import ConfigError, DataError
+from seqkit.files import decode
 from seqkit.report import escape
 from seqkit.settings import Recipe, Search
 
 if TYPE_CHECKING:
-    from seqkit.translation import Translation
+    from seqkit.glossary import Glossary
+    from seqkit.translation import Line, Translation
     from seqkit.translator import Translator
 
-__all__ = ["Blocks", "command", "opened", "published", "search_of", "warn"]
+__all__ = ["command", "runs_of", "search_of"]
 
-BLOCK = 2000  # lines that are translated together, if so many are there
 SEPARATORS = str.maketrans("\t\r\n", "   ")  # what would end a field or a row
 
 Format = Literal["text", "tsv", "jsonl"]
+Links = Literal["pharaoh", "words"]
 
 
 @click.command(cls=files.Command)
-@click.argument("model", type=click.Path(path_type=Path))
+@files.argument("models")
 @click.option("-i", "--input", "source", metavar="FILE", default="-", help="Read this in place of standard input.")
 @click.option("-o", "--output", metavar="FILE", default="-", help="Write this; it appears when it is complete.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file if it exists.")
+@click.option("--resume", is_flag=True, help="Go on with an output that was interrupted.")
 @click.option(
     "--format", "form", type=click.Choice(["text", "tsv", "jsonl"]), help="[default: text, or tsv with --nbest]"
 )
+@click.option("--jsonl", is_flag=True, help='Input lines are {"source", "prefix", "terms": {term: [forms]}}.')
 @click.option("--scores", is_flag=True, help="In text, begin each line with its score and a tab.")
+@click.option("--align", "links", type=click.Choice(["pharaoh", "words"]), help="Add which words belong together.")
+@click.option("--terms", metavar="FILE", help="Terms that must appear: source term, tab, target forms.")
+@click.option("--protect", is_flag=True, help="Addresses, placeholders and numbers come out as they went in.")
+@click.option("--prefix", metavar="TEXT", default="", help="How every translation begins.")
 @click.option("--beam", type=int, help="Short for search.beam=N.")
 @click.option("--nbest", type=int, help="Short for search.nbest=N.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @click.option("--no-history", is_flag=True, help="At a terminal: do not remember what is typed.")
 @files.settings
 def command(
-    model: Path,
+    models: tuple[str, ...],
     source: str,
     output: str,
     overwrite: bool,
+    resume: bool,
     form: Format | None,
+    jsonl: bool,
     scores: bool,
+    links: Links | None,
+    terms: str | None,
+    protect: bool,
+    prefix: str,
     beam: int | None,
     nbest: int | None,
     device: str,
     no_history: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    """Translate what is typed, piped in or read from a file with the model of a run folder.
+    """Translate what is typed, piped in or read from a file with the model of a run folder, or of several.
 
     \b
     seqkit translate runs/en-de
     seqkit translate runs/en-de < test.en > test.out
-    seqkit translate runs/en-de -i test.en.gz -o test.jsonl --format jsonl search.length_reward=0.8
+    seqkit translate runs/a runs/b -i test.en.gz -o test.jsonl --format jsonl search.length_reward=0.8
+    seqkit translate runs/en-de --terms terms.tsv --protect < manual.en
 
     Each line of the input has its line in the output; blank lines stay blank. With --nbest each line of the input has
-    rows of its number, rank, score and text. Search settings are those of the recipe unless they are changed here.
+    rows of its number, rank, score and text. Several models are averaged token by token. Search settings are those of
+    the first recipe unless they are changed here (seqkit config keys search).
     """
     words = [*overrides, *(f"search.{key}={n}" for key, n in (("beam", beam), ("nbest", nbest)) if n is not None)]
-    if (source, output, form, scores) == ("-", "-", None, False) and sys.stdin.isatty() and sys.stdout.isatty():
+    plain = (source, output, form, scores, links, terms, prefix) == ("-", "-", None, False, None, None, "")
+    if plain and not (jsonl or protect) and sys.stdin.isatty() and sys.stdout.isatty():
         from seqkit.cli.interactive import converse
 
-        converse(model, device=device, overrides=words, history=not no_history)
+        converse(*runs_of(models), device=device, overrides=words, history=not no_history)
         return
     with contextlib.ExitStack() as stack:
         # Reading begins before the model is there: it takes seconds, and the lines are then already waiting.
         blocks = Blocks(*stack.enter_context(opened(source)))
-        target = stack.enter_context(published(output, overwrite=overwrite))
 
+        from seqkit.glossary import Glossary
         from seqkit.translator import Translator
 
-        translator = Translator.load(model, device=device)
+        glossary = None if terms is None else Glossary.load(terms)
+        ranked = (nbest or 1) > 1 or any(word.startswith("search.nbest=") for word in overrides)
+        wanted = form or "text"
+        complete = _complete_groups if wanted == "tsv" or (ranked and form != "jsonl") else _complete_lines
+        target, done = stack.enter_context(resumable(output, overwrite=overwrite, resume=resume, complete=complete))
+        translator = Translator.load(*runs_of(models), device=device)
         search = search_of(translator.recipe, words)
         ranked = search.nbest > 1 and form != "jsonl"
-        layout = _Layout("tsv" if ranked else form or "text", scores, terminal=target.isatty())
-        _filter(translator, search, blocks=blocks, target=target, layout=layout)
+        layout = _Layout("tsv" if ranked else wanted, scores, links, terminal=target.isatty())
+        reading = _Reading(jsonl, prefix, skipped=done)
+        _filter(translator, search, glossary, blocks, reading, target, layout, protect=protect)
+
+
+def runs_of(words: Sequence[str]) -> list[Path]:
+    """The run folders that words of the command line name, one each or several joined by `+`."""
+    return [Path(part) for word in words for part in ([word] if Path(word).exists() else word.split("+"))]
 
 
 def search_of(recipe: Recipe, overrides: Sequence[str]) -> Search:
@@ -103,42 +128,37 @@ def search_of(recipe: Recipe, overrides: Sequence[str]) -> Search:
     return config.read(text, where="command line", overrides=overrides).search
 
 
-class Blocks:
-    """The lines of a stream as lists of what has arrived, at most `BLOCK` at a time, never waiting for more than one.
+class _Record(msgspec.Struct, forbid_unknown_fields=True):
+    """A line of the input with --jsonl."""
 
-    A thread reads ahead, from now on: a file gets full batches, a program that waits for each answer gets it at once.
-    """
+    source: str
+    prefix: str = ""
+    terms: dict[str, list[str]] = {}
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
-        """`name` stands in the DataError for what cannot be read, which comes after the lines before it."""
-        self._room = threading.Semaphore(BLOCK)
-        self._waiting: SimpleQueue[bytes | BaseException | None] = SimpleQueue()
-        threading.Thread(target=self._read, args=(lines(stream, name),), name="reader", daemon=True).start()
 
-    def _read(self, source: Iterable[bytes]) -> None:
-        end: BaseException | None = None
+class _Reading(NamedTuple):
+    """How lines of the input are understood."""
+
+    jsonl: bool
+    prefix: str
+    skipped: int  # lines whose translations are already there
+
+    def line(self, text: str, number: int) -> Line:
+        """A line and what is asked of its translation. Raises DataError, naming the line, for wrong JSON."""
+        from seqkit.glossary import Glossary
+        from seqkit.translation import Line
+
+        if not self.jsonl or not text.strip():
+            return Line(text, self.prefix if text.strip() else "")
         try:
-            for line in source:
-                self._room.acquire()
-                self._waiting.put(line)
-        except BaseException as error:  # whatever it is, the other thread must not wait for ever
-            end = error
-        self._waiting.put(end)
-
-    def __iter__(self) -> Iterator[list[bytes]]:
-        while True:
-            first = self._waiting.get()
-            block = [first, *(self._waiting.get() for _ in range(min(self._waiting.qsize(), BLOCK - 1)))]
-            ready = [line for line in block if isinstance(line, bytes)]
-            for _ in ready:
-                self._room.release()
-            if ready:
-                yield ready
-            if len(ready) < len(block):
-                end = block[-1]
-                if isinstance(end, BaseException):
-                    raise end
-                return
+            record = msgspec.json.decode(text, type=_Record)
+        except msgspec.DecodeError as error:
+            hint = 'write {"source": "...", "prefix": "...", "terms": {"term": ["form", ...]}}'
+            raise DataError(f"input line {number}: {error}", hint) from None
+        terms = {term: tuple(filter(None, forms)) for term, forms in record.terms.items()}
+        if not all(term and forms for term, forms in terms.items()):
+            raise DataError(f"input line {number} has a term without a form", 'write "terms": {"term": ["form"]}')
+        return Line(record.source, record.prefix or self.prefix, Glossary(terms) if terms else None)
 
 
 class _Layout(NamedTuple):
@@ -146,105 +166,138 @@ class _Layout(NamedTuple):
 
     form: Format
     scores: bool
+    links: Links | None
     terminal: bool  # where control characters must not get through
 
     def lines(self, number: int, found: Translation) -> bytes:
         """What is written for line `number` of the input, counted from 1."""
         show: Callable[[str], str] = escape if self.terminal else str
         texts = [(found.text, found.score), *found.alternatives]
+        linked = "" if self.links is None else "\t" + show(_links(found, self.links))
         match self.form:
             case "jsonl":
-                return msgspec.json.encode(_record(number, found, show)) + b"\n"
+                return msgspec.json.encode(_record(number, found, show, explained=self.links is not None)) + b"\n"
             case "tsv":
                 rows = (
-                    f"{number}\t{rank}\t{score:.4f}\t{show(text.translate(SEPARATORS))}\n"
+                    f"{number}\t{rank}\t{score:.4f}\t{show(text.translate(SEPARATORS))}{'' if rank > 1 else linked}\n"
                     for rank, (text, score) in enumerate(texts, start=1)
                 )
                 return "".join(rows).encode()
             case "text":
                 score = f"{found.score:.4f}\t" if self.scores and found.text else ""
-                return f"{score}{show(found.text)}\n".encode()
+                return f"{score}{show(found.text)}{linked if found.text else ''}\n".encode()
 
 
-def _record(number: int, found: Translation, show: Callable[[str], str]) -> dict[str, object]:
-    return {
+def _links(found: Translation, kind: Links) -> str:
+    """`0-0 2-1` (source-target, counted from 0), or the words themselves."""
+    if kind == "pharaoh":
+        return " ".join(f"{source}-{target}" for source, target, _ in found.alignment)
+    return " ".join(f"{source}-{target}" for source, target in found.linked_words)
+
+
+def _record(number: int, found: Translation, show: Callable[[str], str], *, explained: bool) -> dict[str, object]:
+    record: dict[str, object] = {
         "id": number,
         "source": show(found.source),
         "translation": show(found.text),
         "score": found.score,
         "log_prob": found.log_prob,
+        "confidence": found.confidence,
         "alternatives": [{"translation": show(text), "score": score} for text, score in found.alternatives],
         "unknown": found.unknown,
         "truncated": found.truncated,
         "parts": found.parts,
+        "missing": [show(term) for term in found.missing],
     }
+    if explained:
+        record["token_scores"] = found.token_scores
+        record["alignment"] = found.alignment
+    return record
 
 
-@contextlib.contextmanager
-def opened(word: str) -> Iterator[tuple[BinaryIO, str]]:
-    """The input that a word names, `-` for standard input, and what to call it in errors."""
-    if word != "-":
-        with open_binary(word) as stream:
-            yield stream, word
-        return
-    standard = sys.stdin.buffer
-    # The reading thread may still wait for input when the program ends, and must then hold no lock of a buffer.
-    raw: object = standard.raw if isinstance(standard, io.BufferedReader) else standard
-    yield raw, "standard input"  # type: ignore[misc]  # FileIO reads bytes like any BinaryIO
+def _complete_lines(stream: BinaryIO) -> tuple[int, int]:
+    """Lines with an end, and their bytes."""
+    count = size = 0
+    for line in stream:
+        if not line.endswith(b"\n"):
+            break
+        count, size = count + 1, size + len(line)
+    return count, size
 
 
-@contextlib.contextmanager
-def published(word: str, *, overwrite: bool) -> Iterator[BinaryIO]:
-    """The output that a word names, `-` for standard output; a file takes its place when everything is in it.
-
-    Raises ConfigError for a file that exists unless `overwrite`, ResourceError for one that cannot be written.
-    """
-    path = Path(word)
-    if word == "-":
-        yield sys.stdout.buffer
-    elif path.exists() and not path.is_file():  # a device or a named pipe cannot be replaced by rename
-        try:
-            device = path.open("wb")
-        except OSError as error:
-            raise ConfigError(f"cannot write {path}: {error.strerror}", "choose another output") from None
-        with device:
-            yield device
-    elif path.exists() and not overwrite:
-        raise ConfigError(f"{path} exists", "--overwrite replaces it")
-    else:
-        try:
-            with replacing(path) as stream:
-                yield stream
-        except OSError as error:
-            raise ResourceError(f"cannot write {path}: {error.strerror}", "choose another output") from None
+def _complete_groups(stream: BinaryIO) -> tuple[int, int]:
+    """The same for rows that begin with the number of their line: its last row may be missing, so it is made again."""
+    number, begin, size = b"", 0, 0
+    for line in stream:
+        own = line.partition(b"\t")[0]
+        if own != number:
+            number, begin = own, size
+        size += len(line)
+    return (int(number) - 1 if number.isdigit() else 0), begin
 
 
-def _filter(translator: Translator, search: Search, *, blocks: Blocks, target: BinaryIO, layout: _Layout) -> None:
+def _filter(
+    translator: Translator,
+    search: Search,
+    glossary: Glossary | None,
+    blocks: Blocks,
+    reading: _Reading,
+    target: BinaryIO,
+    layout: _Layout,
+    *,
+    protect: bool,
+) -> None:
     """Write a translation for each line, as soon as its block is done, and then say how it went."""
-    quiet = common().quiet
-    number = bad = split = 0
+    told = _Told(translator.limit)
     seconds = 0.0
+    number = 0
     for block in blocks:
+        skipped = min(max(0, reading.skipped - number), len(block))
+        number += skipped
         began = time.monotonic()
-        decoded = [decode(line) for line in block]
-        found = translator.translate((text for text, _ in decoded), search=search)
+        decoded = [decode(line) for line in block[skipped:]]
+        lines = [reading.line(text, number + place) for place, (text, _) in enumerate(decoded, start=1)]
+        found = translator.translate(
+            lines, search=search, glossary=glossary, protect=protect, explain=layout.links is not None
+        )
         for translation, (_, good) in zip(found, decoded, strict=True):
             number += 1
             target.write(layout.lines(number, translation))
-            if not good and not bad and not quiet:
-                warn(f"line {number} is not UTF-8; such bytes become U+FFFD")
-            if translation.parts > 1 and not split and not quiet:
-                warn(f"line {number} is longer than {translator.limit} tokens; such lines are translated in parts")
-            bad += not good
-            split += translation.parts > 1
+            told.about(number, translation, good=good)
         target.flush()
         seconds += time.monotonic() - began
-    if not quiet:
+    told.summary(number - min(number, reading.skipped), seconds)
+
+
+class _Told:
+    """What is odd in the input, said once for each kind, and counted."""
+
+    def __init__(self, limit: int) -> None:
+        self.quiet = common().quiet
+        self.limit = limit
+        self.counts: dict[str, int] = {"split": 0, "invalid UTF-8": 0, "with a term missing": 0}
+
+    def about(self, number: int, found: Translation, *, good: bool) -> None:
+        """Count what is odd about line `number`."""
+        terms = ", ".join(map(escape, found.missing))
+        cases = {
+            "split": (
+                found.parts > 1,
+                f"line {number} is longer than {self.limit} tokens; such lines are translated in parts",
+            ),
+            "invalid UTF-8": (not good, f"line {number} is not UTF-8; such bytes become U+FFFD"),
+            "with a term missing": (bool(found.missing), f"line {number} could not be given its terms: {terms}"),
+        }
+        for kind, (odd, what) in cases.items():
+            # Each line that lacks a term is named: somebody has to mend it by hand.
+            if odd and not self.quiet and (not self.counts[kind] or kind == "with a term missing"):
+                warn(what)
+            self.counts[kind] += odd
+
+    def summary(self, number: int, seconds: float) -> None:
+        """How many lines, how fast, how many odd ones."""
+        if self.quiet:
+            return
         rate = f"{number / seconds:.0f}" if seconds > 0 else "0"
-        unreadable = f", {bad} invalid UTF-8" if bad else ""
-        click.echo(f"{number} lines, {seconds:.1f} s, {rate} lines/s, {split} split{unreadable}", err=True)
-
-
-def warn(what: str) -> None:
-    """Tell a person of something that is odd."""
-    click.echo(f"seqkit: warning: {what}", err=True)
+        odd = "".join(f", {n} {kind}" for kind, n in self.counts.items() if n or kind == "split")
+        click.echo(f"{number} lines, {seconds:.1f} s, {rate} lines/s{odd}", err=True)

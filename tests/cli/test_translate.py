@@ -23,12 +23,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seqkit import config
-from seqkit.cli import interactive, translate
+from seqkit.cli import interactive, streams, translate
 from seqkit.cli.main import main
 from seqkit.errors import DataError
 from seqkit.files import lines
+from seqkit.glossary import Glossary
 from seqkit.settings import Recipe, Search
-from seqkit.translator import Translation, Translator
+from seqkit.translation import Line, Translation
+from seqkit.translator import Translator
 
 Captured = pytest.CaptureFixture[bytes]
 
@@ -44,12 +46,22 @@ class Echo:
     limit = 512
     description = "en-xx  echo"
 
-    def translate(self, lines: Iterable[str], *, search: Search | None = None) -> Iterator[Translation]:
-        for line in lines:
+    def translate(
+        self,
+        lines: Iterable[str | Line],
+        *,
+        search: Search | None = None,
+        glossary: Glossary | None = None,
+        protect: bool = False,
+        explain: bool = False,
+    ) -> Iterator[Translation]:
+        for each in lines:
+            line = each if isinstance(each, str) else each.text
             text = line[::-1].replace("\r", " ") if line.strip() else ""
             others = tuple((f"{text}{rank}", -rank / 2) for rank in range(1, search.nbest if search else 1))
             ids = tuple(range(len(line)))
-            yield Translation(line, text, -0.25, -0.5, False, len(line) > self.limit, 0, others, ids, ids)
+            parts = 0 if not text else 1 + (len(line) > self.limit)
+            yield Translation(line, text, -0.25, -0.5, parts=parts, alternatives=others, segments=((ids, ids),))
 
     def align(self, source: str, target: Translation) -> tuple[list[str], list[str], list[list[float]]]:
         return source.split(), target.text.split(), [[1.0 for _ in source.split()] for _ in target.text.split()]
@@ -87,7 +99,7 @@ def test_as_many_lines_come_out_as_went_in_and_blank_ones_stay_blank(rows: list[
 def test_blocks_are_what_has_arrived_and_end_with_what_went_wrong() -> None:
     ready, write = os.pipe()
     with os.fdopen(ready, "rb", buffering=0) as stream, os.fdopen(write, "wb", buffering=0) as pipe:
-        blocks = iter(translate.Blocks(stream, "a pipe"))
+        blocks = iter(streams.Blocks(stream, "a pipe"))
         pipe.write(b"a\nb")
         assert next(blocks) == [b"a"]
         pipe.write(b"\nc\nd")
@@ -99,8 +111,8 @@ def test_blocks_are_what_has_arrived_and_end_with_what_went_wrong() -> None:
         yield b"a"
         raise DataError("damaged")
 
-    with patch.object(translate, "lines", lambda *_: failing()):
-        blocks = iter(translate.Blocks(io.BytesIO(), "a file"))
+    with patch.object(streams, "lines", lambda *_: failing()):
+        blocks = iter(streams.Blocks(io.BytesIO(), "a file"))
     assert next(blocks) == [b"a"]
     with pytest.raises(DataError, match="damaged"):
         next(blocks)
@@ -108,17 +120,17 @@ def test_blocks_are_what_has_arrived_and_end_with_what_went_wrong() -> None:
 
 def test_blocks_keep_order_and_never_exceed_their_size() -> None:
     rows = [str(number).encode() for number in range(7001)]
-    blocks = list(translate.Blocks(io.BytesIO(b"\n".join(rows)), "numbers"))
+    blocks = list(streams.Blocks(io.BytesIO(b"\n".join(rows)), "numbers"))
     assert [line for block in blocks for line in block] == rows
-    assert max(map(len, blocks)) <= translate.BLOCK
+    assert max(map(len, blocks)) <= streams.BLOCK
 
 
 def test_a_block_is_full_when_so_many_lines_are_there() -> None:
-    blocks = translate.Blocks(io.BytesIO(b"a\n" * 3 * translate.BLOCK), "a file")
+    blocks = streams.Blocks(io.BytesIO(b"a\n" * 3 * streams.BLOCK), "a file")
     limit = time.monotonic() + 100
-    while blocks._waiting.qsize() < translate.BLOCK and time.monotonic() < limit:
+    while blocks._waiting.qsize() < streams.BLOCK and time.monotonic() < limit:
         time.sleep(0.01)
-    assert len(next(iter(blocks))) == translate.BLOCK
+    assert len(next(iter(blocks))) == streams.BLOCK
 
 
 def test_n_best_lists_are_rows_and_fields_hold_no_separators(echo: Echo) -> None:
@@ -154,7 +166,7 @@ def test_the_summary_and_one_warning_of_each_kind_go_to_stderr(echo: Echo, capfd
 
 
 def test_foreign_control_characters_do_not_reach_a_terminal(echo: Echo) -> None:
-    layout = translate._Layout("text", False, terminal=True)
+    layout = translate._Layout("text", False, None, terminal=True)
     [found] = echo.translate(["J2[\x1b [/foo] \u202e \x9b"])
     shown = layout.lines(1, found).decode()
     assert not set(shown) & set("\x1b\u202e\x9b")
@@ -179,10 +191,28 @@ def test_a_file_appears_whole_or_not_at_all(
     monkeypatch.setattr(Echo, "translate", stopped)
     assert main([*words, "--overwrite"]) == 130
     assert (tmp_path / "out").read_bytes() == b"cba\nfed\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "out.part"]
     assert main([*words[:-1], str(tmp_path / "none" / "out")]) == 5
     assert main([*words[:-1], "/dev/null"]) == 130
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+LAYOUTS = [[], ["--nbest", "2"], ["--format", "jsonl"], ["--scores"], ["--align", "pharaoh"], ["--format", "tsv"]]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=" ".join)
+def test_an_interrupted_output_is_resumed_to_the_same_bytes(layout: list[str], echo: Echo, tmp_path: Path) -> None:
+    """Cut anywhere: in a line, between lines, between the rows of one line, after the last."""
+    (tmp_path / "in").write_bytes(b"abc\n\nde\xc3\xa9f\nxyz\n")
+    words = ["translate", "run", "-q", "-i", str(tmp_path / "in"), *layout, "-o"]
+    assert main([*words, str(tmp_path / "whole")]) == 0
+    whole = (tmp_path / "whole").read_bytes()
+    for size in range(len(whole) + 1):
+        (tmp_path / "out.part").write_bytes(whole[:size])
+        assert main([*words, str(tmp_path / "out"), "--resume", "--overwrite"]) == 0
+        assert (tmp_path / "out").read_bytes() == whole
+        assert not (tmp_path / "out.part").exists()
+    assert main([*words, "-", "--resume"]) == 2
 
 
 @pytest.mark.parametrize(

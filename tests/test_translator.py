@@ -15,11 +15,14 @@ import torch
 import seqkit
 from seqkit.batch import pad
 from seqkit.demo import reverse
-from seqkit.errors import ConfigError, ModelError
+from seqkit.errors import ConfigError, DataError, ModelError
+from seqkit.glossary import Glossary, missing
+from seqkit.metrics.bleu import utilities
 from seqkit.search import beam, score
 from seqkit.settings import Search
 from seqkit.text.codec import Codec
-from seqkit.text.vocabulary import EOS
+from seqkit.text.vocabulary import BOS, EOS
+from seqkit.translation import Line
 from seqkit.translator import Translator
 
 LINES = [source for source, _ in reverse(24, seed=7)]
@@ -162,3 +165,108 @@ def test_the_package_offers_its_names_and_imports_nothing_heavy() -> None:
         "seqkit.Recipe, seqkit.__version__; assert 'torch' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_terms_are_in_the_text_or_named_as_missing(translator: Translator) -> None:
+    glossary = Glossary({"h": ("q r s", "x y"), "a t": ("z",), "o": ("不",)})
+    found = list(translator.translate(["h a t s", "m a t e", "p l", "b o"], glossary=glossary))
+    assert missing(found[0].text, [("q r s", "x y"), ("z",)]) == []
+    assert missing(found[1].text, [("z",)]) == []
+    assert [each.missing for each in found] == [(), (), (), ("不",)]  # no such token: it is said, and the rest is done
+    plain = list(translator.translate(["p l", "b o"]))
+    assert [found[2].text, found[3].text] == [each.text for each in plain]
+    for line, each in zip(["h a t s", "m a t e"], found, strict=False):  # neighbours change nothing
+        [alone] = translator.translate([line], glossary=glossary)
+        assert alone.text == each.text
+        assert each.log_prob == pytest.approx(alone.log_prob, abs=1e-4)
+    [own] = translator.translate([Line("h a", glossary=Glossary({"a": ("z z z",)}))])
+    assert "z z z" in own.text
+
+
+def test_a_line_begins_as_it_is_told(translator: Translator) -> None:
+    lines = [Line("h a t s", prefix="z y"), Line("m a t e"), Line("h a t s"), Line("", prefix="z")]
+    found = list(translator.translate(lines))
+    assert found[0].text.startswith("z y")
+    assert found[3].text == ""
+    plain = list(translator.translate(["m a t e", "h a t s"]))
+    assert [each.text for each in found[1:3]] == [each.text for each in plain]
+
+
+def test_the_same_seed_draws_the_same_wherever_a_line_stands(translator: Translator) -> None:
+    settings = searching(translator, method="sample", temperature=2.0)
+    together = [each.text for each in translator.translate(LINES, search=settings)]
+    backwards = [each.text for each in translator.translate(LINES[::-1], search=settings)]
+    assert together == backwards[::-1]
+    other = [each.text for each in translator.translate(LINES, search=msgspec.structs.replace(settings, seed=1))]
+    assert other != together
+    greedy = list(translator.translate(LINES, search=searching(translator, beam=1)))
+    likeliest = translator.translate(LINES, search=msgspec.structs.replace(settings, top_k=1))
+    assert [each.text for each in likeliest] == [each.text for each in greedy]
+
+
+@pytest.mark.parametrize("utility", ["chrf", "bleu"])
+def test_minimum_risk_chooses_what_resembles_the_other_draws_most(translator: Translator, utility: str) -> None:
+    settings = searching(translator, method="minimum_risk", samples=12, nbest=3, utility=utility, temperature=1.5)
+    drawing = msgspec.structs.replace(settings, method="sample", nbest=12)
+    for line in LINES[:6]:
+        [chosen] = translator.translate([line], search=settings)
+        [draws] = translator.translate([line], search=drawing)
+        texts = [draws.text, *(text for text, _ in draws.alternatives)]
+        assert len(texts) == 12
+        values = {text: sum(utilities(text, texts, utility=utility)) / 12 for text in texts}  # type: ignore[arg-type]
+        assert values[chosen.text] == pytest.approx(max(values.values()))
+        ranked = [chosen.score, *(score for _, score in chosen.alternatives)]
+        assert ranked == pytest.approx(sorted(values.values(), reverse=True)[: len(ranked)])
+
+
+def test_a_coverage_penalty_ranks_by_what_was_looked_at(translator: Translator) -> None:
+    settings = searching(translator, beam=6, nbest=6)
+    for line in LINES[:6]:
+        [plain] = translator.translate([line], search=settings)
+        [covered] = translator.translate([line], search=msgspec.structs.replace(settings, coverage_penalty=2.0))
+        before = dict([(plain.text, plain.score), *plain.alternatives])
+        after = dict([(covered.text, covered.score), *covered.alternatives])
+        assert before.keys() == after.keys()
+        ids = translator.loaded.codecs.source.encode(line)
+        for text, value in after.items():
+            written = translator.loaded.codecs.target.encode(text)
+            if not written:
+                continue
+            read, inputs = pad([[*ids, EOS]]), pad([[BOS, *written[:-1]]])
+            with torch.no_grad():
+                weights = translator.models[0].alignment(read, inputs.ids)[0, :, :-1]
+            penalty = 2.0 * float(weights.sum(0).clamp(1e-3, 1.0).log().sum())
+            assert value == pytest.approx(before[text] + penalty, abs=1e-3)
+
+
+def test_several_models_are_one(trained: Path, translator: Translator) -> None:
+    twice = Translator.load(trained, trained / "model", device="cpu")
+    for one, other in zip(translator.translate(LINES), twice.translate(LINES), strict=True):
+        assert one.text == other.text
+        assert one.log_prob == pytest.approx(other.log_prob, abs=1e-3)
+    assert "2 models" in twice.description
+
+
+def test_what_is_explained_is_what_a_forced_pass_says(translator: Translator) -> None:
+    for found in translator.translate([*LINES[:5], ""], explain=True):
+        if not found.text:
+            continue
+        assert sum(found.token_scores) == pytest.approx(found.log_prob, abs=1e-3)
+        assert len(found.token_scores) == len(found.target_ids) + 1
+        [scored] = translator.score([found.source], [found.text])
+        assert scored.log_probs == pytest.approx(found.token_scores, abs=1e-4)
+        assert [target for _, target, _ in found.alignment] == list(range(len(found.text.split())))
+        rows = translator.align(found.source, found).weights
+        assert [weight for _, _, weight in found.alignment] == pytest.approx([max(row) for row in rows], abs=1e-3)
+        assert 0 < found.confidence <= 1
+    with pytest.raises(DataError, match="2 sources"):
+        translator.score(["a", "b"], ["c"])
+
+
+def test_banned_words_do_not_come(translator: Translator) -> None:
+    plain = list(translator.translate(LINES))
+    banned = plain[0].text.split()[0]
+    for found in translator.translate(LINES, search=searching(translator, ban=(banned,))):
+        assert banned not in found.text.split()
+    with pytest.raises(ConfigError, match="nothing"):
+        list(translator.translate(LINES, search=searching(translator, ban=("",))))

@@ -122,13 +122,15 @@ class Chooser:
             values = rule.apply(values, ids, mark)
         if self.terms is not None and marks.terms is not None:
             values = self.terms.apply(values, marks.terms)
-            each = largest(values, min(EACH, logits.shape[1]))[1]
+            each = largest(values, min(EACH + FORBIDDEN, logits.shape[1]))[1]
             tokens = torch.cat([each, self.terms.wanted(marks.terms)], dim=1)
             best = values.gather(1, tokens).masked_fill(_seen_before(tokens), -math.inf)
             # All of them: what has a share of its own may stand far behind the best.
             pool = _pooled(best, best, own.gather(1, tokens), tokens, beam, count=tokens.numel(), ends=ends)
-            share, complete = self.terms.shares(pool.tokens, pool.rows, marks.terms, width=self.width)
-            return pool._replace(share=share, complete=complete)
+            judged = self.terms.judged(pool.tokens, pool.rows, marks.terms, width=self.width)
+            lost = ~judged.fits & (judged.fits & (pool.total > -math.inf)).any(1, keepdim=True)
+            total = pool.total.masked_fill(lost, -math.inf)
+            return pool._replace(total=total, share=judged.share, complete=judged.complete)
         if self.settings.groups > 1:
             return self._diverse(values, own, beam, searches, ends=ends)
         best, tokens = largest(values, count)
@@ -146,6 +148,8 @@ class Chooser:
         order: list[Tensor] = []
         for group in range(groups):
             at = (searches % groups == group).nonzero()[:, 0]
+            if not len(at):  # this group of every sentence is over
+                continue
             rows = (at[:, None] * width + torch.arange(width, device=at.device)).flatten()
             penalty = self.settings.diversity * taken[sentences[at]].repeat_interleave(width, dim=0)
             ranks, tokens = largest(values[rows] - penalty, min(2 * self.width + FORBIDDEN, values.shape[1]))
@@ -158,9 +162,9 @@ class Chooser:
                 count=2 * self.width,
                 ends=ends,
             )
-            next_tokens = self.continuations(part).tokens
-            where = sentences[at][:, None].expand_as(next_tokens)
-            taken.index_put_((where, next_tokens), torch.ones_like(next_tokens, dtype=taken.dtype), accumulate=True)
+            chosen = part.tokens[:, : self.width]  # endings are avoided as well
+            where = sentences[at][:, None].expand_as(chosen)
+            taken.index_put_((where, chosen), torch.ones_like(chosen, dtype=taken.dtype), accumulate=True)
             parts.append(part._replace(rows=rows[part.rows]))
             order.append(at)
         back = torch.cat(order).argsort()
@@ -175,7 +179,8 @@ class Chooser:
         if candidates.complete is None:
             first = Candidates(*(part[:, : self.width] for part in candidates[:4]))
         else:
-            order = candidates.complete.byte().argsort(dim=1, descending=True, stable=True)
+            counted = candidates.complete & (candidates.total > -math.inf)
+            order = counted.byte().argsort(dim=1, descending=True, stable=True)
             first = candidates.picked(order[:, : self.width])
         return first, (first.tokens == EOS) & (first.total > -math.inf)
 

@@ -236,7 +236,7 @@ class MinimumLength:
 class Prefix:
     """Each row goes on with its own tokens, then freely; the last rule of a list, as it overrules those before it.
 
-    The state is what is still to come.
+    A forced token keeps its score, or has 0 where it was impossible. The state is what is still to come.
     """
 
     tokens: Tensor  # (N, P), -1 after the end of the shorter ones
@@ -250,7 +250,9 @@ class Prefix:
         if not state.shape[1]:
             return scores
         token = state[:, :1]
-        only = torch.full_like(scores, -math.inf).scatter_(1, token.clamp(min=0), 0.0)
+        own = scores.gather(1, token.clamp(min=0))
+        own = own.masked_fill(own == -math.inf, 0.0)
+        only = torch.full_like(scores, -math.inf).scatter_(1, token.clamp(min=0), own)
         return torch.where(token < 0, scores, only)
 
     def advance(self, chosen: Tensor, state: State) -> State:

@@ -2,8 +2,8 @@
 
 A sentence has terms, a term has forms, and a form is a row of tokens. Any one form of each term is enough. A term is
 *pending* when one of its forms has just been written, and *met* when what comes next cannot belong to the same word:
-`Haus` is not met by `Hausboot`. While a term is owed the sentence cannot end, and when there is just room enough for
-what is owed, nothing else may be written. Letters: N rows, A forms, L tokens in the longest form, C terms of a
+`Haus` is not met by `Hausboot`. While a term is owed the sentence cannot end, and nothing may be written that would
+leave too little room for what is owed. Letters: N rows, A forms, L tokens in the longest form, C terms of a
 sentence.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from seqkit.search.hypothesis import EOS
 from seqkit.state import select
 
-__all__ = ["Forms", "TermState", "Terms"]
+__all__ = ["Forms", "Judgement", "TermState", "Terms"]
 
 # The forms of each term of a sentence, as tokens.
 Forms = Sequence[Sequence[Sequence[int]]]
@@ -35,6 +35,14 @@ class TermState(NamedTuple):
     met: Tensor  # (N, C) bool; terms that a sentence does not have are met
     recent: Tensor  # (N, L) the last tokens, -1 before the first
     room: Tensor  # (N,) tokens that may still be written, `</s>` included
+
+
+class Judgement(NamedTuple):
+    """What candidates are worth, (B, C) each."""
+
+    share: Tensor  # which share of the beam each competes for
+    complete: Tensor  # bool: all terms are there
+    fits: Tensor  # bool: there is room for what is still owed
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,48 +84,37 @@ class Terms:
         return state._replace(met=met, recent=recent, room=state.room - 1)
 
     def apply(self, values: Tensor, state: TermState) -> Tensor:
-        """Log-probabilities (N, V) without `</s>` where a term is owed, and of nothing else where the room runs out."""
-        progress = _progress(state)
-        owed = ~(state.met | _pending(state, progress))  # (N, C)
+        """Log-probabilities (N, V), without `</s>` where a term is owed."""
         values = values.clone()
-        values[:, EOS].masked_fill_(owed.any(1), -math.inf)
-        left = _left(state, progress)  # (N, A)
-        shortest = _of_terms(state, left, largest=False)  # (N, C)
-        tight = (state.room - 1 <= (shortest * owed).sum(1)) & owed.any(1)
-        if bool(tight.any()):
-            rows = tight.nonzero()[:, 0]
-            # Only what keeps the shortest way: each step then makes it one token shorter.
-            kept = state.owners & owed[:, None] & (left[:, :, None] == shortest[:, None])
-            kept_forms = kept.any(2)
-            begun = kept_forms & (progress > 0)
-            kept_forms = torch.where(begun.any(1, keepdim=True), begun, kept_forms)[rows]
-            tokens = _next(state, progress)[rows]
-            allowed = torch.zeros(len(rows), values.shape[1], dtype=torch.bool, device=values.device)
-            allowed.scatter_(1, tokens.masked_fill(~kept_forms, 0), True)  # padding is never generated anyway
-            values[rows] = values[rows].masked_fill(~allowed, -math.inf)
+        values[:, EOS].masked_fill_(_owed(state, _progress(state)).any(1), -math.inf)
         return values
 
     def wanted(self, state: TermState) -> Tensor:
-        """What each owed form goes on with, (N, A); 0 (padding) for the others."""
+        """What each owed form goes on with, and `</s>`: (N, A + 1); 0 (padding) for forms that are not owed."""
         progress = _progress(state)
-        owed = ~(state.met | _pending(state, progress))
-        return _next(state, progress).masked_fill(~(state.owners & owed[:, None]).any(2), 0)
+        owed = (state.owners & _owed(state, progress)[:, None]).any(2)
+        place = torch.where(progress < state.lengths, progress, 0)
+        tokens = state.forms.gather(2, place[:, :, None])[:, :, 0].masked_fill(~owed, 0)
+        return torch.cat([tokens, tokens.new_full((len(tokens), 1), EOS)], dim=1)
 
-    def shares(self, tokens: Tensor, rows: Tensor, state: TermState, *, width: int) -> tuple[Tensor, Tensor]:
-        """Which of at most `width` shares of the beam candidates compete for, and which have all terms: (B, C) each.
+    def judged(self, tokens: Tensor, rows: Tensor, state: TermState, *, width: int) -> Judgement:
+        """What becomes of the terms if tokens (B, C) go on with rows (B, C), for a beam of so many hypotheses.
 
-        tokens, rows (B, C): what goes on which row. There is a share for each token of the terms that is there, or for
-        several, if there are more of them than hypotheses.
+        There is a share of the beam for each token of the terms that is there, or for several, if there are more of
+        them than hypotheses.
         """
         after = self.advance(tokens.flatten(), select(state, rows.flatten()))
         progress = _progress(after)
-        there = after.met | _pending(after, progress)
+        owed = _owed(after, progress)
         sizes = _of_terms(after, after.lengths, largest=True)
         partly = torch.minimum(_of_terms(after, progress, largest=True), (sizes - 1).clamp(min=0))
-        written = torch.where(there, sizes, partly).sum(1)
+        written = torch.where(owed, partly, sizes).sum(1)
         most = sizes.sum(1)
         share = torch.where(most >= width, written * (width - 1) // most.clamp(min=1), written)
-        return share.view_as(tokens), there.all(1).view_as(tokens)
+        left = after.lengths - torch.where(progress < after.lengths, progress, 0)  # (N, A)
+        needed = (_of_terms(after, left, largest=False) * owed).sum(1) + 1  # and </s>
+        fits = (needed <= after.room) | (tokens.flatten() == EOS)
+        return Judgement(*(part.view_as(tokens) for part in (share, ~owed.any(1), fits)))
 
 
 def _progress(state: TermState) -> Tensor:
@@ -136,15 +133,9 @@ def _pending(state: TermState, progress: Tensor) -> Tensor:
     return (whole[:, :, None] & state.owners).any(1)
 
 
-def _next(state: TermState, progress: Tensor) -> Tensor:
-    """The token with which each form goes on, or begins again: (N, A)."""
-    place = torch.where(progress < state.lengths, progress, 0)
-    return state.forms.gather(2, place[:, :, None])[:, :, 0].clamp(min=0)
-
-
-def _left(state: TermState, progress: Tensor) -> Tensor:
-    """How many tokens of each form are missing: (N, A)."""
-    return state.lengths - torch.where(progress < state.lengths, progress, 0)
+def _owed(state: TermState, progress: Tensor) -> Tensor:
+    """Which terms are not there yet: (N, C)."""
+    return ~(state.met | _pending(state, progress))
 
 
 def _of_terms(state: TermState, values: Tensor, *, largest: bool) -> Tensor:

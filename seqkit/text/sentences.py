@@ -49,6 +49,7 @@ def _packed(pieces: list[str], size: Callable[[str], int], limit: int) -> list[s
         else:
             *whole, held = _cut(piece, size, limit)
             found += whole
+            held += piece[len(piece.rstrip()) :]  # the space before what may follow
     return [*found, held.strip()] if held.strip() else found
 
 

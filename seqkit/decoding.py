@@ -15,7 +15,7 @@ from torch import Tensor
 from seqkit.batch import Padded, pad
 from seqkit.data.batching import length_batches
 from seqkit.search.beam import beam, maximum_lengths
-from seqkit.search.hypothesis import BOS, EOS, Hypothesis
+from seqkit.search.hypothesis import BOS, EOS, Hypothesis, rewarded
 from seqkit.search.rules import Prefix, Rule
 from seqkit.search.sample import Sampling, sample
 from seqkit.search.terms import Forms, Terms
@@ -158,11 +158,20 @@ def _draw(
         limits=limits,
     )
     whole = [
-        Hypothesis((*begun[row], *each.ids), each.log_prob, each.score, each.finished)
+        Hypothesis((*begun[row], *each.ids), each.log_prob, _score(each, settings), each.finished)
         for row, each in zip(rows.tolist(), drawn, strict=True)
     ]
     lists = [whole[first : first + count] for first in range(0, len(whole), count)]
     return [sorted(each, key=lambda one: -one.score) if settings.method == "sample" else each for each in lists]
+
+
+def _score(drawn: Hypothesis, settings: Search) -> float:
+    return rewarded(
+        drawn.log_prob,
+        length=len(drawn.ids) + drawn.finished,
+        reward=settings.length_reward,
+        normalisation=settings.length_normalisation,
+    )
 
 
 def _number(ids: Sequence[int]) -> int:

@@ -1,8 +1,21 @@
 """Text in, text out: a trained model, or several as one, as a function from lines to translations.
 
-    translator = Translator.load("runs/en-de")
-    for translation in translator.translate(lines, beam=4):
-        print(translation.text)
+    >>> import seqkit
+    >>> translator = seqkit.load(run)  # a run folder, or several
+    >>> for translation in translator.translate(["h a t", "", "m a t e"], beam=4):
+    ...     print(repr(translation.text), translation.parts)
+    '...' 1
+    '' 0
+    '...' 1
+    >>> [best] = translator.translate(["h a t"], nbest=2, explain=True)
+    >>> len(best.alternatives), len(best.token_scores) == len(best.target_ids) + 1
+    (1, True)
+    >>> [scored] = translator.score(["h a t"], [best.text])
+    >>> abs(scored.log_prob - best.log_prob) < 1e-3
+    True
+    >>> [found] = translator.translate(["h a t"], glossary=Glossary({"h": ("q r",)}))
+    >>> "q r" in found.text, found.missing
+    (True, ())
 
 As many translations come out as lines went in, in their order; sorting, batching and cutting are private.
 """
@@ -65,7 +78,7 @@ class Translator:
         self.device = device
         self.limit = min(_limit(each.recipe) for each in (loaded, *others))
         self._bounds = bounds(loaded.codecs.target)
-        self._helpers: dict[str, Decodable] = {}  # language models by path
+        self._helpers: dict[str, Loaded] = {}  # language models by path
 
     @classmethod
     def load(cls, path: str | Path, *others: str | Path, device: str = "auto") -> Translator:
@@ -154,7 +167,9 @@ class Translator:
 
     def _fusion(self, path: str, weight: float) -> Fusion:
         """The rule that a language model has a say."""
-        loaded = load(Path(path), device=self.device)
+        if path not in self._helpers:
+            self._helpers[path] = load(Path(path), device=self.device)
+        loaded = self._helpers[path]
         if not isinstance(loaded.model, LanguageModel | NGramModel):
             raise ModelError(f"{path} holds no language model", "search.language_model is the run of one")
         check_same_tokens([self.loaded, loaded])

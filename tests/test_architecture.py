@@ -41,6 +41,7 @@ RANKS = (
         "decoding",
         "demo",
         "evaluation",
+        "exchange",
         "glossary",
         "labeller",
         "labels_demo",

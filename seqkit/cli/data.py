@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import shutil
 import sys
@@ -15,10 +14,10 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from seqkit.cli import files
+from seqkit.cli import files, plot
 from seqkit.cli.main import Group, common
-from seqkit.errors import ConfigError, DataError, ResourceError
-from seqkit.files import decode, lines, open_binary, replace_file
+from seqkit.errors import DataError
+from seqkit.files import decode, lines, open_binary
 from seqkit.report import escape
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def stats(texts: tuple[str, ...], tokens: str, top: int, png: Path | None, as_js
     """
     from seqkit.data.statistics import statistics
 
-    figure = _figure() if png else None  # that it cannot be drawn is told before the work
+    figure = plot.empty(6, 4) if png else None  # that it cannot be drawn is told before the work
     bad: dict[str, int] = {}
     found = statistics((line.split() if tokens == "words" else line for line in _lines(texts, bad)), top=top)
     for text, count in bad.items():
@@ -182,25 +181,9 @@ def _panel(found: Frequencies, size: int, scales: tuple[float, float]) -> list[s
     return ["".join(map(chr, row)) for row in cells]
 
 
-def _figure() -> Figure:
-    """An empty picture. Raises ConfigError where matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise ConfigError("plotting needs matplotlib", "pip install '.[plot]'") from None
-    return Figure(figsize=(6, 4), layout="constrained")
-
-
 def _draw(figure: Figure, frequencies: Sequence[Frequencies], path: Path) -> None:
     axes = figure.add_subplot(xscale="log", yscale="log", xlabel="rank", ylabel="frequency")
     for name, each in zip(NAMES, frequencies, strict=True):
         axes.plot(range(1, each.types + 1), each.ranked, label=name)
     axes.legend()
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    try:
-        replace_file(path, picture.getvalue())
-    except OSError as error:
-        raise ResourceError(f"cannot write {path}: {error.strerror}", "the results above are right") from None
-    if not common().quiet:
-        click.echo(f"written to {escape(str(path))}", err=True)
+    plot.write(path, plot.rendered(figure, "png"))

@@ -18,7 +18,8 @@ from seqkit.errors import ModelError
 
 if TYPE_CHECKING:
     from seqkit.demo import DemoTask
-    from seqkit.translator import Translation, Translator
+    from seqkit.translation import Translation
+    from seqkit.translator import Translator
 
 __all__ = ["command"]
 

@@ -1,176 +1,97 @@
-"""A conversation with a translator: lines become translations, words behind a colon are commands.
-
-    en> three hundred and forty-two
-    dreihundertzweiundvierzig
-    score -0.04 per token   p 0.71   9+6 tokens   38 ms   unknown: none
-    en> :beam 4
-
-The bare translation goes to stdout, so that it can be copied; everything else is dim, and goes to stderr.
-"""
+"""A conversation at a terminal: how lines are asked for, remembered and completed. What they do is in `session`."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-import shutil
-import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import click
-import msgspec
-
+from seqkit.cli.session import FENCE, Session
+from seqkit.cli.session_commands import complete
+from seqkit.cli.showing import aside
 from seqkit.cli.translate import search_of
-from seqkit.errors import ConfigError, SeqkitError, closest
-from seqkit.report import escape, heat_map
-from seqkit.settings import Search
 
 if TYPE_CHECKING:
-    from seqkit.translator import Translation, Translator
+    from prompt_toolkit import PromptSession
 
-__all__ = ["COMMANDS", "Session", "converse"]
+__all__ = ["converse"]
 
 REMEMBERED = 1000  # lines of history
 
 
-def converse(model: Path, *, device: str, overrides: Sequence[str], history: bool) -> None:
+def converse(*models: Path, device: str, overrides: Sequence[str], history: bool) -> None:
     """Talk until the user leaves, by :quit or Ctrl-D; Ctrl-C only cancels what is going on.
 
     Raises what `Translator.load` and `search_of` raise.
     """
-    aside(f"loading {escape(str(model))} ...")
+    aside(f"loading {' '.join(map(str, models))} ...")
 
     from seqkit.translator import Translator
 
-    translator = Translator.load(model, device=device)
-    session = Session(translator, search_of(translator.recipe, overrides))
+    translator = Translator.load(*models, device=device)
+    changed = {word.partition("=")[0]: word for word in overrides}
+    session = Session(translator, search_of(translator.recipe, overrides), device, changed)
     aside(f"{translator.description}  (:help)")
-    read = reader(f"{escape(translator.data.source)}> ", history=history)
-    while True:
+    read = reader(history=history)
+    while _exchange(session, read):
+        pass
+
+
+def _exchange(session: Session, read: Callable[[str], str]) -> bool:
+    """Ask for a line, and answer it. False when the user wants to leave."""
+    note = ""  # the line on which Ctrl-C was typed stays behind
+    try:
         try:
-            # What is pasted may be several lines.
-            for line in read().split("\n"):
-                session.answer(line)
-        except KeyboardInterrupt:
-            aside("")
+            typed = read(session.prompt)
         except EOFError:
-            return
+            if session.pending is None:
+                return False
+            typed = FENCE  # what is being pasted ends here
+        note = "cancelled"
+        # What is pasted may be several lines.
+        for line in typed.split("\n"):
+            session.answer(line)
+    except EOFError:
+        return False
+    except KeyboardInterrupt:
+        session.pending = None
+        with contextlib.suppress(KeyboardInterrupt):
+            aside(note)
+    return True
 
 
-@dataclass
-class Session:
-    """What a conversation has been told so far."""
+def reader(*, history: bool) -> Callable[[str], str]:
+    """How a line is asked for: with editing, history and Tab where the terminal is up to it, else plainly.
 
-    translator: Translator
-    search: Search
-    align: bool = False
-
-    def answer(self, line: str) -> None:
-        """Translate a line, or do what it commands; what goes wrong is told, never raised. EOFError means: leave."""
-        try:
-            if line.startswith(":") and not line.startswith("::"):
-                name, _, words = line[1:].strip().partition(" ")
-                command(name).run(self, words.strip())
-            elif line.strip():
-                self._translate(line.removeprefix(":"))
-        except SeqkitError as error:
-            aside(str(error))
-
-    def change(self, setting: str) -> None:
-        """Set one search setting, `search.beam=4`. Raises ConfigError when it cannot be."""
-        recipe = msgspec.structs.replace(self.translator.recipe, search=self.search)
-        self.search = search_of(recipe, [setting])
-
-    def _translate(self, line: str) -> None:
-        began = time.monotonic()
-        [found] = self.translator.translate([line], search=self.search)
-        milliseconds = 1000 * (time.monotonic() - began)
-        click.echo(escape(found.text))
-        aside(_figures(found, milliseconds))
-        for rank, (text, score) in enumerate(found.alternatives, start=2):
-            aside(f"{rank:3}  {score:.2f}  {escape(text)}")
-        if self.align:
-            source, target, weights = self.translator.align(line, found)
-            width = shutil.get_terminal_size().columns
-            for row in heat_map(source, target, weights, width=width, colour=_coloured()):
-                click.echo(row, err=True, color=_coloured())
-
-
-class Command(NamedTuple):
-    """One row of the table of commands."""
-
-    run: Callable[[Session, str], None]  # the words after its name
-    usage: str
-    purpose: str
-
-
-def command(name: str) -> Command:
-    """The command of that name. Raises ConfigError, naming the nearest, when there is none."""
-    if name not in COMMANDS:
-        near = closest(name, COMMANDS)
-        hint = f"did you mean :{near}?" if near else ":help lists the commands; ::text translates a text with a colon"
-        raise ConfigError(f"unknown command :{escape(name)}", hint)
-    return COMMANDS[name]
-
-
-def _help(_: Session, words: str) -> None:
-    rows = [command(words.removeprefix(":"))] if words else list(COMMANDS.values())
-    width = max(len(row.usage) for row in rows)
-    for row in rows:
-        aside(f"{row.usage:{width}}  {row.purpose}")
-
-
-def _alternatives(session: Session, words: str) -> None:
-    session.change(f"search.nbest={words or 1}")
-
-
-def _beam(session: Session, words: str) -> None:
-    session.change(f"search.beam={words or 1}")
-
-
-def _align(session: Session, words: str) -> None:
-    if words not in ("on", "off", ""):
-        raise ConfigError(f":align is on or off, not {escape(words)}")
-    session.align = words == "on" if words else not session.align
-
-
-def _quit(_: Session, __: str) -> None:
-    raise EOFError
-
-
-COMMANDS = {
-    "help": Command(_help, ":help [COMMAND]", "say what the commands do"),
-    "n": Command(_alternatives, ":n N", "show the N best translations; at most the beam"),
-    "beam": Command(_beam, ":beam N", "look at N hypotheses at each step; 1 is greedy"),
-    "align": Command(_align, ":align on|off", "draw which source words each word attended to"),
-    "quit": Command(_quit, ":quit", "leave; so does Ctrl-D"),
-}
-
-
-def aside(text: str) -> None:
-    """Say something that is no translation."""
-    click.secho(text, err=True, dim=True, color=_coloured())
-
-
-def reader(prompt: str, *, history: bool) -> Callable[[], str]:
-    """How a line is asked for: with editing and history where the terminal is up to it, else plainly.
-
-    The function that comes back raises EOFError for Ctrl-D and KeyboardInterrupt for Ctrl-C.
+    The function that comes back takes a prompt, and raises EOFError for Ctrl-D and KeyboardInterrupt for Ctrl-C.
     """
     if os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
-        return lambda: input(prompt)
+        return input
     try:
-        from prompt_toolkit import PromptSession
-        from prompt_toolkit.history import FileHistory
+        session = _editor(_history_file() if history else None)
     except ImportError:
-        return lambda: input(prompt)
-    path = _history_file() if history else None
-    session: PromptSession[str] = PromptSession(history=FileHistory(path) if path else None)
-    return lambda: session.prompt(prompt)
+        return input
+    return lambda prompt: session.prompt(prompt)
+
+
+def _editor(history: Path | None) -> PromptSession[str]:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+    from prompt_toolkit.document import Document
+    from prompt_toolkit.history import FileHistory
+
+    class Words(Completer):
+        """What `complete` says."""
+
+        def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+            replaced, found = complete(document.text_before_cursor)
+            yield from (Completion(word, start_position=-replaced) for word in found)
+
+    return PromptSession(
+        history=FileHistory(history) if history else None, completer=Words(), complete_while_typing=False
+    )
 
 
 def _history_file() -> Path | None:
@@ -189,24 +110,3 @@ def _history_file() -> Path | None:
                 FileHistory(path).store_string(line)
         return path
     return None
-
-
-def _figures(found: Translation, milliseconds: float) -> str:
-    """`score -0.04 per token   p 0.71   12+9 tokens   38 ms   unknown: none`."""
-    generated = len(found.target_ids) + (not found.truncated)
-    parts = [
-        f"score {found.log_prob / max(generated, 1):.2f} per token",
-        f"p {math.exp(found.log_prob):.2g}",
-        f"{len(found.source_ids)}+{len(found.target_ids)} tokens",
-        f"{milliseconds:.0f} ms",
-        f"unknown: {found.unknown or 'none'}",
-    ]
-    if found.cut:
-        parts.append("the input was too long: its end is left out")
-    if found.truncated:
-        parts.append("the output reached the length limit")
-    return "   ".join(parts)
-
-
-def _coloured() -> bool:
-    return sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM", "dumb") != "dumb"

@@ -208,11 +208,11 @@ def _inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: dict[str, str] | None = None) -> None:
     """Write tensors as safetensors, from any device, with the mode that the umask gives to other new files."""
     path.touch()
     mode = stat.S_IMODE(path.stat().st_mode)  # the library would leave 0600
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, metadata)
     path.chmod(mode)
 
 

@@ -2,8 +2,9 @@
 
     python tests/benchmarks/translate.py runs/t test.en --ref test.de
 
-With transformers installed, a Hugging Face Marian model of the same size (random weights, its outputs forced to the
-lengths of ours) is measured in turn with ours. Run it on an otherwise idle machine.
+With `--ct2` the same model, exported, is measured in CTranslate2; with transformers installed, a Hugging Face Marian
+model of the same size (random weights, its outputs forced to the lengths of ours) is measured in turn with ours. Run
+it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -23,7 +25,8 @@ from seqkit.cli.translate import search_of
 from seqkit.data import read_lines
 from seqkit.host import cores
 from seqkit.settings import Search, Transformer
-from seqkit.translator import Translation, Translator
+from seqkit.translation import Translation
+from seqkit.translator import Translator
 
 ROUNDS = 3
 
@@ -33,6 +36,8 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("source", type=Path)
     parser.add_argument("--ref", type=Path)
+    parser.add_argument("--ct2", type=Path, help="the same model as `seqkit export ct2 RUN DIR` writes it")
+    parser.add_argument("--beams", type=int, nargs="*", default=[5, 1])
     parser.add_argument("--set", nargs="*", default=[], metavar="search.KEY=VALUE", help="change our search")
     arguments = parser.parse_args()
     lines = read_lines(arguments.source)
@@ -40,28 +45,71 @@ def main() -> None:
     translator = Translator.load(arguments.run, device="cpu")
     search = search_of(translator.recipe, arguments.set)
     print(f"{translator.description}, loaded in {time.perf_counter() - began:.2f} s")
-    torch.set_num_threads(cores())
-    for beam in (5, 1):
+    for beam in arguments.beams:
         translations = translate(translator, lines, beam, search=search)
-        systems: dict[str, Callable[[], int]] = {f"seqkit, beam {beam}": partial(ours, translator, lines, beam, search)}
+        systems: dict[str, Callable[[], int]] = {
+            f"seqkit, {threads} thread(s)": partial(ours, translator, lines, beam, search, threads)
+            for threads in sorted({1, cores()})
+        }
+        systems |= ctranslate2(arguments.ct2, translator, lines, beam) if arguments.ct2 else {}
         if importlib.util.find_spec("transformers") and isinstance(translator.recipe.model, Transformer):
-            systems[f"Hugging Face Marian, beam {beam}"] = marian(translator, translations, beam)
-        print_rows(f"translating {len(lines)} lines", in_turns(systems), baseline=f"Hugging Face Marian, beam {beam}")
+            systems["Hugging Face Marian"] = marian(translator, translations, beam)
+        baseline = "CTranslate2, 1 worker(s)" if arguments.ct2 else "Hugging Face Marian"
+        print_rows(f"translating {len(lines)} lines, beam {beam}", in_turns(systems), baseline=baseline)
         if arguments.ref is not None:
             score(translations, read_lines(arguments.ref), beam)
-    times = []
-    for line in lines[::20]:
-        began = time.perf_counter()
-        translate(translator, [line], 5, search=search)
-        times.append(1e3 * (time.perf_counter() - began))
-    print_rows("one sentence, beam 5", [row_of("seqkit", times, unit="ms", memory=peak_memory())], baseline="")
+    one_by_one(translator, lines[::20], search, arguments.ct2)
+
+
+def one_by_one(translator: Translator, lines: list[str], search: Search, folder: Path | None) -> None:
+    """How long each line takes when nothing else is asked, in turns."""
+    torch.set_num_threads(1)
+    systems: dict[str, Callable[[str], object]] = {
+        "seqkit": lambda line: translate(translator, [line], 5, search=search)
+    }
+    if folder is not None:
+        tool = peer(folder, workers=1)
+        source = translator.loaded.codecs.source
+        systems["CTranslate2"] = lambda line: tool.translate_batch(
+            [source.tokens(source.encode(line))], beam_size=5, max_decoding_length=100
+        )
+    times: dict[str, list[float]] = {name: [] for name in systems}
+    for line in lines:
+        for name, run in systems.items():
+            began = time.perf_counter()
+            run(line)
+            times[name].append(1e3 * (time.perf_counter() - began))
+    rows = [row_of(name, found, unit="ms", memory=peak_memory()) for name, found in times.items()]
+    print_rows("one sentence, beam 5", rows, baseline="CTranslate2")
+
+
+def peer(folder: Path, *, workers: int) -> Any:
+    """CTranslate2 with the exported model, each worker with one thread."""
+    import ctranslate2
+
+    return ctranslate2.Translator(str(folder), inter_threads=workers, intra_threads=1, compute_type="float32")
+
+
+def ctranslate2(folder: Path, translator: Translator, lines: list[str], beam: int) -> dict[str, Callable[[], int]]:
+    """The same model in CTranslate2, from pieces to pieces, 64 lines at a time as its users do it."""
+    source = translator.loaded.codecs.source
+    pieces = [source.tokens(ids) for ids in source.encode_many(lines)]
+
+    def run(tool: Any) -> int:
+        found = tool.translate_batch(
+            pieces, max_batch_size=64, batch_type="examples", beam_size=beam, max_decoding_length=100
+        )
+        return len(found)
+
+    return {f"CTranslate2, {n} worker(s)": partial(run, peer(folder, workers=n)) for n in sorted({1, cores()})}
 
 
 def translate(translator: Translator, lines: list[str], beam: int, *, search: Search) -> list[Translation]:
     return list(translator.translate(lines, search=msgspec.structs.replace(search, beam=beam)))
 
 
-def ours(translator: Translator, lines: list[str], beam: int, search: Search) -> int:
+def ours(translator: Translator, lines: list[str], beam: int, search: Search, threads: int) -> int:
+    torch.set_num_threads(threads)
     return len(translate(translator, lines, beam, search=search))
 
 

@@ -1,4 +1,4 @@
-"""`seqkit translate`: a filter that keeps lines apart, and a conversation at a terminal."""
+"""`seqkit translate`: a filter that keeps lines apart."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import contextlib
 import io
 import json
 import os
-import pty
-import select
 import signal
 import stat
 import subprocess
@@ -23,7 +21,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seqkit import config
-from seqkit.cli import interactive, streams, translate
+from seqkit.cli import streams, translate
 from seqkit.cli.main import main
 from seqkit.errors import DataError
 from seqkit.files import lines
@@ -279,134 +277,3 @@ def test_a_closed_pipe_is_no_error(trained: Path) -> None:
         process.stdin.write(b"h a t\n")  # and nothing more: the reading thread still waits when all ends
         assert process.wait() == 141
         assert process.stderr.read() == b""
-
-
-class Terminal:
-    """A program that runs at a terminal, as a person would see it; it is ended with the block."""
-
-    # The terminal must be the program's own for Ctrl-C to reach it.
-    OWN = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
-
-    def __init__(self, words: Sequence[str], environment: dict[str, str]) -> None:
-        self.unread = b""
-        self.leader, end = pty.openpty()
-        words = [sys.executable, "-c", self.OWN, *words]
-        self.process = subprocess.Popen(
-            words, stdin=end, stdout=end, stderr=end, env=environment, start_new_session=True
-        )
-        os.close(end)
-
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self.leader)
-
-    def until(self, expected: str) -> str:
-        """What is shown from the end of the last call's text to the end of this one's."""
-        limit = time.monotonic() + 100
-        while expected.encode() not in self.unread and time.monotonic() < limit:
-            if select.select([self.leader], [], [], 1)[0]:
-                try:
-                    self.unread += os.read(self.leader, 4096)
-                except OSError:  # the program has left
-                    break
-        shown, found, self.unread = self.unread.partition(expected.encode())
-        assert found, shown
-        return shown.decode() + expected
-
-    def type(self, text: str) -> None:
-        os.write(self.leader, text.encode())
-
-
-@pytest.mark.parametrize("kind", ["dumb", "xterm"])
-def test_a_conversation_at_a_terminal(kind: str, trained: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "TERM": kind, "XDG_STATE_HOME": str(tmp_path), "PROMPT_TOOLKIT_NO_CPR": "1"}
-    with Terminal([*SEQKIT, "translate", str(trained)], environment) as terminal:
-        shown = terminal.until("word>")
-        assert shown.index("loading") < shown.index("word-drow  transformer")
-        # In between, the program asks first and waits then: a signal before it waits would come late.
-        for typed, answers in (
-            ("h a t\r", ["unknown: none"]),
-            ("\r", []),
-            ("\x03", []),  # Ctrl-C
-            (":bem 3\r", ["did you mean :beam?"]),
-        ):
-            time.sleep(0.2)
-            terminal.type(typed)
-            for answer in (*answers, "word>"):
-                terminal.until(answer)
-        terminal.type("\x04")  # Ctrl-D
-        assert terminal.process.wait(100) == 0
-    history = tmp_path / "seqkit" / "translate_history"
-    assert history.exists() == (kind == "xterm")
-    if history.exists():
-        assert stat.S_IMODE(history.stat().st_mode) == 0o600
-        assert "+h a t" in history.read_text("utf-8")
-
-
-def told(session: interactive.Session, line: str, capture: Captured) -> tuple[str, str]:
-    capture.readouterr()
-    session.answer(line)
-    captured = capture.readouterr()
-    return captured.out.decode(), captured.err.decode()
-
-
-def test_a_session_is_commanded_and_answers(echo: Any, capfdbinary: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
-    session = interactive.Session(echo, RECIPE.search)
-    out, err = told(session, "tah eht", capfdbinary)
-    assert out == "the hat\n"
-    assert "score -0.06 per token   p 0.61   7+7 tokens" in err
-    assert told(session, ":n 2", capfdbinary) == ("", "")
-    assert "  2  -0.50  the hat1" in told(session, "tah eht", capfdbinary)[1]
-    assert told(session, ":align on", capfdbinary) == ("", "")
-    out, err = told(session, "tah eht", capfdbinary)
-    assert out == "the hat\n"
-    assert "hint, not an explanation" in err
-    assert told(session, "::x", capfdbinary)[0] == "x:\n"
-    assert told(session, "  ", capfdbinary) == ("", "")
-    assert told(session, "J2[\x1b", capfdbinary)[0] == "\\x1b[2J\n"
-    for name in interactive.COMMANDS:
-        assert f":{name}" in told(session, ":help", capfdbinary)[1]
-    assert "greedy" in told(session, ":help beam", capfdbinary)[1]
-    assert told(session, ":beam 7", capfdbinary) == ("", "")
-    assert (session.search.nbest, session.search.beam) == (2, 7)
-    with pytest.raises(EOFError):
-        session.answer(":quit")
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        (":beem 3", "did you mean :beam?"),
-        (":xyzzy", ":help"),
-        (":", ":help"),
-        (":n 9", "search.nbest = 9 is more than search.beam = 5"),
-        (":beam 0", "search.beam"),
-        (":beam two", "search.beam must be an integer"),
-        (":align sideways", "on or off"),
-        (":help me", "unknown command :me"),
-        (":\x1b[2J", "\\x1b"),
-    ],
-)
-def test_a_wrong_command_changes_nothing_and_is_told(
-    line: str, expected: str, echo: Any, capfdbinary: Captured
-) -> None:
-    session = interactive.Session(echo, RECIPE.search)
-    assert expected in told(session, line, capfdbinary)[1]
-    assert session == interactive.Session(echo, RECIPE.search)
-
-
-def test_history_is_private_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr(interactive, "REMEMBERED", 3)
-    path = interactive._history_file()
-    assert path is not None
-    path.write_text("".join(f"\n# then\n+line {number}\n" for number in range(9)), encoding="utf-8")
-    path.chmod(0o644)
-    assert interactive._history_file() == path
-    assert [row for row in path.read_text("utf-8").splitlines() if row[:1] == "+"] == ["+line 6", "+line 7", "+line 8"]
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,23 +27,37 @@ SEARCH = {"beam": 4, "maximum_length": 20, "maximum_extra": 20}
 WORDS = {"kind": "words"}
 CHARACTERS = {"kind": "characters", "joint": False}
 PIECES = {"kind": "sentencepiece", "size": 300}
-STEPS = 40
 SMALL = {"width": 12, "heads": 2, "feed_forward": 20, "encoder_layers": 2, "decoder_layers": 2}
 
 
-def tiny_model(folder: Path, *, text: dict[str, object], model: dict[str, object], dev: bool = False) -> Path:
-    """A model folder that knows a few sentences by half; takes half a second."""
+class Make(Protocol):
+    """Makes, or has made, the model folder for these settings; not to be written to."""
+
+    def __call__(self, text: dict[str, object], model: dict[str, object], *, steps: int = 50) -> Path: ...
+
+
+def tiny_model(
+    folder: Path,
+    *,
+    text: dict[str, object],
+    model: dict[str, object],
+    dev: bool = False,
+    more: Sequence[str] = (),
+    steps: int = 50,
+) -> Path:
+    """A model folder that half knows a few sentences; `more` lines are in its vocabulary only."""
     folder.mkdir(parents=True, exist_ok=True)
     data: dict[str, object] = {"train": ["none"], "source": "en", "target": "de", "maximum_length": 40}
     if dev:
         rows = "".join(f"{source}\t{target}\n" for source, target in zip(SOURCES, TARGETS, strict=True))
         (folder / "dev.tsv").write_text(rows, encoding="utf-8")
         data["dev"] = [str(folder / "dev.tsv")]
-    sections = {"data": data, "text": text, "model": {**SMALL, **model}, "search": SEARCH}
+    shape = {**SMALL, **model} if "kind" not in model else model
+    sections = {"data": data, "text": text, "model": shape, "search": SEARCH}
     recipe = build({"name": "toy", **sections}, where="the test")
-    codecs = Codecs.learn(SOURCES, TARGETS, recipe.text)
+    codecs = Codecs.learn([*SOURCES, *more], TARGETS, recipe.text)
     with torch.random.fork_rng():
-        network = drilled(recipe, codecs)
+        network = drilled(recipe, codecs, steps=steps)
     codecs.save(folder / "codec")
     return write_model(
         folder,
@@ -52,18 +68,26 @@ def tiny_model(folder: Path, *, text: dict[str, object], model: dict[str, object
     )
 
 
-def drilled(recipe: Recipe, codecs: Codecs) -> EncoderDecoder:
+def drilled(recipe: Recipe, codecs: Codecs, *, steps: int) -> EncoderDecoder:
     """A model after some steps over the few sentences; every weight has moved, and what it says comes to an end."""
     model = build_model(recipe, codecs)
     assert isinstance(model, EncoderDecoder)
     source = pad([[*ids, EOS] for ids in codecs.source.encode_many(SOURCES)])
     targets = codecs.target.encode_many(TARGETS)
     inputs, wanted = pad([[BOS, *ids] for ids in targets]), pad([[*ids, EOS] for ids in targets])
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
-    for _ in range(STEPS):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, fused=True)
+    for _ in range(steps):
         logits, _state = model.advance(inputs.ids, *model.start(source))
         loss = F.cross_entropy(logits[wanted.mask], wanted.ids[wanted.mask])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     return model
+
+
+def program_of(readme: Path) -> str:
+    """The program in a README.txt, over lines that the model knows."""
+    lines = [line[4:] for line in readme.read_text("utf-8").splitlines() if line.startswith("    ") or not line]
+    known = "\n".join(lines).replace("one line", SOURCES[1]).replace("another line", SOURCES[3])
+    assert SOURCES[3] in known
+    return known

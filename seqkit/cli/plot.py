@@ -1,0 +1,54 @@
+"""Pictures as files, by matplotlib, which is an extra."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from seqkit.cli.main import common
+from seqkit.errors import ConfigError, ResourceError
+from seqkit.files import replace_file
+from seqkit.report import escape
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["FORMS", "Form", "empty", "rendered", "write"]
+
+Form = Literal["png", "svg"]
+FORMS: tuple[Form, ...] = ("png", "svg")
+
+
+def empty(width: float, height: float) -> Figure:
+    """A picture of so many inches with nothing on it. Raises ConfigError where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise ConfigError("plotting needs matplotlib", "pip install '.[plot]'") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def rendered(figure: Figure, form: Form) -> bytes:
+    """The picture as the bytes of a file, the same ones for the same picture."""
+    import matplotlib
+
+    picture = io.BytesIO()
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "seqkit"}):
+        # A script that the font lacks becomes boxes: the numbers are still right.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(picture, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
+    return picture.getvalue()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Put a file in its place and say so. Raises ResourceError when it cannot be written."""
+    try:
+        replace_file(path, content)
+    except OSError as error:
+        raise ResourceError(f"cannot write {path}: {error.strerror}", "the results above are right") from None
+    if not common().quiet:
+        click.echo(f"written to {escape(str(path))}", err=True)

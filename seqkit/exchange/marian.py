@@ -1,0 +1,137 @@
+"""Hugging Face Marian: a Transformer as `transformers.MarianMTModel` reads it.
+
+DIR/   model.safetensors   config.json   generation_config.json   vocab.json and perhaps target_vocab.json
+       source.spm, target.spm, tokenizer_config.json: a MarianTokenizer; for other tokenizers our codec/ in their place
+       README.txt: how to use it   manifest.json: where it comes from, and a hash of every file
+
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from seqkit.batch import pad
+from seqkit.errors import ConfigError, ModelError
+from seqkit.exchange.marian_files import IDS, configuration, generation, tokenizer_files, weights
+from seqkit.exchange.parity import Agreement, Sentences, agreement, sentences_of, verify
+from seqkit.exchange.publishing import departure, publishing, refuse, write_text_layer
+from seqkit.exchange.readme import marian_readme
+from seqkit.text.codec import Codecs
+from seqkit.text.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS
+from seqkit.train.sealed import write_tensors
+
+__all__ = ["export_marian"]
+
+TOOL = "Marian"
+FITTING = {"norm": ("post",), "positions": ("sinusoidal",), "activation": ("relu", "gelu")}
+
+
+def export_marian(run: Path, folder: Path, *, overwrite: bool = False) -> Agreement:
+    """Convert the model of a run or model folder for `transformers.MarianMTModel`; tells how well the two agree.
+
+    Raises ConfigError if the model does not fit or the tool is missing, ModelError if the tool does something else with
+    the model, ResourceError if the folder cannot be written. No folder is left then.
+    """
+    leaving = departure(run, folder, tool=TOOL, overwrite=overwrite)
+    for name, fitting in FITTING.items():
+        chosen = msgspec.structs.asdict(leaving.settings)[name]
+        if chosen not in fitting:
+            raise refuse(f'model.{name} = "{chosen}"', TOOL, " or ".join(f'model.{name}="{each}"' for each in fitting))
+    tool = _tool()
+    codecs, sources = leaving.loaded.codecs, sentences_of(leaving.loaded)
+    with publishing(folder, leaving) as partial, _silence(tool):
+        write_tensors(partial / "model.safetensors", weights(leaving.model), metadata={"format": "pt"})
+        contents = {"config.json": configuration(leaving), "generation_config.json": generation(leaving)}
+        tokenizer = tokenizer_files(leaving)
+        for name, content in {**contents, **tokenizer}.items():
+            (partial / name).write_bytes(content)
+        found = agreement(leaving.model, _Loaded(tool, partial), sources)
+        verify(found, TOOL)
+        if tokenizer:
+            _check_tokenizer(tool, partial, codecs, sources)
+        else:
+            write_text_layer(partial, codecs)
+        (partial / "README.txt").write_text(marian_readme(leaving, folder.name), encoding="utf-8")
+    return found
+
+
+def _tool() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise ConfigError("exporting to Marian needs transformers", "pip install '.[marian]'") from None
+    return transformers
+
+
+class _Loaded:
+    """The converted model in transformers."""
+
+    def __init__(self, tool: Any, folder: Path) -> None:
+        try:
+            self.model, told = tool.MarianMTModel.from_pretrained(
+                str(folder), local_files_only=True, output_loading_info=True
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ModelError(f"{TOOL} cannot load the converted model: {error}") from None
+        if problems := {kind: found for kind, found in told.items() if found}:
+            raise ModelError(f"{TOOL} finds other weights than it expects: {problems}")
+        self.model.eval()
+        # In place of the exported settings, with which the library would fill up what `greedy` leaves open.
+        self.model.generation_config = tool.GenerationConfig(**IDS, suppress_tokens=[PAD, BOS])
+
+    @torch.no_grad()
+    def greedy(self, sources: Sentences, longest: int) -> list[list[int]]:
+        """The likeliest token at each step up to `</s>`."""
+        read = pad([[*ids, EOS] for ids in sources])
+        found = self.model.generate(
+            input_ids=read.ids,
+            attention_mask=read.mask.long(),
+            max_new_tokens=longest,
+        )
+        rows: list[list[int]] = found[:, 1:].tolist()
+        return [row[: row.index(EOS)] if EOS in row else row for row in rows]
+
+    @torch.no_grad()
+    def log_probs(self, sources: Sentences, targets: Sentences) -> list[list[float]]:
+        """The log-probability of each token of each target and of its `</s>`."""
+        read = pad([[*ids, EOS] for ids in sources])
+        inputs, wanted = pad([[BOS, *ids] for ids in targets]), pad([[*ids, EOS] for ids in targets])
+        logits = self.model(read.ids, attention_mask=read.mask.long(), decoder_input_ids=inputs.ids).logits
+        values = logits.log_softmax(-1).gather(2, wanted.ids[:, :, None])[:, :, 0]
+        return [row[mask].tolist() for row, mask in zip(values, wanted.mask, strict=True)]
+
+
+def _check_tokenizer(tool: Any, folder: Path, codecs: Codecs, sources: Sentences) -> None:
+    """Raises ModelError unless the tool cuts the sources into the same pieces."""
+    tokenizer = tool.MarianTokenizer.from_pretrained(str(folder), local_files_only=True)
+    for text in codecs.source.decode_many(sources):
+        if text.startswith(">>") or any(token in text for token in SPECIAL_TOKENS):
+            continue  # what no setting keeps Marian from taking for special tokens
+        ids = codecs.source.encode(text)
+        read = tokenizer(text).input_ids
+        if read != [*ids, EOS]:
+            raise ModelError(f"{text!r} is cut by {TOOL} into {read}, here into {ids}")
+
+
+@contextlib.contextmanager
+def _silence(tool: Any) -> Iterator[None]:
+    """Keep the library's progress bars and advice off the terminal."""
+    logging = tool.utils.logging
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")
+            yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()

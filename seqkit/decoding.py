@@ -24,7 +24,7 @@ from seqkit.state import Decodable
 
 __all__ = ["Wishes", "sampling_of", "search_many"]
 
-WIDEST = 2  # times its usual width a beam may have to hold a sentence's terms
+WIDEST = 1.4  # times its usual width a beam may have to hold a sentence's terms
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _jobs(sources: Sequence[Sequence[int]], settings: Search, wishes: Wishes) ->
 def _width(terms: Forms, settings: Search) -> int:
     """Wide enough for a hypothesis with each number of the terms' tokens, as far as that is affordable."""
     tokens = sum(max(len(form) for form in forms) for forms in terms)
-    return max(settings.beam, 2, min(tokens + 1, WIDEST * settings.beam))
+    return max(settings.beam, 2, min(tokens + 1, int(WIDEST * settings.beam)))
 
 
 def _search(

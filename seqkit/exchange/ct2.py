@@ -7,6 +7,7 @@ DIR/   model.bin   config.json   shared_vocabulary.json, or source_vocabulary.js
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ from seqkit.text.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNKNOWN
 __all__ = ["Exported", "export_ct2"]
 
 TOOL = "CTranslate2"
+OLDEST = [4, 6, 3]  # before, its encoders had no rotary positions
 POSITIONS = 2048  # places in the table of positions at least, so that long lines are no error
 
 Array = NDArray[np.float32]
@@ -71,6 +73,9 @@ def _tool() -> Any:
         import ctranslate2.specs
     except ImportError:
         raise ConfigError("exporting to CTranslate2 needs ctranslate2", "pip install '.[ct2]'") from None
+    version = ctranslate2.__version__
+    if [int(number) for number in re.findall(r"\d+", version)] < OLDEST:
+        raise ConfigError(f"ctranslate2 {version} is too old to be exported to", "pip install '.[ct2]'")
     return ctranslate2
 
 
@@ -101,7 +106,8 @@ class _Loaded:
         try:
             self.translator = tool.Translator(str(folder), compute_type=compute_type, intra_threads=threads)
         except (RuntimeError, ValueError) as error:
-            raise ModelError(f"{TOOL} cannot load the converted model: {error}") from None
+            what = f"{TOOL} {tool.__version__} cannot load the converted model: {error}"
+            raise ModelError(what, "try a newer one: pip install -U ctranslate2") from None
 
     def greedy(self, sources: Sentences, longest: int) -> list[list[int]]:
         """The likeliest token at each step up to `</s>`."""

@@ -79,9 +79,10 @@ class _Loaded:
                 str(folder), local_files_only=True, output_loading_info=True
             )
         except (OSError, RuntimeError, ValueError) as error:
-            raise ModelError(f"{TOOL} cannot load the converted model: {error}") from None
+            what = f"transformers {tool.__version__} cannot load the converted model: {error}"
+            raise ModelError(what, "try a newer one: pip install -U transformers") from None
         if problems := {kind: found for kind, found in told.items() if found}:
-            raise ModelError(f"{TOOL} finds other weights than it expects: {problems}")
+            raise ModelError(f"transformers {tool.__version__} finds other weights than it expects: {problems}")
         self.model.eval()
         # In place of the exported settings, with which the library would fill up what `greedy` leaves open.
         self.model.generation_config = tool.GenerationConfig(**IDS, suppress_tokens=[PAD, BOS])

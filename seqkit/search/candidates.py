@@ -24,7 +24,7 @@ from seqkit.state import State
 __all__ = ["Beam", "Candidates", "Chooser", "Marks", "rules_of"]
 
 FORBIDDEN = 3  # padding, <s> and </s> may stand among the best tokens of a row without being candidates
-EACH = 5  # continuations that every row is allowed where shares, not totals alone, decide
+EACH = 4  # continuations that every row is allowed where shares, not totals alone, decide
 
 
 class Beam(NamedTuple):
@@ -122,7 +122,8 @@ class Chooser:
             values = rule.apply(values, ids, mark)
         if self.terms is not None and marks.terms is not None:
             values = self.terms.apply(values, marks.terms)
-            each = largest(values, min(EACH + FORBIDDEN, logits.shape[1]))[1]
+            values[:, : BOS + 1] = -math.inf  # so that none of the few places is theirs
+            each = largest(values, min(EACH, logits.shape[1]))[1]
             tokens = torch.cat([each, self.terms.wanted(marks.terms)], dim=1)
             best = values.gather(1, tokens).masked_fill(_seen_before(tokens), -math.inf)
             # All of them: what has a share of its own may stand far behind the best.

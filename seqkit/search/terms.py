@@ -61,7 +61,7 @@ class Terms:
         forms = max(sum(len(term) for term in terms) for terms in self.sentences)
         longest = max(len(form) for terms in self.sentences for term in terms for form in term)
         count = max(len(terms) for terms in self.sentences)
-        tokens = torch.full((len(self.sentences), forms, longest), -1)
+        tokens = torch.full((len(self.sentences), forms, longest), -1, dtype=torch.int32)
         owners = torch.zeros(len(self.sentences), forms, count, dtype=torch.bool)
         met = torch.ones(len(self.sentences), count, dtype=torch.bool)
         for sentence, terms in enumerate(self.sentences):
@@ -69,10 +69,10 @@ class Terms:
             for owner, term in enumerate(terms):
                 met[sentence, owner] = False
                 for form in term:
-                    tokens[sentence, number, : len(form)] = torch.tensor(form)
+                    tokens[sentence, number, : len(form)] = torch.tensor(form, dtype=torch.int32)
                     owners[sentence, number, owner] = True
                     number += 1
-        recent = torch.full((len(self.sentences), longest), -1)
+        recent = torch.full((len(self.sentences), longest), -1, dtype=torch.int32)
         device = maxima.device
         tokens, owners, met, recent = (part.to(device) for part in (tokens, owners, met, recent))
         return TermState(tokens, (tokens >= 0).sum(2), owners, met, recent, maxima)
@@ -80,7 +80,7 @@ class Terms:
     def advance(self, chosen: Tensor, state: TermState) -> TermState:
         """The state after each row has gone on with its token of `chosen` (N,)."""
         met = state.met | (_pending(state, _progress(state)) & self.bounds[chosen][:, None])
-        recent = torch.cat([state.recent[:, 1:], chosen[:, None]], dim=1)
+        recent = torch.cat([state.recent[:, 1:], chosen[:, None].int()], dim=1)
         return state._replace(met=met, recent=recent, room=state.room - 1)
 
     def apply(self, values: Tensor, state: TermState) -> Tensor:
@@ -94,7 +94,7 @@ class Terms:
         progress = _progress(state)
         owed = (state.owners & _owed(state, progress)[:, None]).any(2)
         place = torch.where(progress < state.lengths, progress, 0)
-        tokens = state.forms.gather(2, place[:, :, None])[:, :, 0].masked_fill(~owed, 0)
+        tokens = state.forms.gather(2, place[:, :, None])[:, :, 0].long().masked_fill(~owed, 0)
         return torch.cat([tokens, tokens.new_full((len(tokens), 1), EOS)], dim=1)
 
     def judged(self, tokens: Tensor, rows: Tensor, state: TermState, *, width: int) -> Judgement:

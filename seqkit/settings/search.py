@@ -26,7 +26,7 @@ class Search(Settings, frozen=True, kw_only=True):
     patience: Annotated[
         float,
         Meta(ge=0, description="stop when patience x beam hypotheses have ended; 0 = when nothing better can come"),
-    ] = 0.0
+    ] = 2.0
     length_reward: Annotated[
         float, Meta(ge=0, description="a: log-probabilities are divided by length^a; 0 = none, 1 = mean per token")
     ] = 1.0

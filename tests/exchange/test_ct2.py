@@ -84,6 +84,12 @@ def test_every_kind_of_transformer_says_the_same(
         assert ended >= 5
 
 
+def test_a_model_that_says_nothing_is_still_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("ctranslate2")
+    path = tiny_model(tmp_path / "run", text=WORDS, model={}, steps=0, ending=20.0)
+    assert export_ct2(path, tmp_path / "out").exact.equal == 20
+
+
 def test_it_looks_where_we_say_that_it_looks(tiny: Make, tmp_path: Path) -> None:
     library = pytest.importorskip("ctranslate2")
     path = tiny(*VARIANTS[2])
@@ -184,6 +190,13 @@ def test_without_the_tool_the_way_to_install_it_is_told(
         export_ct2(run, tmp_path / "out")
     assert caught.value.hint == "pip install '.[ct2]'"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_tool_that_is_too_old_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = pytest.importorskip("ctranslate2")
+    monkeypatch.setattr(library, "__version__", "4.6.2")
+    with pytest.raises(ConfigError, match=r"ctranslate2 4\.6\.2 is too old"):
+        export_ct2(run, tmp_path / "out")
 
 
 def test_what_is_in_the_way_stays(run: Path, tmp_path: Path) -> None:

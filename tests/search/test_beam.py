@@ -122,7 +122,7 @@ def test_finished_sentences_leave_the_batch() -> None:
 def test_stopping_early_loses_nothing(reward: float, nbest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Recurrent(size=9, seed=4, end_bias=2.0)
     source = sources([2, 5, 3, 8], size=9)
-    search = Search(beam=4, nbest=nbest, length_reward=reward, maximum_length=30)
+    search = Search(beam=4, nbest=nbest, length_reward=reward, maximum_length=30, patience=0.0)
     stopped = beam(model, source, search)
     rows, model.rows_advanced = model.rows_advanced, 0
     monkeypatch.setattr(_Found, "over", lambda found, best, length: length >= found.maximum or best == -math.inf)

@@ -94,7 +94,7 @@ def test_lines_of_standard_input_are_looked_at_one_by_one(trained: Path, capsys:
 
 def test_a_text_that_is_too_long_is_looked_at_in_parts_or_cut(trained: Path, capsys: Captured) -> None:
     text = " ".join("hat" * 200)
-    rows = attend(capsys, str(trained), text)
+    rows = attend(capsys, str(trained), text, "search.patience=0")
     assert len(rows) > 200
     assert main(["attend", str(trained), text, "--target", "t a h"]) == 0
     assert "the rest is left out" in capsys.readouterr().err

@@ -62,7 +62,8 @@ def test_every_kind_of_transformer_says_the_same(
     translator = library.Translator(str(tmp_path / "out"), compute_type="float32", intra_threads=1)
     # Without a reward for length the tool ends early, when the best is there and the second perhaps not.
     for reward, count in ((0.0, 1), (1.0, 2)):
-        settings = Search(beam=4, nbest=count, length_reward=reward, maximum_length=LONGEST, maximum_extra=LONGEST)
+        lengths = {"maximum_length": LONGEST, "maximum_extra": LONGEST}
+        settings = Search(beam=4, nbest=count, length_reward=reward, patience=0.0, **lengths)
         ours = beam(loaded.model, pad([[*ids, EOS] for ids in sources]), settings)
         theirs = translator.translate_batch(
             [codecs.source.tokens(ids) for ids in sources],

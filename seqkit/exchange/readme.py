@@ -36,8 +36,8 @@ length_penalty is search.length_reward: log-probabilities are divided by the num
 power. max_decoding_length is search.maximum_length, </s> included; seqkit stops earlier where the source is short, at
 search.maximum_ratio x its tokens + search.maximum_extra. patience is search.patience: both stop when beam_size x
 patience translations have ended; with search.patience=0 seqkit stops when nothing better can come, which patience=2
-nearly always finds too. Left out, min_decoding_length is 1 and max_input_length cuts lines at 1024 tokens. Here a translation
-that was cut at max_decoding_length may come before one that ended. There is no search.length_normalisation="gnmt".
+nearly always finds too. Left out, min_decoding_length is 1 and max_input_length cuts lines at 1024 tokens. Here a
+translation that was cut at max_decoding_length may come before one that ended. There is no search.length_normalisation="gnmt".
 """
 
 MARIAN = """\

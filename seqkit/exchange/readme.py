@@ -37,7 +37,8 @@ power. max_decoding_length is search.maximum_length, </s> included; seqkit stops
 search.maximum_ratio x its tokens + search.maximum_extra. patience is search.patience: both stop when beam_size x
 patience translations have ended; with search.patience=0 seqkit stops when nothing better can come, which patience=2
 nearly always finds too. Left out, min_decoding_length is 1 and max_input_length cuts lines at 1024 tokens. Here a
-translation that was cut at max_decoding_length may come before one that ended. There is no search.length_normalisation="gnmt".
+translation that was cut at max_decoding_length may come before one that ended. There is no
+search.length_normalisation="gnmt".
 """
 
 MARIAN = """\

@@ -65,3 +65,28 @@ def test_multi30k_prepares_trains_and_compares(tmp_path: Path) -> None:
     table = found.stdout.splitlines()
     assert [line.split()[0] for line in table[-3:]] == ["model", "gru", "transformer"]
     assert all(0 <= float(line.split()[2]) <= 100 for line in table[-2:])
+
+
+@pytest.mark.slow
+def test_perplexity_trains_mixes_and_compares(tmp_path: Path) -> None:
+    lines = [source for source, _ in demo.numbers(300, seed=1)]
+    (tmp_path / "train.txt").write_text("".join(f"{line}\n" for line in lines[:250]), encoding="utf-8")
+    (tmp_path / "dev.txt").write_text("".join(f"{line}\n" for line in lines[250:]), encoding="utf-8")
+    shared = '[data]\nkind = "stream"\ntrain = ["train.txt"]\ndev = ["dev.txt"]\nwindow = 10\n[text]\nkind = "words"\n'
+    counted = 'name = "counted"\n' + shared + '[model]\nkind = "ngram"\norder = 3\n'
+    size = "width = 16\nembedding = 16\n"
+    network = 'name = "network"\n' + shared + f'[model]\nkind = "recurrent_language_model"\n{size}[train]\nsteps = 40\n'
+    (tmp_path / "counted.toml").write_text(counted, encoding="utf-8")
+    (tmp_path / "network.toml").write_text(network + "batch_tokens = 200\nprocesses = 1\n", encoding="utf-8")
+    found = run("perplexity.py", "counted.toml", "network.toml", "--cache", "50", folder=tmp_path)
+    assert found.returncode == 0, found.stderr
+    table = found.stdout.splitlines()[-6:]
+    assert table[0].split()[0] == "model"
+    figures = {line[:40].strip(): float(line[40:].split()[0]) for line in table[1:]}
+    assert list(figures) == ["counted", "network", "counted and a cache", "mixed", "mixed, with a cache"]
+    assert figures["mixed"] <= min(figures["counted"], figures["network"]) + 1e-6
+    assert figures["mixed, with a cache"] <= figures["mixed"] + 0.01
+
+    wrong = run("perplexity.py", "missing.toml", folder=tmp_path)
+    assert wrong.returncode == 2
+    assert wrong.stderr.strip() == "missing.toml does not exist"

@@ -277,3 +277,54 @@ def test_a_closed_pipe_is_no_error(trained: Path) -> None:
         process.stdin.write(b"h a t\n")  # and nothing more: the reading thread still waits when all ends
         assert process.wait() == 141
         assert process.stderr.read() == b""
+
+
+def test_terms_protection_prefixes_and_links_as_typed(
+    trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "terms.tsv").write_text("h\tq r\no\t不\n", encoding="utf-8")
+    (tmp_path / "in").write_text("h a t\n\nb o\nm a t e\n", encoding="utf-8")
+    words = ["translate", str(trained), "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--overwrite"]
+    plain = translated(words, tmp_path)
+    assert main([*words, "--terms", str(tmp_path / "terms.tsv")]) == 0
+    found = (tmp_path / "out").read_text("utf-8").splitlines()
+    told = capfd.readouterr().err
+    assert "q r" in found[0]
+    assert (found[1], found[3]) == ("", plain[3])
+    assert "line 3 could not be given its terms: 不" in told
+    assert "1 with a term missing" in told
+
+    assert all(line.startswith("z") for line in translated([*words, "--prefix", "z"], tmp_path) if line)
+    for line in translated([*words, "--align", "pharaoh"], tmp_path):
+        if line:
+            text, links = line.split("\t")
+            assert [int(link.split("-")[1]) for link in links.split()] == list(range(len(text.split())))
+    assert main([*words[:2], "--terms", str(tmp_path / "none.tsv")]) == 3
+
+
+def translated(words: list[str], folder: Path) -> list[str]:
+    assert main([*words, "-o", str(folder / "out")]) == 0
+    return (folder / "out").read_text("utf-8").splitlines()
+
+
+def test_lines_may_bring_their_own_wishes(trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    records = [{"source": "h a t", "terms": {"a": ["q r", "x"]}}, {"source": "m a t", "prefix": "z z"}]
+    text = "".join(json.dumps(record) + "\n" for record in records) + "\n"
+    (tmp_path / "in").write_text(text, encoding="utf-8")
+    words = ["translate", str(trained), "--jsonl", "--format", "jsonl", "--overwrite", "-i", str(tmp_path / "in")]
+    found = [json.loads(line) for line in translated(words, tmp_path)]
+    assert {"q", "x"} & set(found[0]["translation"].split())
+    assert found[1]["translation"].startswith("z z")
+    assert (found[2]["translation"], found[2]["parts"]) == ("", 0)
+    for wrong in ("{", '{"text": "a"}', '{"source": "a", "terms": {"a": []}}'):
+        (tmp_path / "in").write_text('{"source": "a"}\n' + wrong + "\n", encoding="utf-8")
+        assert main([*words, "-o", str(tmp_path / "other")]) == 3
+        assert "line 2" in capfd.readouterr().err
+
+
+def test_several_runs_are_one_translator(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("h a t\nm a t e\n", encoding="utf-8")
+    words = ["-i", str(tmp_path / "in"), "--overwrite"]
+    alone = translated(["translate", str(trained), *words], tmp_path)
+    for models in ([str(trained), str(trained)], [f"{trained}+{trained / 'model'}"]):
+        assert translated(["translate", *models, *words], tmp_path) == alone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from unittest.mock import patch
 
@@ -11,6 +12,10 @@ from hypothesis import settings
 
 # Threads that wait for each other cost more than they bring on tiny tensors; read when torch is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Shells start what runs in the background with interrupts ignored, and programs that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("seqkit", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("seqkit")

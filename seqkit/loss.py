@@ -14,8 +14,9 @@ from seqkit.state import Output
 
 __all__ = ["Tally", "cross_entropy"]
 
-# Rows at a time: on a CPU what stays in cache, on a GPU what fills it.
+# Rows at a time: on a CPU what stays in cache, on a GPU what fills it; more of them where a row is short.
 CHUNKS = {"cpu": 256, "cuda": 8192}
+LOGITS = 1 << 20  # that exist at a time in any case
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def cross_entropy(
     """
     rows = hidden[targets.mask]  # (R, D)
     wanted = targets.ids[targets.mask]  # (R,)
-    chunk = chunk or CHUNKS.get(rows.device.type, 1024)
+    chunk = chunk or max(CHUNKS.get(rows.device.type, 1024), LOGITS // len(output.weight))
     if torch.is_grad_enabled():
         sums: tuple[Tensor, Tensor] = ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
             rows, output.weight, output.bias, wanted, smoothing, chunk, products

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from seqkit.layers.dropout import Dropout, LockedDropout, dropout
 from seqkit.layers.gru import narrow_gru
 from seqkit.layers.linear import PRODUCTS
+from seqkit.layers.rnn import narrow_rnn
 
 __all__ = ["BidirectionalStack", "RecurrentStack", "StackState", "last", "reverse"]
 
@@ -51,9 +52,9 @@ def fused(kind: Kind, inputs: int, width: int) -> Fused:
 def run(layer: Fused, x: Tensor, before: LayerState | None, *, weight_drop: float = 0.0) -> tuple[Tensor, LayerState]:
     """`layer(x, before)`, with a share `weight_drop` of the entries of its recurrent matrix dropped, if any.
 
-    On a CPU an LSTM and a GRU heed `products_in`. oneDNN's LSTM trains 1.5 times as fast in bfloat16 up to some 300
-    wide, and no slower beyond; `narrow_gru` 1.5 to 1.7 times as fast as torch's GRU at 200 to 256, but not in one step.
-    torch's own GRU and RNN would round their states at each step, and gain less.
+    On a CPU all kinds heed `products_in`. oneDNN's LSTM trains 1.5 times as fast in bfloat16 up to some 300 wide, and
+    no slower beyond; `narrow_gru` 1.5 to 1.7 times as fast as torch's GRU at 200 to 256, but not in one step, and so
+    does `narrow_rnn`. torch's own GRU and RNN would round their states at each step, and gain less.
     """
     dtype = _arithmetic(layer, x)
     if not weight_drop and dtype == x.dtype:
@@ -63,8 +64,9 @@ def run(layer: Fused, x: Tensor, before: LayerState | None, *, weight_drop: floa
     weights = [w, dropout(u, weight_drop), b_w, b_u]
     zeros = x.new_zeros(1, len(x), layer.hidden_size)
     start = before if isinstance(before, Tensor) else zeros
-    if isinstance(layer, nn.GRU) and dtype != x.dtype:
-        out = narrow_gru(x, start[0], weights, dtype=dtype)
+    if not isinstance(layer, nn.LSTM) and dtype != x.dtype:
+        run = narrow_gru if isinstance(layer, nn.GRU) else narrow_rnn
+        out = run(x, start[0], weights, dtype=dtype)
         return out, out[:, -1].unsqueeze(0)
     weights = [weight.to(dtype) for weight in weights]
     if x.device.type != "cpu":
@@ -82,7 +84,7 @@ def run(layer: Fused, x: Tensor, before: LayerState | None, *, weight_drop: floa
 def _arithmetic(layer: Fused, x: Tensor) -> torch.dtype:
     """In which the layer makes its products."""
     narrow = PRODUCTS.get()
-    gains = isinstance(layer, nn.LSTM) or (isinstance(layer, nn.GRU) and x.shape[1] > 1)
+    gains = isinstance(layer, nn.LSTM) or x.shape[1] > 1
     return narrow if narrow is not None and gains and x.device.type == "cpu" and x.dtype == torch.float32 else x.dtype
 
 

@@ -226,7 +226,7 @@ def test_an_lstm_keeps_its_fast_kernel_whatever_is_dropped(dtype: torch.dtype | 
 
 @every_kind
 @pytest.mark.parametrize("bidirectional", [True, False])
-def test_narrow_products_change_little_and_nothing_of_a_plain_recurrence(kind: Kind, bidirectional: bool) -> None:
+def test_narrow_products_change_little(kind: Kind, bidirectional: bool) -> None:
     torch.manual_seed(0)
     x, mask = torch.randn(4, 9, 6), torch.ones(4, 9, dtype=torch.bool)
     whole = BidirectionalStack(kind=kind, inputs=6, width=16, layers=2, bidirectional=bidirectional, dropout=0.0)
@@ -238,7 +238,7 @@ def test_narrow_products_change_little_and_nothing_of_a_plain_recurrence(kind: K
             out = run()
             gradients = torch.autograd.grad(out.square().sum(), list(module.parameters()))
         assert out.dtype == torch.float32
-        assert torch.equal(out, expected) == (kind == "rnn")
+        assert not torch.equal(out, expected)
         assert float((out - expected).detach().norm() / expected.detach().norm()) < 0.02
         for found, want in zip(gradients, wanted, strict=True):
             assert float((found - want).norm() / want.norm()) < 0.05

@@ -180,13 +180,13 @@ class Translator:
         codecs, search = self.loaded.codecs, request.search
         pieces = self._pieces([line.text for line in lines])  # of each line its parts, as text and ids
         flat = [
-            _Piece(line, text, ids, first=not place)
+            _Piece(line, text, ids, "" if place else line.prefix)
             for line, own in zip(lines, pieces, strict=True)
             for place, (text, ids) in enumerate(own)
         ]
         asked = [request.terms(piece.line, piece.text) for piece in flat]
         written = [spelt(codecs.target, terms) for terms in asked]
-        prefixes = [codecs.target.encode(piece.line.prefix) if piece.first else [] for piece in flat]
+        prefixes = [codecs.target.encode(piece.prefix) if piece.prefix else [] for piece in flat]
         wishes = Wishes(
             prefixes=prefixes if any(prefixes) else None,
             terms=[forms for forms, _ in written] if any(forms for forms, _ in written) else None,
@@ -355,7 +355,7 @@ class _Piece(NamedTuple):
     line: Line
     text: str
     ids: list[int]
-    first: bool
+    prefix: str  # of the first part alone
 
 
 @dataclass(frozen=True)

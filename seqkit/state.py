@@ -1,9 +1,9 @@
 """The state rule, and the contract between models and everything that decodes with them.
 
 A *state* is `None`, a tensor whose axis 0 is the row, or a (named) tuple of states; an `int` that is equal for all rows
-may stand in it and is passed through. *Memory* obeys the same rule with one row a sentence and changes only when
-finished sentences leave; *state* has one row a hypothesis, the K rows of a sentence adjacent, and is replaced at each
-step. `None` means that nothing has been read yet.
+may stand in it and is passed through, and a named tuple may see to its rows itself (`Selective`). *Memory* obeys the
+same rule with one row a sentence and changes only when finished sentences leave; *state* has one row a hypothesis, the
+K rows of a sentence adjacent, and is replaced at each step. `None` means that nothing has been read yet.
 
     memory, state = model.start(source)                    # encode once
     logits, state = model.advance(tokens, memory, state)   # (N, T) -> (N, T, V), any T >= 1
@@ -27,6 +27,7 @@ __all__ = [
     "Memory",
     "Output",
     "Scorable",
+    "Selective",
     "State",
     "Step",
     "Trainable",
@@ -84,6 +85,18 @@ class Scorable(Decodable, Protocol):
         ...
 
 
+@runtime_checkable
+class Selective(Protocol):
+    """A state, a named tuple, that knows better than to copy each of its tensors when rows are selected.
+
+    Its first tensor has a row a hypothesis; `map_state` goes through its tensors as through those of any other.
+    """
+
+    def with_rows(self, rows: Tensor) -> State:
+        """The rows (M,) that are named, in that order."""
+        ...
+
+
 class Output(Protocol):
     """The last layer, kept apart so that losses can work through it in chunks."""
 
@@ -117,11 +130,15 @@ class Trainable(Decodable, Protocol):
 
 def map_state(function: Callable[[Tensor], Tensor], state: State) -> State:
     """Apply `function` to every tensor of a state: detach, clone, move, re-order."""
-    if state is None or isinstance(state, int):
-        return state
     if isinstance(state, Tensor):
         return function(state)
-    parts = [map_state(function, part) for part in state]
+    return _over_parts(lambda part: map_state(function, part), state)
+
+
+def _over_parts(function: Callable[[State], State], state: State) -> State:
+    if state is None or isinstance(state, int):
+        return state
+    parts = [function(part) for part in state]
     if hasattr(state, "_fields"):  # a named tuple keeps its type
         return type(state)(*parts)
     return tuple(parts)
@@ -129,7 +146,11 @@ def map_state(function: Callable[[Tensor], Tensor], state: State) -> State:
 
 def select(state: State, rows: Tensor) -> State:
     """Keep the rows that `rows` (M,) names, in that order: re-order, widen or drop hypotheses."""
-    return map_state(lambda tensor: tensor.index_select(0, rows), state)
+    if isinstance(state, Tensor):
+        return state.index_select(0, rows)
+    if isinstance(state, Selective):
+        return state.with_rows(rows)
+    return _over_parts(lambda part: select(part, rows), state)
 
 
 def tensors_of(state: State) -> list[Tensor]:

@@ -42,6 +42,7 @@ from seqkit.models.ensemble import Ensemble
 from seqkit.models.language import LanguageModel
 from seqkit.models.ngram import NGramModel
 from seqkit.models.seq2seq import EncoderDecoder
+from seqkit.models.stepping import arranged
 from seqkit.report import Alignment, merge_pieces
 from seqkit.run import Loaded, device_of, load
 from seqkit.search.hypothesis import Hypothesis
@@ -75,6 +76,7 @@ class Translator:
         self.loaded, self.recipe = loaded, loaded.recipe
         self.data = _pairs(loaded)
         self.model: Decodable = self.models[0] if not others else Ensemble(self.models)
+        self._searched = arranged(self.model)
         self.device = device
         self.limit = min(_limit(each.recipe) for each in (loaded, *others))
         self._bounds = bounds(loaded.codecs.target)
@@ -194,7 +196,7 @@ class Translator:
             rules=request.rules,
         )
         sources = [piece.ids for piece in flat]
-        found = search_many(self.model, sources, request.searched, device=self.device, wishes=wishes)
+        found = search_many(self._searched, sources, request.searched, device=self.device, wishes=wishes)
         if search.coverage_penalty:
             found = self._covered(sources, found, search)
         chosen = [

@@ -19,6 +19,7 @@ import torch
 from seqkit.errors import ModelError
 from seqkit.models.language import LanguageModel
 from seqkit.models.ngram import NGramModel
+from seqkit.models.stepping import arranged
 from seqkit.run import Loaded, device_of, load
 from seqkit.search.beam import beam
 from seqkit.search.hypothesis import Hypothesis
@@ -56,7 +57,7 @@ class Writer:
         if not isinstance(model, LanguageModel | NGramModel) or not isinstance(data, Stream | Lines):
             other = "label" if isinstance(data, Labelled) else "translate"
             raise ModelError(f"{loaded.path} holds no language model", f"seqkit {other} {loaded.path} uses it")
-        self.loaded, self.model = loaded, model
+        self.loaded, self.model = loaded, arranged(model)
         self.device = device
         self.codec = loaded.codecs.target
         self.endless = isinstance(data, Stream)

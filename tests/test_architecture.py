@@ -2,7 +2,7 @@
 
     6   cli                                            a doorway: parse, call one function, print
     5   session  demo  counting                        wiring: the only place that knows everything
-        translator  writer  labeller  mixing  exchange
+        translator  workers  writer  labeller  mixing  exchange
         run  tasks
         assemble  decoding  scoring  report  labels_demo  spelling
     4   train                                          receives objects, builds none
@@ -54,6 +54,7 @@ RANKS = (
         "tasks",
         "translation",
         "translator",
+        "workers",
         "writer",
     ),
     ("cli", "serve"),
@@ -74,6 +75,7 @@ INSIDE = {
     "counting": {"tasks"},
     "session": {"assemble", "counting", "run", "tasks"},
     "translation": {"glossary"},
+    "workers": {"glossary", "translation", "translator"},
     "translator": {"decoding", "glossary", "mixing", "report", "run", "translation"},
     "writer": {"run"},
     "labeller": {"run", "tasks"},

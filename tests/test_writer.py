@@ -129,7 +129,7 @@ def test_a_self_attention_model_never_sees_more_than_it_was_trained_on(monkeypat
 
         def seeing(tokens, memory, state, advance=advance, lengths=lengths):  # type: ignore[no-untyped-def]
             step = advance(tokens, memory, state)
-            lengths.append(step.state[0].length)
+            lengths.append(step.state.length)
             return step
 
         monkeypatch.setattr(writer.model, "advance", seeing)

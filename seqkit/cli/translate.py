@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
@@ -22,9 +23,9 @@ from seqkit.report import escape
 from seqkit.settings import Recipe, Search
 
 if TYPE_CHECKING:
-    from seqkit.glossary import Glossary
     from seqkit.translation import Line, Translation
-    from seqkit.translator import Translator
+
+    Translate = Callable[[list[Line]], Iterator[Translation]]
 
 __all__ = ["command", "runs_of", "search_of"]
 
@@ -52,6 +53,7 @@ Links = Literal["pharaoh", "words"]
 @click.option("--beam", type=int, help="Short for search.beam=N.")
 @click.option("--nbest", type=int, help="Short for search.nbest=N.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
+@click.option("--workers", type=click.IntRange(min=1), help="Translate in so many processes, on the CPU.")
 @click.option("--no-history", is_flag=True, help="At a terminal: do not remember what is typed.")
 @files.settings
 def command(
@@ -70,6 +72,7 @@ def command(
     beam: int | None,
     nbest: int | None,
     device: str,
+    workers: int | None,
     no_history: bool,
     overrides: tuple[str, ...],
 ) -> None:
@@ -83,8 +86,11 @@ def command(
 
     Each line of the input has its line in the output; blank lines stay blank. With --nbest each line of the input has
     rows of its number, rank, score and text. Several models are averaged token by token. Search settings are those of
-    the first recipe unless they are changed here (seqkit config keys search).
+    the first recipe unless they are changed here (seqkit config keys search). With --workers a large file goes faster
+    on several processors; each process takes seconds to begin.
     """
+    if workers is not None and device not in ("auto", "cpu"):
+        raise ConfigError(f"--workers are processes on the CPU, but --device is {device}", "leave one of them out")
     words = [*overrides, *(f"search.{key}={n}" for key, n in (("beam", beam), ("nbest", nbest)) if n is not None)]
     plain = (source, output, form, scores, links, terms, prefix) == ("-", "-", None, False, None, None, "")
     if plain and not (jsonl or protect) and sys.stdin.isatty() and sys.stdout.isatty():
@@ -97,19 +103,34 @@ def command(
         blocks = Blocks(*stack.enter_context(opened(source)))
 
         from seqkit.glossary import Glossary
+        from seqkit.host import keep_heap
         from seqkit.translator import Translator
 
+        keep_heap()
         glossary = None if terms is None else Glossary.load(terms)
         ranked = (nbest or 1) > 1 or any(word.startswith("search.nbest=") for word in overrides)
         wanted = form or "text"
         complete = _complete_groups if wanted == "tsv" or (ranked and form != "jsonl") else _complete_lines
         target, done = stack.enter_context(resumable(output, overwrite=overwrite, resume=resume, complete=complete))
-        translator = Translator.load(*runs_of(models), device=device)
+        pool = None
+        if workers is not None:
+            from seqkit.workers import Workers
+
+            # They load while this process does, which checks the models and reads what is set.
+            pool = stack.enter_context(Workers(runs_of(models), count=workers, glossary=glossary))
+        translator = Translator.load(*runs_of(models), device="cpu" if pool else device)
         search = search_of(translator.recipe, words)
         ranked = search.nbest > 1 and form != "jsonl"
         layout = _Layout("tsv" if ranked else wanted, scores, links, terminal=target.isatty())
         reading = _Reading(jsonl, prefix, skipped=done)
-        _filter(translator, search, glossary, blocks, reading, target, layout, protect=protect)
+        translate: Translate
+        if pool is not None:
+            translate = partial(pool.translate, search=search, protect=protect, explain=links is not None)
+        else:
+            translate = partial(
+                translator.translate, search=search, glossary=glossary, protect=protect, explain=links is not None
+            )
+        _filter(translate, blocks, reading, target, layout, limit=translator.limit)
 
 
 def runs_of(words: Sequence[str]) -> list[Path]:
@@ -237,18 +258,10 @@ def _complete_groups(stream: BinaryIO) -> tuple[int, int]:
 
 
 def _filter(
-    translator: Translator,
-    search: Search,
-    glossary: Glossary | None,
-    blocks: Blocks,
-    reading: _Reading,
-    target: BinaryIO,
-    layout: _Layout,
-    *,
-    protect: bool,
+    translate: Translate, blocks: Blocks, reading: _Reading, target: BinaryIO, layout: _Layout, *, limit: int
 ) -> None:
     """Write a translation for each line, as soon as its block is done, and then say how it went."""
-    told = _Told(translator.limit)
+    told = _Told(limit)
     seconds = 0.0
     number = 0
     for block in blocks:
@@ -257,10 +270,7 @@ def _filter(
         began = time.monotonic()
         decoded = [decode(line) for line in block[skipped:]]
         lines = [reading.line(text, number + place) for place, (text, _) in enumerate(decoded, start=1)]
-        found = translator.translate(
-            lines, search=search, glossary=glossary, protect=protect, explain=layout.links is not None
-        )
-        for translation, (_, good) in zip(found, decoded, strict=True):
+        for translation, (_, good) in zip(translate(lines), decoded, strict=True):
             number += 1
             target.write(layout.lines(number, translation))
             told.about(number, translation, good=good)

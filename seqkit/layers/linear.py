@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["PRODUCTS", "Linear", "filled_up", "linear", "narrowed", "products_in"]
+__all__ = ["PRODUCTS", "Linear", "filled_up", "frozen", "linear", "narrowed", "products_in"]
 
 ROWS = 128
+PACKED = 1 << 18  # entries of a matrix from which on it is worth laying out anew
 
 PRODUCTS: ContextVar[torch.dtype | None] = ContextVar("PRODUCTS", default=None)
 
@@ -64,6 +66,30 @@ class NarrowLinear(torch.autograd.Function):
         d_x = (narrow @ factor)[: len(wide)].float().view(*gradient.shape[:-1], rows.shape[1])
         d_weight = (narrow.T @ rows).float()
         return d_x, d_weight, wide.sum(0) if ctx.has_bias else None, None
+
+
+def frozen(weight: Tensor, bias: Tensor, *, few: bool = True) -> Callable[[Tensor], Tensor]:
+    """The linear map of weight (O, I) and bias (O,), as they are now: (..., I) -> (..., O), without gradients.
+
+    On a CPU a large matrix is laid out once as oneDNN reads it, instead of at each call: products of few rows take half
+    the time, those of many three quarters. A small one gains nothing from it where inputs have `few` rows.
+    """
+    weight, bias = weight.detach(), bias.detach()
+    kernels = torch.ops.mkldnn
+    if (
+        weight.device.type != "cpu"
+        or weight.dtype != torch.float32
+        or (few and weight.numel() < PACKED)
+        or not hasattr(kernels, "_linear_pointwise")
+    ):
+        return partial(F.linear, weight=weight, bias=bias)
+    packed = kernels._reorder_linear_weight(weight.contiguous(), None)
+
+    def product(x: Tensor) -> Tensor:
+        result: Tensor = kernels._linear_pointwise(x, packed, bias, "none", [], "")
+        return result
+
+    return product
 
 
 def filled_up(rows: int) -> int:

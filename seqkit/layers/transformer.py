@@ -11,7 +11,7 @@ from seqkit.layers.attention import CrossMemory, KeyValues, MultiHeadAttention
 from seqkit.layers.dropout import Dropout
 from seqkit.layers.linear import Linear
 
-__all__ = ["Activation", "DecoderLayer", "EncoderLayer", "FeedForward", "Norm"]
+__all__ = ["Activation", "DecoderLayer", "EncoderLayer", "FeedForward", "Norm", "Residual"]
 
 Activation = Literal["relu", "gelu", "swiglu"]
 Norm = Literal["pre", "post"]

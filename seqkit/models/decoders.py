@@ -192,7 +192,7 @@ class TransformerDecoder(nn.Module):
 
     def forward(self, tokens: Tensor, memory: tuple[CrossMemory, ...], state: tuple[KeyValues, ...] | None) -> Features:
         """tokens (N, T) -> hidden (N, T, D) and the new state."""
-        x = self._enter(tokens, state)
+        x = self.enter(tokens, _place(state))
         news = []
         for index, layer in enumerate(self.layers):
             x, new = layer(x, memory[index], None if state is None else state[index])
@@ -202,13 +202,17 @@ class TransformerDecoder(nn.Module):
     def alignment(self, tokens: Tensor, memory: tuple[CrossMemory, ...], state: tuple[KeyValues, ...] | None) -> Tensor:
         """Where each token looked, by the last-but-one layer (the only one, if there is one): (N, T) -> (N, T, S)."""
         watched = max(0, len(self.layers) - 2)
-        x = self._enter(tokens, state)
+        x = self.enter(tokens, _place(state))
         for index, layer in enumerate(self.layers[:watched]):
             x, _ = layer(x, memory[index], None if state is None else state[index])
         weights: Tensor = self.layers[watched].weights(x, memory[watched], None if state is None else state[watched])
         return weights
 
-    def _enter(self, tokens: Tensor, state: tuple[KeyValues, ...] | None) -> Tensor:
-        place = 0 if state is None else state[0].length
+    def enter(self, tokens: Tensor, place: int) -> Tensor:
+        """What the first layer reads: tokens (N, T), the first of which stands at `place` -> (N, T, D)."""
         x: Tensor = self.dropout(self.positions(self.embedding(tokens), place))
         return x
+
+
+def _place(state: tuple[KeyValues, ...] | None) -> int:
+    return 0 if state is None else state[0].length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -28,6 +29,10 @@ class Ensemble:
         self.members = members
         shares = torch.tensor(weights, dtype=torch.float64)
         self.log_weights: list[float] = (shares / shares.sum()).log().tolist()
+
+    def of(self, members: Sequence[Decodable]) -> Ensemble:
+        """Others in the places and with the weights of the members."""
+        return Ensemble(members, weights=[math.exp(weight) for weight in self.log_weights])
 
     def start(self, source: Padded | None) -> tuple[Memory, State]:
         """Each member's memory and state."""

@@ -81,12 +81,17 @@ class TransformerReader(nn.Module):
 
     def forward(self, tokens: Tensor, state: tuple[KeyValues, ...] | None) -> Features:
         """tokens (N, T) -> hidden (N, T, D) and the new state."""
-        x = self.dropout(self.positions(self.embedding(tokens), 0 if state is None else state[0].length))
+        x = self.enter(tokens, 0 if state is None else state[0].length)
         news = []
         for index, layer in enumerate(self.layers):
             x, new = layer.over_past(x, None if state is None else state[index])
             news.append(new)
         return Features(self.norm(x), tuple(news))
+
+    def enter(self, tokens: Tensor, place: int) -> Tensor:
+        """What the first layer reads: tokens (N, T), the first of which stands at `place` -> (N, T, D)."""
+        x: Tensor = self.dropout(self.positions(self.embedding(tokens), place))
+        return x
 
 
 class LanguageModel(Autoregressive):

@@ -29,6 +29,8 @@ from seqkit.state import Decodable, State, select
 
 __all__ = ["beam", "maximum_lengths"]
 
+SLACK = 1 / 8  # share of the searches of a batch that may be over before the others move together
+
 
 @torch.no_grad()  # not inference mode: tables that a model builds on the way must stay usable in training
 def beam(
@@ -79,7 +81,7 @@ def beam(
     logits, state = model.advance(ids, memory, state)
     while True:
         length = ids.shape[1] + 1 - len(prompt)  # tokens generated, this step's included
-        searches = torch.tensor(active, device=device)
+        searches = torch.tensor(active, device=device) if settings.groups > 1 else None
         candidates = chooser.candidates(
             logits[:, -1].float(), now, ids, marks, searches, ends=length > settings.minimum_length
         )
@@ -96,9 +98,12 @@ def beam(
             if not keep:
                 return [_merged(found[i : i + settings.groups]) for i in range(0, len(found), settings.groups)]
             kept = torch.tensor(keep, device=device)
-            memory = select(memory, kept)
-            going = going.of(kept)
-            active = [active[row] for row in keep]
+            if len(active) - len(keep) > SLACK * len(active):
+                memory = select(memory, kept)
+                going = going.of(kept)
+                active = [active[row] for row in keep]
+            else:  # it costs less to drag a few dead rows along than to copy all others
+                going = going.alive_in(kept)
         now = Beam(going.total, going.own)
         parents, tokens = going.rows.flatten(), going.tokens.flatten()
         ids = torch.cat([ids[parents], tokens[:, None]], dim=1)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from seqkit.errors import ModelError
-from seqkit.search.hypothesis import BOS, EOS
-from seqkit.search.logits import largest, log_normalisers
+from seqkit.search.hypothesis import BOS, EOS, PAD
+from seqkit.search.logits import largest, log_normalisers, promising
 from seqkit.search.rules import NoRepeat, RepetitionPenalty, Rule
 from seqkit.search.terms import Terms, TermState
 from seqkit.settings import Search
@@ -23,7 +23,6 @@ from seqkit.state import State
 
 __all__ = ["Beam", "Candidates", "Chooser", "Marks", "rules_of"]
 
-FORBIDDEN = 3  # padding, <s> and </s> may stand among the best tokens of a row without being candidates
 EACH = 4  # continuations that every row is allowed where shares, not totals alone, decide
 
 
@@ -57,8 +56,15 @@ class Candidates(NamedTuple):
         """Those of some sentences."""
         return self._mapped(lambda part: part[rows])
 
+    def alive_in(self, rows: Tensor) -> Candidates:
+        """All of them, but dead in all sentences except some."""
+        over = torch.ones(len(self.total), 1, dtype=torch.bool, device=rows.device).index_fill_(0, rows, False)
+        total = self.total.masked_fill(over, -math.inf)
+        return self._replace(total=total, own=total if self.own is self.total else self.own)
+
     def _mapped(self, function: Callable[[Tensor], Tensor]) -> Candidates:
-        total, own, rows, tokens = (function(part) for part in self[:4])
+        total, rows, tokens = function(self.total), function(self.rows), function(self.tokens)
+        own = total if self.own is self.total else function(self.own)
         share, complete = (None if part is None else function(part) for part in self[4:])
         return Candidates(total, own, rows, tokens, share, complete)
 
@@ -105,18 +111,20 @@ class Chooser:
         return Marks(moved, terms)
 
     def candidates(
-        self, logits: Tensor, beam: Beam, ids: Tensor, marks: Marks, searches: Tensor, *, ends: bool
+        self, logits: Tensor, beam: Beam, ids: Tensor, marks: Marks, searches: Tensor | None, *, ends: bool
     ) -> Candidates:
         """The min(2K, W * V) best of all continuations: so many that K endings cannot starve those that go on.
 
-        logits (N, V); `ids` (N, t) is what has been read, `searches` (B,) which search each row of the beam belongs to.
+        logits (N, V); `ids` (N, t) is what has been read, `searches` (B,), with groups, which search each row of
+        the beam belongs to.
         """
-        count = min(2 * self.width + FORBIDDEN, logits.shape[1])
+        count = 2 * self.width
+        norms = log_normalisers(logits)
         if not self.rules and self.terms is None and self.settings.groups == 1:
-            best, tokens = largest(logits, count)  # without rules only the best need be normalised
-            best = best - log_normalisers(logits)[:, None]
-            return _pooled(best, best, best, tokens, beam, count=2 * self.width, ends=ends)
-        own = logits - log_normalisers(logits)[:, None]
+            # Without rules only the best need be normalised.
+            places = promising(logits, beam.total - norms.view_as(beam.total), count, first=EOS + 1)
+            return _pooled(_Looked(logits, logits, logits, norms), places, beam, count=count, ends=ends)
+        own = logits - norms[:, None]
         values = own
         for rule, mark in zip(self.rules, marks.rules, strict=True):
             values = rule.apply(values, ids, mark)
@@ -125,17 +133,19 @@ class Chooser:
             values[:, : BOS + 1] = -math.inf  # so that none of the few places is theirs
             each = largest(values, min(EACH, logits.shape[1]))[1]
             tokens = torch.cat([each, self.terms.wanted(marks.terms)], dim=1)
-            best = values.gather(1, tokens).masked_fill(_seen_before(tokens), -math.inf)
+            tokens = tokens.masked_fill(_seen_before(tokens), PAD).view(len(beam.total), beam.width, -1)
+            rows = torch.arange(beam.width, device=tokens.device)[:, None]
+            places = (tokens + rows * values.shape[1]).flatten(1)
             # All of them: what has a share of its own may stand far behind the best.
-            pool = _pooled(best, best, own.gather(1, tokens), tokens, beam, count=tokens.numel(), ends=ends)
+            pool = _pooled(_Looked(values, values, own), places, beam, count=places.shape[1], ends=ends)
             judged = self.terms.judged(pool.tokens, pool.rows, marks.terms, width=self.width)
             lost = ~judged.fits & (judged.fits & (pool.total > -math.inf)).any(1, keepdim=True)
             total = pool.total.masked_fill(lost, -math.inf)
             return pool._replace(total=total, share=judged.share, complete=judged.complete)
-        if self.settings.groups > 1:
+        if searches is not None:
             return self._diverse(values, own, beam, searches, ends=ends)
-        best, tokens = largest(values, count)
-        return _pooled(best, best, own.gather(1, tokens), tokens, beam, count=2 * self.width, ends=ends)
+        places = promising(values, beam.total, count, first=EOS + 1)
+        return _pooled(_Looked(values, values, own), places, beam, count=count, ends=ends)
 
     def _diverse(self, values: Tensor, own: Tensor, beam: Beam, searches: Tensor, *, ends: bool) -> Candidates:
         """One group after the other, each led away from what the groups before it have chosen at this step.
@@ -153,16 +163,10 @@ class Chooser:
                 continue
             rows = (at[:, None] * width + torch.arange(width, device=at.device)).flatten()
             penalty = self.settings.diversity * taken[sentences[at]].repeat_interleave(width, dim=0)
-            ranks, tokens = largest(values[rows] - penalty, min(2 * self.width + FORBIDDEN, values.shape[1]))
-            part = _pooled(
-                ranks,
-                values[rows].gather(1, tokens),
-                own[rows].gather(1, tokens),
-                tokens,
-                Beam(beam.total[at], beam.own[at]),
-                count=2 * self.width,
-                ends=ends,
-            )
+            looked = _Looked(values[rows] - penalty, values[rows], own[rows])
+            of_group = Beam(beam.total[at], beam.own[at])
+            places = promising(looked.ranks, of_group.total, 2 * self.width, first=EOS + 1)
+            part = _pooled(looked, places, of_group, count=2 * self.width, ends=ends)
             chosen = part.tokens[:, : self.width]  # endings are avoided as well
             where = sentences[at][:, None].expand_as(chosen)
             taken.index_put_((where, chosen), torch.ones_like(chosen, dtype=taken.dtype), accumulate=True)
@@ -192,33 +196,47 @@ class Chooser:
         """
         ended = candidates.tokens == EOS
         total = candidates.total.masked_fill(ended, -math.inf)
-        ranks = ended.long()
-        if candidates.share is not None:
-            lost = total == -math.inf
-            ranks = _ranks(candidates.share.masked_fill(lost, -1)).masked_fill(lost, total.shape[1])
-        order = ranks.argsort(dim=1, stable=True)[:, : self.width]
-        return candidates._replace(total=total).picked(order)
+        going = candidates._replace(total=total, own=total if candidates.own is candidates.total else candidates.own)
+        if candidates.share is None:
+            return going.picked(total.topk(min(self.width, total.shape[1])).indices)
+        lost = total == -math.inf
+        ranks = _ranks(candidates.share.masked_fill(lost, -1)).masked_fill(lost, total.shape[1])
+        return going.picked(ranks.argsort(dim=1, stable=True)[:, : self.width])
 
 
-def _pooled(
-    ranks: Tensor, values: Tensor, own: Tensor, tokens: Tensor, beam: Beam, *, count: int, ends: bool
-) -> Candidates:
-    """A sentence's best `count` of the tokens (N, c) offered to its rows, by `ranks` (N, c); -inf is never chosen."""
-    sentences, width = beam.total.shape
-    offered = tokens.shape[1]
+class _Looked(NamedTuple):
+    """What a step says of every token after every row, (N, V) each; one tensor where nothing makes a difference."""
+
+    ranks: Tensor  # by which candidates are chosen
+    values: Tensor  # by which they are compared afterwards
+    own: Tensor  # the model's log-probabilities
+    norms: Tensor | None = None  # (N,) what is still to be subtracted from all of them
+
+
+def _pooled(looked: _Looked, places: Tensor, beam: Beam, *, count: int, ends: bool) -> Candidates:
+    """A sentence's best `count` of the places (B, P) offered, each a row of W times V + a token, none twice."""
+    (sentences, width), size = beam.total.shape, looked.ranks.shape[1]
+    rows = places // size
+    tokens = places.sub(rows, alpha=size)
+    before = beam.total.gather(1, rows)
     forbidden = tokens <= (BOS if ends else EOS)  # the special ids come first: padding, <s>, </s>
-    forbidden |= beam.total.view(-1, 1) == -math.inf  # also where a dead row's logits are NaN
+    forbidden |= before == -math.inf  # also where a dead row's logits are NaN
 
-    def summed(part: Tensor, upto: Tensor) -> Tensor:
-        return (upto.view(-1, 1) + part).masked_fill(forbidden, -math.inf).view(sentences, -1)
+    def summed(part: Tensor, before: Tensor) -> Tensor:
+        found = part.reshape(sentences, -1).gather(1, places)
+        if looked.norms is not None:
+            found -= looked.norms.view(sentences, -1).gather(1, rows)
+        return found.add_(before).masked_fill_(forbidden, -math.inf)
 
-    best, index = summed(ranks, beam.total).topk(min(count, width * offered))
+    best, index = summed(looked.ranks, before).topk(min(count, places.shape[1]))
     if bool(best.isnan().any()):
         raise ModelError("the model's predictions are not numbers", "its weights are damaged, or overflow: try float32")
-    total = best if values is ranks else summed(values, beam.total).gather(1, index)
-    alone = total if own is values and beam.own is beam.total else summed(own, beam.own).gather(1, index)
-    first_rows = torch.arange(0, sentences * width, width, device=index.device)
-    return Candidates(total, alone, index // offered + first_rows[:, None], tokens.view(sentences, -1).gather(1, index))
+    total = best if looked.values is looked.ranks else summed(looked.values, before).gather(1, index)
+    alone = total
+    if looked.own is not looked.values or beam.own is not beam.total:
+        alone = summed(looked.own, beam.own.gather(1, rows)).gather(1, index)
+    first_rows = torch.arange(0, sentences * width, width, device=index.device)[:, None]
+    return Candidates(total, alone, rows.gather(1, index) + first_rows, tokens.gather(1, index))
 
 
 def _seen_before(tokens: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from seqkit.settings import Normalisation
 
-__all__ = ["BOS", "EOS", "Hypothesis", "rewarded"]
+__all__ = ["BOS", "EOS", "PAD", "Hypothesis", "rewarded"]
 
-BOS, EOS = 1, 2  # <s> and </s> in every vocabulary; 0 is padding
+PAD, BOS, EOS = 0, 1, 2  # padding, <s> and </s> in every vocabulary
 
 
 @dataclass(frozen=True)

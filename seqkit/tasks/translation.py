@@ -25,6 +25,7 @@ from seqkit.files import expand_braces, sha256
 from seqkit.loss import cross_entropy
 from seqkit.metrics.bleu import corpus_scores, exact_match
 from seqkit.models.seq2seq import EncoderDecoder
+from seqkit.models.stepping import arranged
 from seqkit.settings import Pairs, Recipe, SentencePiece
 from seqkit.tasks.task import Place, Scores, Task, Validator
 from seqkit.text.codec import Codecs
@@ -210,7 +211,7 @@ class TranslationValidator(Validator):
         order = np.argsort(self.source.lengths[: self.lines], kind="stable")
         mine = order[self.processes.rank :: self.processes.world].tolist()
         sources = [self.source[i].tolist() for i in mine]
-        found = search_many(self.translating, sources, self.search, device=self.device)
+        found = search_many(arranged(self.translating), sources, self.search, device=self.device)
         texts = [self.codecs.target.decode(best[0].ids) if best else "" for best in found]
         results = [""] * self.lines
         for part in self.processes.gather(list(zip(mine, texts, strict=True))):

@@ -3,14 +3,21 @@
     python tests/benchmarks/translate.py runs/t test.en --ref test.de
 
 With `--ct2` the same model, exported, is measured in CTranslate2; with transformers installed, a Hugging Face Marian
-model of the same size (random weights, its outputs forced to the lengths of ours) is measured in turn with ours. Run
-it on an otherwise idle machine.
+model of the same size (random weights, its outputs forced to the lengths of ours) is measured in turn with ours. Then
+the command is run as it is typed, for its memory, and the lines of all ways to translate are compared. Run it on an
+otherwise idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import io
+import os
+import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,12 +28,14 @@ import msgspec
 import torch
 from common import Row, peak_memory, print_rows, row_of
 
+from seqkit.cli.session import Session
 from seqkit.cli.translate import search_of
 from seqkit.data import read_lines
-from seqkit.host import cores
+from seqkit.host import cores, keep_heap
 from seqkit.settings import Search, Transformer
-from seqkit.translation import Translation
+from seqkit.translation import Line, Translation
 from seqkit.translator import Translator
+from seqkit.workers import Workers
 
 ROUNDS = 3
 
@@ -41,24 +50,63 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="search.KEY=VALUE", help="change our search")
     arguments = parser.parse_args()
     lines = read_lines(arguments.source)
+    keep_heap()  # as the command does
     began = time.perf_counter()
     translator = Translator.load(arguments.run, device="cpu")
     search = search_of(translator.recipe, arguments.set)
     print(f"{translator.description}, loaded in {time.perf_counter() - began:.2f} s")
-    for beam in arguments.beams:
-        translations = translate(translator, lines, beam, search=search)
-        systems: dict[str, Callable[[], int]] = {
-            f"seqkit, {threads} thread(s)": partial(ours, translator, lines, beam, search, threads)
-            for threads in sorted({1, cores()})
-        }
-        systems |= ctranslate2(arguments.ct2, translator, lines, beam) if arguments.ct2 else {}
-        if importlib.util.find_spec("transformers") and isinstance(translator.recipe.model, Transformer):
-            systems["Hugging Face Marian"] = marian(translator, translations, beam)
-        baseline = "CTranslate2, 1 worker(s)" if arguments.ct2 else "Hugging Face Marian"
-        print_rows(f"translating {len(lines)} lines, beam {beam}", in_turns(systems), baseline=baseline)
-        if arguments.ref is not None:
-            score(translations, read_lines(arguments.ref), beam)
+    with Workers([arguments.run], count=cores()) as workers:
+        list(workers.translate([Line("a")], search=search))  # they are there
+        for beam in arguments.beams:
+            translations = translate(translator, lines, beam, search=search)
+            systems: dict[str, Callable[[], int]] = {
+                f"seqkit, {threads} thread(s)": partial(ours, translator, lines, beam, search, threads)
+                for threads in sorted({1, cores()})
+            }
+            systems[f"seqkit, {cores()} worker(s)"] = partial(by_workers, workers, lines, beam, search)
+            systems |= ctranslate2(arguments.ct2, translator, lines, beam) if arguments.ct2 else {}
+            if importlib.util.find_spec("transformers") and isinstance(translator.recipe.model, Transformer):
+                systems["Hugging Face Marian"] = marian(translator, translations, beam)
+            baseline = "CTranslate2, 1 worker(s)" if arguments.ct2 else "Hugging Face Marian"
+            print_rows(f"translating {len(lines)} lines, beam {beam}", in_turns(systems), baseline=baseline)
+            if arguments.ref is not None:
+                score(translations, read_lines(arguments.ref), beam)
+        shared = [found.text for found in workers.translate([Line(line) for line in lines], search=search)]
     one_by_one(translator, lines[::20], search, arguments.ct2)
+    compare(arguments, translator, lines, search, shared)
+
+
+def compare(
+    arguments: argparse.Namespace, translator: Translator, lines: list[str], search: Search, shared: list[str]
+) -> None:
+    """Whether every way to translate the lines gives the same text, and what the command needs."""
+    torch.set_num_threads(cores())
+    usual = [found.text for found in translator.translate(lines, search=search)]
+    ways = {f"{cores()} workers": shared}
+    for budget in (512, 3000, 60000):
+        order = list(range(len(lines)))
+        random.Random(budget).shuffle(order)
+        mixed = msgspec.structs.replace(search, batch_tokens=budget)
+        found = translator.translate([lines[index] for index in order], search=mixed)
+        texts = dict(zip(order, (each.text for each in found), strict=True))
+        ways[f"in another order, batches of {budget} tokens"] = [texts[index] for index in range(len(lines))]
+    words = [sys.executable, "-m", "seqkit", "translate", str(arguments.run), "-i", str(arguments.source), "-q"]
+    with subprocess.Popen([*words, *arguments.set], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        ways["the command"] = process.stdout.read().decode().split("\n")[:-1]
+        _, _, used = os.wait4(process.pid, 0)
+        process.returncode = 0
+    torch.set_num_threads(1)
+    session = Session(translator, search)
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(io.StringIO()):
+        for line in lines:
+            session.answer(line)
+    ways["the session"] = said.getvalue().split("\n")[:-1]
+    print("the same text as in Python")
+    for name, texts in ways.items():
+        equal = sum(one == other for one, other in zip(usual, texts, strict=True))
+        print(f"  {name:45} {equal} of {len(usual)} lines")
+    print(f"memory of the command: {used.ru_maxrss / 1024:.0f} MiB")
 
 
 def one_by_one(translator: Translator, lines: list[str], search: Search, folder: Path | None) -> None:
@@ -111,6 +159,11 @@ def translate(translator: Translator, lines: list[str], beam: int, *, search: Se
 def ours(translator: Translator, lines: list[str], beam: int, search: Search, threads: int) -> int:
     torch.set_num_threads(threads)
     return len(translate(translator, lines, beam, search=search))
+
+
+def by_workers(workers: Workers, lines: list[str], beam: int, search: Search) -> int:
+    search = msgspec.structs.replace(search, beam=beam)
+    return len(list(workers.translate([Line(line) for line in lines], search=search)))
 
 
 def in_turns(systems: dict[str, Callable[[], int]]) -> list[Row]:

@@ -23,12 +23,13 @@ from hypothesis import strategies as st
 from seqkit import config
 from seqkit.cli import streams, translate
 from seqkit.cli.main import main
-from seqkit.errors import DataError
+from seqkit.errors import ConfigError, DataError, ResourceError
 from seqkit.files import lines
 from seqkit.glossary import Glossary
 from seqkit.settings import Recipe, Search
 from seqkit.translation import Line, Translation
 from seqkit.translator import Translator
+from seqkit.workers import Workers
 
 Captured = pytest.CaptureFixture[bytes]
 
@@ -245,6 +246,69 @@ def test_pipe_file_and_python_say_the_same(trained: Path, tmp_path: Path) -> Non
     texts = [found.text for found in translator.translate(WORDS, search=search)]
     assert piped.decode().split("\n")[:-1] == (tmp_path / "out").read_text("utf-8").split("\n")[:-1] == texts
     assert len(set(texts)) > 3
+
+
+def test_workers_say_the_same_in_the_same_order(trained: Path, tmp_path: Path) -> None:
+    """By the thousand, so that windows are shared out among processes; and with what a request may ask for."""
+    (tmp_path / "in").write_text("".join(f"{word}\n" for word in (WORDS * 400)[:2100]), encoding="utf-8")
+    (tmp_path / "terms.tsv").write_text("h\tq r\no\t\u4e0d\n", encoding="utf-8")
+    words = [str(trained), "-q", "-i", str(tmp_path / "in"), "--terms", str(tmp_path / "terms.tsv")]
+    words += ["--format", "jsonl", "--align", "words", "search.beam=2"]
+    alone, shared = (
+        [json.loads(line) for line in through([*words, *more], b"").splitlines()] for more in ([], ["--workers", "2"])
+    )
+    assert len(alone) == 2100
+    for one, other in zip(alone, shared, strict=True):
+        for key in ("id", "source", "translation", "missing", "parts", "unknown"):
+            assert one[key] == other[key]
+        # Numbers may differ in their last digits, as those of any two batches.
+        assert one["token_scores"] == pytest.approx(other["token_scores"], abs=1e-4)
+        assert [link[:2] for link in one["alignment"]] == [link[:2] for link in other["alignment"]]
+
+
+def test_what_goes_wrong_in_a_worker_is_told_as_ever(trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (workers := Workers([trained], count=1)).__enter__()
+    search = Search(nbest=9, beam=2)
+    with pytest.raises(ConfigError, match="nbest is 9") as told:
+        list(workers.translate([Line("h a t")], search=search))
+    assert told.value.hint == "set search.beam to 9 or more"
+    [good] = workers.translate([Line("h a t")], search=Search())  # the worker is none the worse for it
+    assert good.text
+    for process in list(workers._pool._processes.values()):
+        process.kill()
+    with pytest.raises(ResourceError, match="worker process was lost"):
+        list(workers.translate([Line("h a t")], search=Search()))
+    workers.__exit__(None, None, None)
+    assert main(["translate", str(trained), "--workers", "2", "--device", "cuda"]) == 2
+    assert "--workers are processes on the CPU" in capfd.readouterr().err
+
+
+def test_workers_leave_with_a_parent_that_is_killed(trained: Path) -> None:
+    program = (
+        "import sys, time\n"
+        "from seqkit.workers import Workers\n"
+        "if __name__ == '__main__':\n"
+        "    workers = Workers([sys.argv[1]], count=1)\n"
+        "    workers._ready.result()\n"
+        "    print(*workers._pool._processes, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    script = trained.parent / "parent.py"
+    script.write_text(program, encoding="utf-8")
+    with subprocess.Popen([sys.executable, str(script), str(trained)], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{child}").exists() and "Z" not in state_of(child):
+        assert time.monotonic() < deadline, "the worker outlives its parent"
+        time.sleep(0.1)
+
+
+def state_of(process: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    return "Z"
 
 
 @contextlib.contextmanager

@@ -147,15 +147,19 @@ class Translator:
         pairs = zip(codecs.source.encode_many(sources), codecs.target.encode_many(targets), strict=True)
         return self._scored([(ids, written) for ids, written in pairs])
 
-    def align(self, source: str, target: str | Translation) -> Alignment:
+    def align(
+        self, source: str, target: str | Translation, *, layer: int | None = None, head: int | None = None
+    ) -> Alignment:
         """How strongly each word of a translation attended to each word of its source, in one forced pass.
 
-        `target` is any text, or what `translate` gave for this source. Raises ModelError if the model has no attention.
+        `target` is any text, or what `translate` gave for this source. `layer` and `head` of a Transformer's attention
+        are counted from 1; without them it is the mean of all heads of the last layer but one. Raises ModelError if the
+        model has no attention, ConfigError if it has no such layer or head.
         """
         codecs = self.loaded.codecs
         if isinstance(target, Translation):
-            return self._aligned(target.segments)
-        return self._aligned([(codecs.source.encode(source)[: self.limit], codecs.target.encode(target))])
+            return self._aligned(target.segments, layer, head)
+        return self._aligned([(codecs.source.encode(source)[: self.limit], codecs.target.encode(target))], layer, head)
 
     def _rules(self, search: Search) -> Iterator[Rule]:
         codec = self.loaded.codecs.target
@@ -258,11 +262,20 @@ class Translator:
         return [sorted(hypotheses, key=lambda each: (not each.finished, -each.score)) for hypotheses in new]
 
     @torch.no_grad()
-    def _attention(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Tensor]:
+    def _attention(
+        self,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        layer: int | None = None,
+        head: int | None = None,
+    ) -> list[Tensor]:
         """Attention of each target token to each source token, (T, S), for ids without ends; models are averaged."""
+        # People count from 1.
+        layer, head = (None if each is None else each - 1 for each in (layer, head))
         read = pad([[*source, EOS] for source, _ in pairs]).to(self.device)
         inputs = pad([[BOS, *target[:-1]] for _, target in pairs]).to(self.device)
-        weights = torch.stack([model.alignment(read, inputs.ids) for model in self.models]).mean(0)
+        weights = torch.stack(
+            [model.alignment(read, inputs.ids, layer=layer, head=head) for model in self.models]
+        ).mean(0)
         return [row[: len(target), : len(source)].float() for row, (source, target) in zip(weights, pairs, strict=True)]
 
     def _scored(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Scored]:
@@ -276,7 +289,12 @@ class Translator:
             found.update(zip(rows, values, strict=True))
         return [found[index] for index in range(len(pairs))]
 
-    def _aligned(self, segments: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Alignment:
+    def _aligned(
+        self,
+        segments: Sequence[tuple[Sequence[int], Sequence[int]]],
+        layer: int | None = None,
+        head: int | None = None,
+    ) -> Alignment:
         """Words of all parts; no word of one part looks at those of another."""
         codecs = self.loaded.codecs
         source: list[str] = []
@@ -285,7 +303,7 @@ class Translator:
         for left, right in segments:
             if not left or not right:
                 continue
-            rows: list[list[float]] = self._attention([(left, right)])[0].tolist()
+            rows: list[list[float]] = self._attention([(left, right)], layer, head)[0].tolist()
             one = merge_pieces(_pieces(codecs.source, left), _pieces(codecs.target, right), rows)
             weights = [[*row, *[0.0] * len(one.source)] for row in weights]
             weights += [[*[0.0] * len(source), *row] for row in one.weights]

@@ -131,7 +131,7 @@ def test_alignment_has_words_on_both_sides_and_rows_that_sum_to_one(translator: 
 def test_alignment_leaves_each_row_to_the_token_that_it_predicts(
     translator: Translator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pictured(source: object, inputs: torch.Tensor) -> torch.Tensor:
+    def pictured(source: object, inputs: torch.Tensor, **_: None) -> torch.Tensor:
         assert inputs.tolist()[0][0] == 1  # <s>, and the last word is not read
         return torch.tensor([[[0.0, 0.5, 0.5], [0.5, 0.0, 0.5]]])  # the last column is </s>
 

@@ -42,6 +42,8 @@ save_to = click.Path(path_type=Path, dir_okay=False)
 @click.argument("model")
 @click.argument("text", default="-")
 @click.option("--target", metavar="TEXT", help="Look at this translation in place of the model's own.")
+@click.option("--layer", type=int, help="Of a Transformer, counted from 1.  [default: the last but one]")
+@click.option("--head", type=int, help="One head of the layer, counted from 1.  [default: the mean of all]")
 @click.option("--png", type=save_to, help="Draw a picture; needs matplotlib.")
 @click.option("--svg", type=save_to, help="The same as SVG.")
 @click.option("--npz", type=save_to, help="Write the numbers: weights, source, target (numpy).")
@@ -52,6 +54,8 @@ def command(
     model: str,
     text: str,
     target: str | None,
+    layer: int | None,
+    head: int | None,
     png: Path | None,
     svg: Path | None,
     npz: Path | None,
@@ -84,7 +88,7 @@ def command(
     for place, line in enumerate(texts):
         if place:
             click.echo("")
-        found = _alignment(translator, line, target, search)
+        found = _alignment(translator, line, target, search, layer=layer, head=head)
         for row in heat_map(*found, width=shutil.get_terminal_size().columns, colour=coloured(sys.stdout)):
             click.echo(row)
         sys.stdout.flush()  # a program that waits for each answer gets it
@@ -112,14 +116,16 @@ def _single(word: str, target: str | None, wanted: dict[str, Path]) -> Iterator[
     yield from found
 
 
-def _alignment(translator: Translator, text: str, target: str | None, search: Search) -> Alignment:
+def _alignment(
+    translator: Translator, text: str, target: str | None, search: Search, *, layer: int | None, head: int | None
+) -> Alignment:
     if target is None:
         [found] = translator.translate([text], search=search)
-        return translator.align(text, found)
+        return translator.align(text, found, layer=layer, head=head)
     size = len(translator.loaded.codecs.source.encode(text))
     if size > translator.limit:
         warn(f"the text has {size} tokens and the model takes {translator.limit}: the rest is left out")
-    return translator.align(text, decode(os.fsencode(target))[0])
+    return translator.align(text, decode(os.fsencode(target))[0], layer=layer, head=head)
 
 
 def _write(found: Alignment, wanted: dict[str, Path]) -> None:

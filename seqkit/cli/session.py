@@ -47,6 +47,8 @@ class Session:
     device: str = "auto"  # for models that come later
     changed: dict[str, str] = field(default_factory=dict)  # search settings that are not the recipe's, as typed, by key
     switches: set[str] = field(default_factory=set)  # which of align, tokens, time and protect are on
+    layer: int | None = None  # of the attention that is drawn; None: the last but one
+    head: int | None = None  # None: the mean of all
     prefix: str = ""
     terms: tuple[str, Glossary] | None = None  # a file and what is in it
     asked: tuple[str, ...] = ()  # the lines of the last input
@@ -109,6 +111,7 @@ class Session:
         """Go on with another model and its search settings, but for those changed here. Raises ConfigError."""
         self.search = _search(translator.recipe, list(self.changed.values()))
         self.translator = translator
+        self.layer = self.head = None  # another model has others
 
     def _collect(self, line: str) -> None:
         text, fence, after = line.rstrip().rpartition(FENCE)
@@ -160,7 +163,7 @@ class Session:
 
     def _draw(self, found: Translation) -> None:
         try:
-            source, target, weights = self.translator.align(found.source, found)
+            source, target, weights = self.translator.align(found.source, found, layer=self.layer, head=self.head)
         except ModelError:
             self.switches.discard("align")  # it would be said again after each translation
             raise

@@ -176,11 +176,12 @@ class MultiHeadAttention(nn.Module):
         joined = self._attend(queries, memory.keys, memory.values, memory.mask)
         return unfold(self._join(joined), len(x))
 
-    def weights(self, x: Tensor, memory: CrossMemory) -> Tensor:
-        """Where each token looks, averaged over heads: x (N, T, D) -> (N, T, S)."""
+    def weights(self, x: Tensor, memory: CrossMemory, *, head: int | None = None) -> Tensor:
+        """Where each token looks, by one head, counted from 0, or averaged over all: x (N, T, D) -> (N, T, S)."""
         queries = self._split(fold(self.query(x), len(memory.keys)))
         scores = queries @ memory.keys.transpose(2, 3) * queries.shape[3] ** -0.5
-        return unfold(masked_softmax(scores, memory.mask).mean(1), len(x))
+        weights = masked_softmax(scores, memory.mask)  # (B, H, K*T, S)
+        return unfold(weights.mean(1) if head is None else weights[:, head], len(x))
 
     def _project(self, x: Tensor, *, start: int) -> tuple[Tensor, Tensor, Tensor]:
         # One product for three projections; they are kept apart as parameters, because optimizers that treat each

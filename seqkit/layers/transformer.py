@@ -124,7 +124,7 @@ class DecoderLayer(nn.Module):
         frame = self.around_feed_forward
         return frame.after(x, self.feed_forward(frame.before(x))), past
 
-    def weights(self, x: Tensor, memory: CrossMemory, past: KeyValues | None) -> Tensor:
-        """Where each token looks in the source: x (N, T, D) -> (N, T, S)."""
+    def weights(self, x: Tensor, memory: CrossMemory, past: KeyValues | None, *, head: int | None = None) -> Tensor:
+        """Where each token looks in the source, by one head or all: x (N, T, D) -> (N, T, S)."""
         x, _ = self.look_back(x, past)
-        return self.cross_attention.weights(self.around_cross_attention.before(x), memory)
+        return self.cross_attention.weights(self.around_cross_attention.before(x), memory, head=head)

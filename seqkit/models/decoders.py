@@ -199,14 +199,26 @@ class TransformerDecoder(nn.Module):
             news.append(new)
         return Features(self.norm(x), tuple(news))
 
-    def alignment(self, tokens: Tensor, memory: tuple[CrossMemory, ...], state: tuple[KeyValues, ...] | None) -> Tensor:
-        """Where each token looked, by the last-but-one layer (the only one, if there is one): (N, T) -> (N, T, S)."""
-        watched = max(0, len(self.layers) - 2)
+    def alignment(
+        self,
+        tokens: Tensor,
+        memory: tuple[CrossMemory, ...],
+        state: tuple[KeyValues, ...] | None,
+        *,
+        layer: int | None = None,
+        head: int | None = None,
+    ) -> Tensor:
+        """Where each token looked, by one layer and head, counted from 0: (N, T) -> (N, T, S).
+
+        Unless told otherwise by the mean of the last layer but one's heads, which comes closest to what people align
+        (Garg et al., 2019).
+        """
+        watched = max(0, len(self.layers) - 2) if layer is None else layer
         x = self.enter(tokens, _place(state))
-        for index, layer in enumerate(self.layers[:watched]):
-            x, _ = layer(x, memory[index], None if state is None else state[index])
-        weights: Tensor = self.layers[watched].weights(x, memory[watched], None if state is None else state[watched])
-        return weights
+        for index, module in enumerate(self.layers[:watched]):
+            x, _ = module(x, memory[index], None if state is None else state[index])
+        past = None if state is None else state[watched]
+        return self.layers[watched].weights(x, memory[watched], past, head=head)
 
     def enter(self, tokens: Tensor, place: int) -> Tensor:
         """What the first layer reads: tokens (N, T), the first of which stands at `place` -> (N, T, D)."""

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from seqkit.batch import Padded
-from seqkit.errors import ModelError
+from seqkit.errors import ConfigError, ModelError
 from seqkit.layers.embedding import OutputLayer
 from seqkit.models.autoregressive import Autoregressive
 from seqkit.models.decoders import PlainDecoder, RecurrentDecoder, TransformerDecoder
@@ -50,12 +50,31 @@ class EncoderDecoder(Autoregressive):
         """Whether there is an alignment to be seen."""
         return not isinstance(self.decoder, PlainDecoder)
 
-    def alignment(self, source: Padded, inputs: Tensor) -> Tensor:
-        """Attention of each target position to each source position, by one forced pass: inputs (B, T) -> (B, T, S)."""
+    @property
+    def places(self) -> tuple[int, int]:
+        """How many layers attend to the source, and how many heads each has."""
+        if isinstance(self.decoder, TransformerDecoder):
+            return len(self.decoder.layers), self.decoder.layers[0].cross_attention.heads
+        return (1, 1) if self.attends else (0, 0)
+
+    def alignment(self, source: Padded, inputs: Tensor, *, layer: int | None = None, head: int | None = None) -> Tensor:
+        """Attention of each target position to each source position, by one forced pass: inputs (B, T) -> (B, T, S).
+
+        Layer and head are counted from 0; see `TransformerDecoder.alignment` for what is taken without. Raises
+        ModelError if the model has no attention, ConfigError if it has no such layer or head.
+        """
+        for name, chosen, count in zip(("layer", "head"), (layer, head), self.places, strict=True):
+            if self.attends and chosen is not None and not 0 <= chosen < count:
+                raise ConfigError(
+                    f"the model's attention has no {name} {chosen + 1}",
+                    f"choose 1 to {count}" if count > 1 else f"there is but one {name}: leave it out",
+                )
         if isinstance(self.decoder, PlainDecoder):  # what `attends` says
             raise ModelError(
                 "this model has no attention: its decoder sees only the encoder's final state",
                 "train a recurrent, mixed or transformer model to see alignments",
             )
-        weights: Tensor = self.decoder.alignment(inputs, *self.start(source))
-        return weights
+        memory, state = self.start(source)
+        if isinstance(self.decoder, TransformerDecoder):
+            return self.decoder.alignment(inputs, memory, state, layer=layer, head=head)
+        return self.decoder.alignment(inputs, memory, state)

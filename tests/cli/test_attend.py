@@ -62,6 +62,14 @@ def test_settings_are_obeyed_and_another_translation_can_be_looked_at(trained: P
         np.testing.assert_allclose(kept["weights"], expected)
 
 
+def test_a_layer_and_a_head_can_be_looked_at(trained: Path, capsys: Captured) -> None:
+    translator = Translator.load(trained, device="cpu")
+    attend(capsys, str(trained), "h a t", "--target", "t z h", "--layer", "1", "--head", "2", "--npz", "a.npz")
+    with np.load("a.npz") as kept:
+        np.testing.assert_allclose(kept["weights"], translator.align("h a t", "t z h", layer=1, head=2).weights)
+        assert not np.allclose(kept["weights"], translator.align("h a t", "t z h", layer=1, head=1).weights)
+
+
 @pytest.mark.parametrize("width", [8, 20, 33, 200])
 def test_no_line_is_wider_than_the_terminal(
     width: int, trained: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
@@ -104,7 +112,7 @@ def test_a_text_that_is_too_long_is_looked_at_in_parts_or_cut(trained: Path, cap
 def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
     words = [HOSTILE, "日本", "$\\frac$"]
     weights = [[0.0, 0.5, 0.5], [1.0, 0.0, 0.0], [0.2, 0.3, 0.5]]
-    monkeypatch.setattr(Translator, "align", lambda *_: Alignment(words, words, weights))
+    monkeypatch.setattr(Translator, "align", lambda *_, **__: Alignment(words, words, weights))
 
 
 @pytest.mark.usefixtures("hostile")
@@ -179,6 +187,8 @@ def test_a_model_without_attention_is_an_error_of_its_own(trained: Path, capsys:
         (["RUN", "--target", "t"], 2, "--target is for one text, and standard input has 2 lines"),
         (["RUN", " ", "--npz", "a.npz"], 3, "there is nothing to draw"),
         (["RUN", "h a t", "--target", "", "--npz", "a.npz"], 3, "there is nothing to draw"),
+        (["RUN", "h a t", "--layer", "99"], 2, "the model's attention has no layer 99"),
+        (["RUN", "h a t", "--head", "0"], 2, "the model's attention has no head 0"),
         (["RUN", "h a t", "more"], 2, "unexpected extra argument"),
         ([], 2, "missing argument"),
     ],

@@ -232,6 +232,30 @@ def test_the_alignment_is_drawn_within_the_terminal(say: Say, monkeypatch: pytes
     assert say(":again")[1].splitlines()[1].split() == ["h", "a", "t", "s"]
 
 
+def test_a_layer_and_a_head_are_chosen_and_left_again(say: Say, translator: Translator) -> None:
+    layers, heads = translator.models[0].places
+    say("h a t s")
+    [found] = say.session.found
+    drawn = set()
+    for layer in range(1, layers + 1):
+        for head in range(1, heads + 1):
+            assert say(f":layer {layer}", f":head {head}") == ("", "")
+            with patch.object(Translator, "align", autospec=True, side_effect=Translator.align) as seen:
+                say(":again")
+            assert seen.call_args.kwargs == {"layer": layer, "head": head}
+            drawn.add(str(translator.align("h a t s", found, layer=layer, head=head).weights))
+    assert len(drawn) == layers * heads
+    assert f"layer: {layers}, of {layers}" in say(":layer")[1]
+    say(":layer mean", ":head mean")
+    assert (say.session.layer, say.session.head) == (None, None)
+    assert "head: the mean of all" in say(":head")[1]
+    for wrong in (f":layer {layers + 1}", ":head 0", ":head best"):
+        assert f"is 1 to {layers if 'layer' in wrong else heads}, or mean" in say(wrong)[1]
+    say(":layer 1")
+    say.session.move(translator)
+    assert say.session.layer is None
+
+
 def test_where_there_is_no_attention_it_is_said_once(say: Say) -> None:
     say(":align on")
     for model in say.session.translator.models:

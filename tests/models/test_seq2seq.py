@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from seqkit.batch import Padded, pad
-from seqkit.errors import ModelError
+from seqkit.errors import ConfigError, ModelError
 from seqkit.models.build import Sizes, build
 from seqkit.models.decoders import RecurrentDecoder
 from seqkit.models.seq2seq import EncoderDecoder
@@ -68,6 +68,23 @@ def test_a_recurrent_decoder_reports_the_weights_that_it_used(name: str, monkeyp
     monkeypatch.setattr(model.decoder.attention, "weights", forced)
     torch.testing.assert_close(model.advance(inputs, memory, state).logits, expected)
     assert not columns
+
+
+@every_attentive_model
+def test_layers_and_heads_are_looked_at_one_by_one(settings: Model) -> None:
+    source, inputs = given()
+    model = made(settings)
+    layers, heads = model.places
+    seen = [model.alignment(source, inputs, layer=layer, head=head) for layer in range(layers) for head in range(heads)]
+    assert len({tuple(weights.flatten().tolist()) for weights in seen}) == layers * heads
+    for layer in range(layers):
+        mean = torch.stack(seen[layer * heads : (layer + 1) * heads]).mean(0)
+        torch.testing.assert_close(model.alignment(source, inputs, layer=layer), mean)
+    usual = model.alignment(source, inputs, layer=max(0, layers - 2))
+    assert torch.equal(model.alignment(source, inputs), usual)
+    for wrong in ({"layer": layers}, {"head": heads}, {"layer": -1}):
+        with pytest.raises(ConfigError, match="the model's attention has no"):
+            model.alignment(source, inputs, **wrong)
 
 
 def test_a_model_without_attention_says_so() -> None:

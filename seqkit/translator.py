@@ -76,7 +76,7 @@ class Translator:
         self.loaded, self.recipe = loaded, loaded.recipe
         self.data = _pairs(loaded)
         self.model: Decodable = self.models[0] if not others else Ensemble(self.models)
-        self._searched = arranged(self.model)
+        self._arranged: dict[str, Decodable] = {}  # the model as it is searched with, by the search's precision
         self.device = device
         self.limit = min(_limit(each.recipe) for each in (loaded, *others))
         self._bounds = bounds(loaded.codecs.target)
@@ -200,7 +200,9 @@ class Translator:
             rules=request.rules,
         )
         sources = [piece.ids for piece in flat]
-        found = search_many(self._searched, sources, request.searched, device=self.device, wishes=wishes)
+        found = search_many(
+            self._searched(search.precision), sources, request.searched, device=self.device, wishes=wishes
+        )
         if search.coverage_penalty:
             found = self._covered(sources, found, search)
         chosen = [
@@ -213,6 +215,12 @@ class Translator:
             end = begin + len(own)
             yield self._joined(line.text, chosen[begin:end], scores[begin:end], request)
             begin = end
+
+    def _searched(self, precision: str) -> Decodable:
+        if precision not in self._arranged:
+            products = torch.bfloat16 if precision == "bf16" else None
+            self._arranged[precision] = arranged(self.model, products=products)
+        return self._arranged[precision]
 
     def _pieces(self, texts: Sequence[str]) -> list[list[tuple[str, list[int]]]]:
         """Each text with its ids; a blank one is nothing, and one that is too long comes in parts."""

@@ -119,6 +119,21 @@ def test_wild_text_is_translated_to_one_line(translator: Translator) -> None:
         found.text.encode()
 
 
+def test_the_precision_of_a_search_is_a_setting(translator: Translator) -> None:
+    lines = ["h a t", "m a t e", "c a t s"]
+    search = translator.recipe.search
+    exact, narrow, again = (
+        [
+            (found.text, found.log_prob)
+            for found in translator.translate(lines, search=msgspec.structs.replace(search, precision=precision))
+        ]
+        for precision in ("float32", "bf16", "float32")
+    )
+    assert exact == again
+    assert [score for _, score in narrow] != [score for _, score in exact]
+    assert [score for _, score in narrow] == pytest.approx([score for _, score in exact], rel=0.05, abs=0.05)
+
+
 def test_alignment_has_words_on_both_sides_and_rows_that_sum_to_one(translator: Translator) -> None:
     found = translator.align("h a t", "t a h")
     assert (found.source, found.target) == (["h", "a", "t"], ["t", "a", "h"])

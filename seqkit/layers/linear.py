@@ -68,13 +68,27 @@ class NarrowLinear(torch.autograd.Function):
         return d_x, d_weight, wide.sum(0) if ctx.has_bias else None, None
 
 
-def frozen(weight: Tensor, bias: Tensor, *, few: bool = True) -> Callable[[Tensor], Tensor]:
+def frozen(
+    weight: Tensor, bias: Tensor, *, few: bool = True, products: torch.dtype | None = None
+) -> Callable[[Tensor], Tensor]:
     """The linear map of weight (O, I) and bias (O,), as they are now: (..., I) -> (..., O), without gradients.
 
     On a CPU a large matrix is laid out once as oneDNN reads it, instead of at each call: products of few rows take half
-    the time, those of many three quarters. A small one gains nothing from it where inputs have `few` rows.
+    the time, those of many three quarters. A small one gains nothing from it where inputs have `few` rows. With
+    `products` the weights are kept and multiplied in that arithmetic; results have the arithmetic of the inputs again.
     """
     weight, bias = weight.detach(), bias.detach()
+    if products is not None:
+        factor = weight.to(products)
+
+        def narrow(x: Tensor) -> Tensor:
+            flat = x.reshape(-1, x.shape[-1])
+            # A kernel for each number of rows costs more than rows of zeros, unless there are very few.
+            rows = flat.to(products) if len(flat) < ROWS // 2 else narrowed(flat, products)
+            found = F.linear(rows, factor)[: len(flat)].to(x.dtype).add_(bias)
+            return found.view(*x.shape[:-1], len(bias))
+
+        return narrow
     kernels = torch.ops.mkldnn
     if (
         weight.device.type != "cpu"

@@ -35,17 +35,18 @@ ROOM = 16  # places that a pool grows by
 Product = Callable[[Tensor], Tensor]
 
 
-def arranged(model: Decodable) -> Decodable:
+def arranged(model: Decodable, *, products: torch.dtype | None = None) -> Decodable:
     """The same model as decoding is fastest with it, for as long as its weights stay as they are.
 
-    Transformers, alone or in an ensemble, become steppers; every other model comes back as it is.
+    Transformers, alone or in an ensemble, become steppers; every other model comes back as it is. With `products` their
+    decoders multiply in a narrower arithmetic, and predictions are only nearly the same.
     """
     if isinstance(model, Ensemble):
-        return model.of([arranged(member) for member in model.members])
+        return model.of([arranged(member, products=products) for member in model.members])
     if isinstance(model, EncoderDecoder) and isinstance(model.decoder, TransformerDecoder):
-        return Stepper(model, model.decoder)
+        return Stepper(model, model.decoder, products)
     if isinstance(model, LanguageModel) and isinstance(model.reader, TransformerReader):
-        return Stepper(model, model.reader)
+        return Stepper(model, model.reader, products)
     return model
 
 
@@ -106,14 +107,19 @@ class Stepper:
     Memory: Source, or None for a language model. State: Past, or None before the first token.
     """
 
-    def __init__(self, model: EncoderDecoder | LanguageModel, decoder: TransformerDecoder | TransformerReader) -> None:
+    def __init__(
+        self,
+        model: EncoderDecoder | LanguageModel,
+        decoder: TransformerDecoder | TransformerReader,
+        products: torch.dtype | None = None,
+    ) -> None:
         self.model, self.decoder = model, decoder
         modules: Sequence[DecoderLayer | EncoderLayer] = [*decoder.layers]
-        self.layers = [_Layer(module) for module in modules]
+        self.layers = [_Layer(module, products) for module in modules]
         self.heads = modules[0].attention.heads
         self.width = modules[0].attention.query.weight.shape[0]
         self.norm = _norm(decoder.norm) if isinstance(decoder.norm, nn.LayerNorm) else None
-        self.output = frozen(model.output.weight, model.output.bias)
+        self.output = frozen(model.output.weight, model.output.bias, products=products)
         # What the source is projected with: keys and values of all layers in one product.
         cross = [module.cross_attention for module in modules if isinstance(module, DecoderLayer)]
         products = [*(each.key for each in cross), *(each.value for each in cross)]
@@ -175,18 +181,18 @@ def _visible(past: Past, new: int) -> Tensor | None:
 class _Layer:
     """A layer's products, and the norms around them."""
 
-    def __init__(self, module: DecoderLayer | EncoderLayer) -> None:
+    def __init__(self, module: DecoderLayer | EncoderLayer, products: torch.dtype | None) -> None:
         attention = module.attention
         self.rotary = attention.rotary
         self.shape = (3, attention.heads, attention.query.weight.shape[0] // attention.heads)
-        self.project = _side_by_side([attention.query, attention.key, attention.value])
-        self.join = _frozen(attention.output)
+        self.project = _side_by_side([attention.query, attention.key, attention.value], products=products)
+        self.join = _frozen(attention.output, products)
         self.frame = _Frame(module.around_attention)
         if isinstance(module, DecoderLayer):
-            self.cross_query = _frozen(module.cross_attention.query)
-            self.cross_join = _frozen(module.cross_attention.output)
+            self.cross_query = _frozen(module.cross_attention.query, products)
+            self.cross_join = _frozen(module.cross_attention.output, products)
             self.cross_frame = _Frame(module.around_cross_attention)
-        self.feed_forward = _feed_forward(module.feed_forward)
+        self.feed_forward = _feed_forward(module.feed_forward, products)
         self.feed_forward_frame = _Frame(module.around_feed_forward)
 
     def look_back(self, x: Tensor, place: Tensor, seen: Tensor, start: int, mask: Tensor | None) -> Tensor:
@@ -240,28 +246,28 @@ def _norm(module: nn.LayerNorm) -> Product:
     return lambda x: torch.layer_norm(x, shape, weight, bias, epsilon)
 
 
-def _frozen(module: nn.Linear) -> Product:
-    return frozen(module.weight, module.bias)
+def _frozen(module: nn.Linear, products: torch.dtype | None) -> Product:
+    return frozen(module.weight, module.bias, products=products)
 
 
-def _side_by_side(modules: Sequence[nn.Linear], *, few: bool = True) -> Product:
+def _side_by_side(modules: Sequence[nn.Linear], *, few: bool = True, products: torch.dtype | None = None) -> Product:
     """Several linear maps of one input as one product, their results side by side."""
     weights: list[Tensor] = [each.weight for each in modules]
     biases: list[Tensor] = [
         each.weight.new_zeros(len(each.weight)) if each.bias is None else each.bias for each in modules
     ]
-    return frozen(torch.cat(weights), torch.cat(biases), few=few)
+    return frozen(torch.cat(weights), torch.cat(biases), few=few, products=products)
 
 
-def _feed_forward(module: FeedForward) -> Product:
-    outer = _frozen(module.outer)
+def _feed_forward(module: FeedForward, products: torch.dtype | None) -> Product:
+    outer = _frozen(module.outer, products)
     if module.gate is not None:
-        both = _side_by_side([module.gate, module.inner])
+        both = _side_by_side([module.gate, module.inner], products=products)
 
         def gated(x: Tensor) -> Tensor:
             gate, inner = both(x).chunk(2, dim=-1)
             return outer(F.silu(gate) * inner)
 
         return gated
-    inner, activation = _frozen(module.inner), torch.relu if module.activation == "relu" else F.gelu
+    inner, activation = _frozen(module.inner, products), torch.relu if module.activation == "relu" else F.gelu
     return lambda x: outer(activation(inner(x)))

@@ -65,4 +65,8 @@ class Search(Settings, frozen=True, kw_only=True):
         str | None, Meta(description="run folder of a language model with the same target tokens that helps to choose")
     ] = None
     language_model_weight: Annotated[float, Meta(ge=0, description="how much its log-probabilities count")] = 0.1
+    precision: Annotated[
+        Literal["float32", "bf16"],
+        Meta(description="bf16: a Transformer's products in half the bits, faster and not quite the same"),
+    ] = "float32"
     batch_tokens: Annotated[int, Meta(ge=1, description="source tokens x beam per batch, padding included")] = 8192

@@ -110,6 +110,18 @@ def test_the_weights_are_those_of_the_time(settings: Model) -> None:
             close(logits(stepper, source, ids), changed)
 
 
+@every_transformer
+@pytest.mark.parametrize("rows", [1, 100], ids=["few-rows", "many-rows"])
+def test_narrow_products_are_nearly_the_same(settings: Model, rows: int) -> None:
+    model, source, ids = make(settings, dtype=torch.float32), sources(*[4] * rows), tokens(rows, 6)
+    with torch.no_grad():
+        exact = logits(arranged(model), source, ids, 1, 2, 3)
+        narrow = logits(arranged(model, products=torch.bfloat16), source, ids, 1, 2, 3)
+    assert narrow.dtype == torch.float32
+    assert not torch.equal(narrow, exact)
+    assert float((narrow - exact).norm() / exact.norm()) < 0.02
+
+
 def test_large_matrices_in_float32_are_the_same_map() -> None:
     """Those that are laid out anew: only in float32, and only from a certain size on."""
     from seqkit.layers.linear import PACKED, frozen

@@ -170,6 +170,7 @@ class _Session:
             codec=self.task.codecs.target.fingerprint,
             facts={"data": self.task.fingerprint, "world": self.processes.world},
             average=average,
+            request=self.request,
             told=_unheard if reporting is None else reporting.told,
         )
         callbacks += [saving, *watching]

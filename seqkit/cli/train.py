@@ -94,13 +94,17 @@ def _toml_list(words: list[str]) -> str:
 
 @contextlib.contextmanager
 def stopped_by_signals(request: StopRequest, *, ignore: bool = False) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into a wish to stop; a second SIGINT aborts at once.
+    """Turn the first SIGINT or SIGTERM into a wish to stop, SIGUSR1 into one to save; a second SIGINT aborts at once.
 
-    A process that another one directs ignores both: the first process decides for all.
+    A process that another one directs ignores them: the first process decides for all.
     """
+    saving = getattr(signal, "SIGUSR1", None)  # not on every system
 
     def handle(number: int, _: FrameType | None) -> None:
         if ignore:
+            return
+        if number == saving:
+            request.save = True
             return
         if request.reason is not None:
             if number == signal.SIGINT:
@@ -109,7 +113,7 @@ def stopped_by_signals(request: StopRequest, *, ignore: bool = False) -> Iterato
         request.reason, request.signal = signal.Signals(number).name, number
         click.echo("\nstopping after this step, saving ... (Ctrl-C again to abort)", err=True)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, saving) if number}
     try:
         yield
     finally:

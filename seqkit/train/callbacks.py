@@ -19,10 +19,14 @@ FINAL = ("steps", "epochs", "minutes", "patience", "target")  # reasons after wh
 
 @dataclass
 class StopRequest:
-    """A wish to stop, set from outside (a signal handler, another thread), heeded after the next step."""
+    """A wish to stop, or to save and go on, set from outside (a signal handler, another thread).
+
+    It is heeded after the next step.
+    """
 
     reason: str | None = None
     signal: int | None = None
+    save: bool = False
 
 
 class Interruption(Callback):

@@ -18,7 +18,7 @@ from seqkit.settings import Train
 from seqkit.state import map_state, tensors_of
 from seqkit.train import checkpoint
 from seqkit.train.average import Average
-from seqkit.train.callbacks import FINAL
+from seqkit.train.callbacks import FINAL, StopRequest
 from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
 from seqkit.train.weights import load_strictly, named_tensors, optimizer_tensors, restore_optimizer
 
@@ -39,14 +39,19 @@ class Saving(Callback):
         codec: str,
         facts: Mapping[str, object],
         average: Average | None,
+        request: StopRequest,
         told: Callable[[str, Mapping[str, object]], None],
     ) -> None:
-        """`folder`: where checkpoints go; `facts`: what `restore` checks; `told`: hears of saves and failures."""
+        """`folder`: where checkpoints go; `facts`: what `restore` checks; `request`: may wish for a save.
+
+        `told` hears of saves and failures.
+        """
         self.settings = settings
         self.folder = folder
         self.codec = codec
         self.facts = dict(facts)
         self.average = average
+        self.request = request
         self.told = told
         self.saved: int | None = None  # the last step that has a checkpoint
         self.when = time.monotonic()
@@ -64,6 +69,7 @@ class Saving(Callback):
         """Save when it is time."""
         every = self.settings.save_every
         due = every is not None and trainer.progress.step % every == 0
+        due, self.request.save = due or self.request.save, False
         if due or time.monotonic() - self.when >= self.settings.save_minutes * 60:
             self._save(trainer)
 

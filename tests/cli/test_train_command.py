@@ -158,15 +158,20 @@ def test_files_alone_make_a_recipe(corpus: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_the_same_command_goes_on(corpus: Path) -> None:
+def test_signals_save_and_the_same_command_goes_on(corpus: Path) -> None:
     words = [sys.executable, "-m", "seqkit", "train", "recipe.toml", "--out", "run", "train.log_seconds=0.1"]
-    words += ["train.steps=100000", "train.schedule=constant"]
+    words += ["train.steps=100000", "train.schedule=constant", "train.validate_every=50000", "train.save_minutes=600"]
     told = corpus / "stderr.txt"
     with told.open("wb") as stderr:
         process = subprocess.Popen(words, stderr=stderr, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
         deadline = time.monotonic() + 200
         while b"step=" not in told.read_bytes():
+            assert process.poll() is None, told.read_text(encoding="utf-8")
+            assert time.monotonic() < deadline, told.read_text(encoding="utf-8")
+            time.sleep(0.05)
+        process.send_signal(signal.SIGUSR1)  # save, and go on
+        while not list(corpus.glob("run/checkpoints/step-*")):
             assert process.poll() is None, told.read_text(encoding="utf-8")
             assert time.monotonic() < deadline, told.read_text(encoding="utf-8")
             time.sleep(0.05)

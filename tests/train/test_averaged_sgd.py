@@ -16,7 +16,7 @@ from seqkit.settings import SGD, AveragedSGD, Train
 from seqkit.train import checkpoint
 from seqkit.train.average import Average
 from seqkit.train.averaged_sgd import Trigger, stopped_improving
-from seqkit.train.callbacks import Averaging, Validation
+from seqkit.train.callbacks import Averaging, StopRequest, Validation
 from seqkit.train.saving import Saving, restore
 from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
 
@@ -148,7 +148,13 @@ class Attempt:
             # A score is a function of the step, as it is of the weights in earnest.
             Validation(SETTINGS, every=2, validate=lambda: report(bleu=SCORES[self.trainer.progress.step // 2 - 1])),
             Saving(
-                SETTINGS, folder=folder, codec="codec", facts={}, average=self.average, told=lambda event, fields: None
+                SETTINGS,
+                folder=folder,
+                codec="codec",
+                facts={},
+                average=self.average,
+                request=StopRequest(),
+                told=lambda event, fields: None,
             ),
             self.notes,
             model=model,

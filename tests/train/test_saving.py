@@ -14,19 +14,33 @@ from seqkit.errors import DivergenceError, ModelError, ResourceError
 from seqkit.settings import SGD, Adam, AdamW, AveragedSGD, Linear, Muon, Optimizer, RMSprop, Train
 from seqkit.train import checkpoint
 from seqkit.train.average import Average
-from seqkit.train.callbacks import Averaging, Validation
+from seqkit.train.callbacks import Averaging, StopRequest, Validation
 from seqkit.train.saving import Saving, restore
 from seqkit.train.trainer import Callback, Progress, Step, Trainer
 
 EVERY: list[Optimizer] = [AdamW(), Adam(), SGD(momentum=0.9), RMSprop(momentum=0.5), Muon(), AveragedSGD()]
 
 
-def saving(folder: Path, settings: Train, average: Average | None = None, told: list[str] | None = None) -> Saving:
+def saving(
+    folder: Path,
+    settings: Train,
+    average: Average | None = None,
+    told: list[str] | None = None,
+    request: StopRequest | None = None,
+) -> Saving:
     def hear(event: str, fields: Mapping[str, object]) -> None:
         if told is not None:
             told.append(f"{event}: {fields.get('message', fields.get('step'))}")
 
-    return Saving(settings, folder=folder, codec="codec", facts={"data": "text"}, average=average, told=hear)
+    return Saving(
+        settings,
+        folder=folder,
+        codec="codec",
+        facts={"data": "text"},
+        average=average,
+        request=request or StopRequest(),
+        told=hear,
+    )
 
 
 class Attempt:
@@ -71,6 +85,17 @@ def test_saves_come_every_so_many_steps_and_at_the_end(tmp_path: Path) -> None:
     toy_trainer(StopAt(7), saving(tmp_path, Train(save_every=3, keep=9), told=told)).run()
     assert checkpoint.steps(tmp_path) == [3, 6, 7]
     assert told == ["save: 3", "save: 6", "save: 7"]
+
+
+def test_a_save_that_is_wished_for_comes_after_the_next_step_once(tmp_path: Path) -> None:
+    request, told = StopRequest(), list[str]()
+
+    class Wish(Callback):
+        def stepped(self, trainer: Trainer, step: Step) -> None:
+            request.save = request.save or trainer.progress.step in (2, 5)
+
+    toy_trainer(saving(tmp_path, Train(save_every=100, keep=9), told=told, request=request), Wish(), StopAt(8)).run()
+    assert told == ["save: 3", "save: 6", "save: 8"]
 
 
 def test_only_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from seqkit.state import Decodable, Memory, State, Step
 
 __all__ = ["arranged"]
 
-ROOM = 16  # places that a pool grows by
+ROOM = 8  # places that a pool grows by
 
 Product = Callable[[Tensor], Tensor]
 

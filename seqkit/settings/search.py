@@ -69,4 +69,4 @@ class Search(Settings, frozen=True, kw_only=True):
         Literal["float32", "bf16"],
         Meta(description="bf16: a Transformer's products in half the bits, faster and not quite the same"),
     ] = "float32"
-    batch_tokens: Annotated[int, Meta(ge=1, description="source tokens x beam per batch, padding included")] = 8192
+    batch_tokens: Annotated[int, Meta(ge=1, description="source tokens x beam per batch, padding included")] = 4096

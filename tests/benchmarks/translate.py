@@ -14,10 +14,10 @@ import argparse
 import contextlib
 import importlib.util
 import io
-import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -72,7 +72,7 @@ def main() -> None:
             if arguments.ref is not None:
                 score(translations, read_lines(arguments.ref), beam)
         shared = [found.text for found in workers.translate([Line(line) for line in lines], search=search)]
-    one_by_one(translator, lines[::20], search, arguments.ct2)
+    one_by_one(translator, lines[:: max(1, len(lines) // 50)], search, arguments.ct2)
     compare(arguments, translator, lines, search, shared)
 
 
@@ -93,9 +93,9 @@ def compare(
     words = [sys.executable, "-m", "seqkit", "translate", str(arguments.run), "-i", str(arguments.source), "-q"]
     with subprocess.Popen([*words, *arguments.set], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
+        peaks = [0.0]
+        threading.Thread(target=watch, args=(process.pid, peaks), daemon=True).start()
         ways["the command"] = process.stdout.read().decode().split("\n")[:-1]
-        _, _, used = os.wait4(process.pid, 0)
-        process.returncode = 0
     torch.set_num_threads(1)
     session = Session(translator, search)
     with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(io.StringIO()):
@@ -106,7 +106,16 @@ def compare(
     for name, texts in ways.items():
         equal = sum(one == other for one, other in zip(usual, texts, strict=True))
         print(f"  {name:45} {equal} of {len(usual)} lines")
-    print(f"memory of the command: {used.ru_maxrss / 1024:.0f} MiB")
+    print(f"memory of the command: {peaks[-1]:.0f} MiB")
+
+
+def watch(process: int, peaks: list[float]) -> None:
+    """Note the largest resident size of a process, in MiB, until it is gone."""
+    with contextlib.suppress(OSError, StopIteration):
+        while True:
+            status = Path(f"/proc/{process}/status").read_text().splitlines()
+            peaks.append(next(int(row.split()[1]) / 1024 for row in status if row.startswith("VmHWM")))
+            time.sleep(0.02)
 
 
 def one_by_one(translator: Translator, lines: list[str], search: Search, folder: Path | None) -> None:

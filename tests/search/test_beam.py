@@ -16,7 +16,7 @@ from seqkit.errors import ConfigError, ModelError
 from seqkit.search import Hypothesis, beam, score
 from seqkit.search.beam import _Found
 from seqkit.search.hypothesis import BOS, EOS, rewarded
-from seqkit.search.logits import BLOCK, largest, log_normalisers
+from seqkit.search.logits import BLOCK, largest, log_normalisers, promising
 from seqkit.settings import Search
 from seqkit.state import Decodable, Memory, State, Step
 
@@ -293,6 +293,37 @@ def test_largest_is_topk(rows: int, size: int, count: int, seed: int) -> None:
     best, columns = largest(values, count)
     assert torch.equal(best, values.topk(count).values)
     assert torch.equal(values.gather(1, columns), best)
+
+
+@given(
+    sentences=st.integers(1, 3),
+    width=st.integers(1, 4),
+    size=st.sampled_from([4, 9, 60, 203, 8 * 60 + 3, 4100]),
+    count=st.integers(1, 10),
+    seed=st.integers(0, 99),
+)
+@example(sentences=3, width=4, size=4100, count=10, seed=0)  # more than FEW maxima are looked through in groups
+@example(sentences=70, width=1, size=4100, count=2, seed=1)
+def test_the_best_continuations_of_a_sentence_are_among_the_promising(
+    sentences: int, width: int, size: int, count: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(sentences * width, size, generator=generator)
+    offsets = 3 * torch.randn(sentences, width, generator=generator)
+    if width > 1:  # a dead row may hold anything
+        offsets[:, -1] = -math.inf
+        values[width - 1 :: width] = math.nan if seed % 2 else 1e9
+    first = 3
+    places = promising(values, offsets, count, first=first)
+    for row, offered in enumerate(places.tolist()):
+        assert len(set(offered)) == len(offered)
+        assert set(offered) <= set(range(width * size))
+        # What is always offered: the special tokens of every row, and the columns that fill no group.
+        assert {hypothesis * size + token for hypothesis in range(width) for token in range(first)} <= set(offered)
+        sums = (values.view(sentences, width, size)[row] + offsets[row, :, None]).flatten()
+        sums[sums.isnan()] = -math.inf
+        best = sums.topk(min(count, int((sums > -math.inf).sum()))).indices.tolist()
+        assert set(best) <= set(offered)
 
 
 def test_normalisers_are_those_of_logsumexp_in_any_number_of_blocks() -> None:

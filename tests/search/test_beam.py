@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from search_toys import Recurrent, Table, exhaustive, probabilities, random_table, sources
 from torch import Tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 import torch
@@ -15,12 +16,14 @@ from seqkit.batch import Padded
 from seqkit.errors import ConfigError, ModelError
 from seqkit.search import Hypothesis, beam, score
 from seqkit.search.beam import _Found
+from seqkit.search.candidates import Beam, Chooser
 from seqkit.search.hypothesis import BOS, EOS, rewarded
 from seqkit.search.logits import BLOCK, largest, log_normalisers, promising
 from seqkit.settings import Search
 from seqkit.state import Decodable, Memory, State, Step
 
 A, B, C = 3, 4, 5
+FIRST = EOS + 1  # the lowest id that stands for text
 quick = settings(max_examples=20, deadline=None)
 
 
@@ -107,6 +110,64 @@ def test_neighbours_in_the_batch_change_nothing(
     assert_same(found, one_by_one(model, source, search))
     for hypotheses in found:
         assert_sound(hypotheses, search)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        Search(beam=1),
+        Search(beam=4, nbest=4, patience=0),
+        Search(beam=4, nbest=2, patience=1, length_reward=0.5),
+        Search(beam=4, nbest=4, groups=2),
+        Search(beam=3, repetition_penalty=1.3, no_repeat=2),
+    ],
+    ids=["greedy", "to-the-end", "patience", "diverse", "rules"],
+)
+@pytest.mark.parametrize("size", [11, 300])
+def test_whether_finished_sentences_are_dragged_along_makes_no_difference(
+    search: Search, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Recurrent(size=size, seed=3, end_bias=1.0 if size == 11 else 4.0)
+    source = sources([2 + index % 9 for index in range(24)], size=size, seed=3)
+    found, rows = [], []
+    for slack in (-1.0, 1.0):  # each leaves at once; none leaves before the last
+        monkeypatch.setattr(sys.modules["seqkit.search.beam"], "SLACK", slack)
+        model.rows_advanced = 0
+        found.append(beam(model, source, search))
+        rows.append(model.rows_advanced)
+    assert_same(*found)
+    assert_same(found[1], one_by_one(model, source, search))
+    assert rows[0] < rows[1]
+
+
+@quick
+@given(
+    size=st.sampled_from([7, 40, 300, 2100]),
+    sentences=st.integers(1, 3),
+    width=st.integers(1, 4),
+    ends=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_candidates_are_the_best_of_all_continuations(
+    size: int, sentences: int, width: int, ends: bool, seed: int
+) -> None:
+    """Logits of unequal sums and totals of unequal rows: what is compared is the probability of whole sequences."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(sentences * width, size, generator=generator)
+    logits += 20 * torch.randn(sentences * width, 1, generator=generator)
+    totals = -2 * torch.rand(sentences, width, generator=generator)
+    chooser = Chooser(Search(beam=width), [], None)
+    marks = chooser.start(sentences, torch.full((sentences,), 9))
+    ids = torch.full((sentences * width, 1), BOS)
+    found = chooser.candidates(logits, Beam(totals, totals), ids, marks, None, ends=ends)
+    sums = logits.log_softmax(1).view(sentences, width, size) + totals[:, :, None]
+    sums[:, :, : EOS if ends else FIRST] = -math.inf
+    best = sums.flatten(1).topk(min(2 * width, width * size))
+    torch.testing.assert_close(found.total, best.values)
+    possible = best.values > -math.inf
+    rows = best.indices // size + torch.arange(sentences)[:, None] * width
+    assert torch.equal(found.rows[possible], rows[possible])
+    assert torch.equal(found.tokens[possible], (best.indices % size)[possible])
 
 
 def test_finished_sentences_leave_the_batch() -> None:

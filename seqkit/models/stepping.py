@@ -122,8 +122,8 @@ class Stepper:
         self.output = frozen(model.output.weight, model.output.bias, products=products)
         # What the source is projected with: keys and values of all layers in one product.
         cross = [module.cross_attention for module in modules if isinstance(module, DecoderLayer)]
-        products = [*(each.key for each in cross), *(each.value for each in cross)]
-        self.source = _side_by_side(products, few=False) if products else None
+        projections = [*(each.key for each in cross), *(each.value for each in cross)]
+        self.source = _side_by_side(projections, few=False) if projections else None
 
     @torch.inference_mode()
     def start(self, source: Padded | None) -> tuple[Memory, State]:

@@ -23,7 +23,7 @@ from seqkit.text.codec import Codecs
 from seqkit.train import checkpoint
 from seqkit.train.model_folder import read_model
 
-__all__ = ["CPU", "Loaded", "clear", "device_of", "load", "out_of", "settle"]
+__all__ = ["CPU", "Loaded", "clear", "device_of", "load", "out_of", "record", "settle"]
 
 CPU = torch.device("cpu")
 MOST_PROCESSES = 8
@@ -82,26 +82,33 @@ def clear(run: Path) -> None:
 def settle(run: Path, recipe: Recipe, device: torch.device) -> Recipe:
     """The recipe this run goes by: resolved at its first start, compared with it once there is a checkpoint.
 
-    Before that nothing is lost by starting anew, so a first start that failed binds nobody.
+    Before that nothing is lost by starting anew, so a first start that failed binds nobody. What a later start changes
+    is not written down yet: `record` does that, when nothing else speaks against going on.
     """
     path = run / "recipe.toml"
     recipe = resolve(recipe)
+    resumed = any((run / "checkpoints").glob("step-*")) and path.exists()
     count = min(cores(), MOST_PROCESSES) if device.type == "cpu" else 1
-    if any((run / "checkpoints").glob("step-*")) and path.exists():
+    if resumed:
         first = config.load(path)
         count = first.train.processes if isinstance(first.train.processes, int) else count
         _compare(run, first, recipe)
     else:
         shutil.rmtree(run / "codec", ignore_errors=True)
-        settings = recipe.train
-        limits = {settings.steps, settings.epochs, settings.minutes, settings.patience, settings.target}
-        if limits == {None} and not isinstance(recipe.model, NGram):
-            raise ConfigError("nothing says when to stop", "set train.steps, train.epochs or train.minutes")
+    settings = recipe.train
+    limits = {settings.steps, settings.epochs, settings.minutes, settings.patience, settings.target}
+    if limits == {None} and not isinstance(recipe.model, NGram):
+        raise ConfigError("nothing says when to stop", "set train.steps, train.epochs or train.minutes")
     if recipe.train.processes == "auto":
-        settings = msgspec.structs.replace(recipe.train, processes=count)
-        recipe = msgspec.structs.replace(recipe, train=settings)
-    replace_file(path, config.dump(recipe))
+        recipe = msgspec.structs.replace(recipe, train=msgspec.structs.replace(settings, processes=count))
+    if not resumed:
+        record(run, recipe)
     return recipe
+
+
+def record(run: Path, recipe: Recipe) -> None:
+    """Write down what a run goes by."""
+    replace_file(run / "recipe.toml", config.dump(recipe))
 
 
 def _compare(run: Path, first: Recipe, now: Recipe) -> None:

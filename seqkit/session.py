@@ -15,7 +15,7 @@ from seqkit import assemble, config
 from seqkit.counting import count
 from seqkit.errors import DataError, Interrupted, ModelError
 from seqkit.host import cores, keep_heap
-from seqkit.run import clear, device_of, out_of, settle
+from seqkit.run import clear, device_of, out_of, record, settle
 from seqkit.settings import AveragedSGD, NGram, Pairs, Recipe
 from seqkit.tasks import Place, Task, prepare
 from seqkit.train import checkpoint
@@ -40,12 +40,16 @@ def train(
     out: Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
+    allow_data_change: bool = False,
+    reset_best: bool = False,
     display: Display | None = None,
     request: StopRequest | None = None,
     age: float = 0.0,
 ) -> Progress:
     """Train a recipe into its run folder, going on from its last checkpoint if there is one.
 
+    With `allow_data_change` a run whose training text has changed begins its epoch anew with the new text; without, it
+    is refused. `reset_best` forgets the best score so far and how long ago it was.
     `request` stops the run from outside; `age` is how many seconds ago `train.minutes` began to count. Returns where
     the run stands when it is complete; a run that was asked to stop raises Interrupted after saving.
     """
@@ -54,7 +58,7 @@ def train(
     place = device_of(device)
     torch.set_float32_matmul_precision("highest")
     if int(os.environ.get("RANK", "0")) > 0:
-        return _follow(run, recipe, place, request or StopRequest(), began)
+        return _follow(run, recipe, place, _Wishes(request or StopRequest(), allow_data_change, reset_best), began)
     shown = display or Quiet()
     with contextlib.ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
@@ -71,23 +75,52 @@ def train(
         task = prepare(recipe, run)
         if isinstance(recipe.model, NGram):
             return count(run, task, recipe.model, shown, journal)
+        wishes = _Wishes(request or StopRequest(), allow_data_change, reset_best)
+        before = checkpoint.newest(run / "checkpoints")
+        if before[0] is not None:
+            _check(run, task, before[0], wishes)
+        record(run, recipe)
         world = int(os.environ.get("WORLD_SIZE", "0")) or int(recipe.train.processes)
         if "WORLD_SIZE" not in os.environ:
             words = ["train", str(run / "recipe.toml"), "--out", str(run), "--device", place.type, "--quiet"]
+            words += ["--allow-data-change"] * allow_data_change + ["--reset-best"] * reset_best
             stack.enter_context(launch(world if place.type == "cpu" else 1, words))
         processes = connect(place)
         stack.callback(processes.close)
-        session = _Session(run, recipe, task, place, processes, request or StopRequest(), began)
+        session = _Session(run, recipe, task, place, processes, wishes, began, before)
         return session.lead(shown, journal)
 
 
-def _follow(run: Path, recipe: Recipe, device: torch.device, request: StopRequest, began: float) -> Progress:
+@dataclass(frozen=True)
+class _Wishes:
+    """What the person who starts a run wants besides the recipe."""
+
+    request: StopRequest
+    allow_data_change: bool
+    reset_best: bool
+
+
+def _check(run: Path, task: Task, found: checkpoint.Checkpoint, wishes: _Wishes) -> None:
+    """Refuse to go on from a checkpoint with another text layer, or other data unless that is wished for."""
+    if found.codec != task.codecs.target.fingerprint:
+        raise ModelError(
+            f"{found.path} was trained with another text layer than {run / 'codec'}",
+            "put the codec folder back, or start anew with --overwrite",
+        )
+    if found.training["data"] != task.fingerprint and not wishes.allow_data_change:
+        raise DataError(
+            f"the training data changed since step {found.step} of {run}",
+            "put the old files back, go on with the new ones by --allow-data-change, or choose another --out",
+        )
+
+
+def _follow(run: Path, recipe: Recipe, device: torch.device, wishes: _Wishes, began: float) -> Progress:
     """A process that is not the first: it waits for the first to prepare, then trains along and writes nothing."""
     processes = connect(device)
     try:
         processes.barrier()
         recipe = config.load(run / "recipe.toml")
-        return _Session(run, recipe, prepare(recipe, run), device, processes, request, began).follow()
+        return _Session(run, recipe, prepare(recipe, run), device, processes, wishes, began).follow()
     finally:
         processes.close()
 
@@ -101,8 +134,11 @@ class _Session:
     task: Task
     device: torch.device
     processes: Processes
-    request: StopRequest
+    wishes: _Wishes
     began: float
+    before: tuple[checkpoint.Checkpoint | None, list[str]] | None = (
+        None  # the newest checkpoint, if it was read already
+    )
 
     def lead(self, display: Display, journal: Journal) -> Progress:
         """The first process: also reports, saves and publishes the model."""
@@ -128,7 +164,7 @@ class _Session:
         reporting.finished(progress)
         if progress.stop not in FINAL:
             raise Interrupted(
-                self.request.signal or 2,
+                self.wishes.request.signal or 2,
                 f"stopped at step {progress.step} ({progress.stop}), all saved",
                 "the same command goes on from there",
             )
@@ -151,13 +187,14 @@ class _Session:
         optimizers = assemble.optimizers(settings, model, self.processes)
         late = isinstance(settings.optimizer, AveragedSGD)  # its average begins when validation stops improving
         average = Average(model, None if late else settings.average) if late or settings.average else None
-        found, warnings = checkpoint.newest(self.run / "checkpoints")
-        progress = Progress()
+        found, warnings = self.before or checkpoint.newest(self.run / "checkpoints")
+        progress, same = Progress(), True
         if found is not None:
-            self._check(found)
+            _check(self.run, self.task, found, self.wishes)
             progress = restore(found, model=model, optimizers=optimizers, average=average)
-            self._reopen(progress)
-        callbacks: list[Callback] = [Interruption(self.request), Limits(settings, began=self.began)]
+            same = found.training["data"] == self.task.fingerprint
+            warnings = [*warnings, *self._reopen(progress, same=same)]
+        callbacks: list[Callback] = [Interruption(self.wishes.request), Limits(settings, began=self.began)]
         if average is not None:
             callbacks.append(Averaging(average))
         if average is not None and isinstance(settings.optimizer, AveragedSGD):
@@ -170,7 +207,7 @@ class _Session:
             codec=self.task.codecs.target.fingerprint,
             facts={"data": self.task.fingerprint, "world": self.processes.world},
             average=average,
-            request=self.request,
+            request=self.wishes.request,
             told=_unheard if reporting is None else reporting.told,
         )
         callbacks += [saving, *watching]
@@ -190,32 +227,31 @@ class _Session:
             progress=progress,
             device=self.device,
         )
-        if found is not None:
+        if found is not None and same:
             restore_state(found, trainer)
         return trainer, found, warnings
 
-    def _check(self, found: checkpoint.Checkpoint) -> None:
-        if found.codec != self.task.codecs.target.fingerprint:
-            raise ModelError(
-                f"{found.path} was trained with another text layer than {self.run / 'codec'}",
-                "put the codec folder back, or start anew with --overwrite",
-            )
-        if found.training["data"] != self.task.fingerprint:
-            raise DataError(
-                f"the training data changed since step {found.step} of {self.run}",
-                "put the old files back, choose another --out, or start anew with --overwrite",
-            )
+    def _reopen(self, progress: Progress, *, same: bool) -> list[str]:
+        """Change what a checkpoint says as this attempt wants it; what is to be told of that.
 
-    def _reopen(self, progress: Progress) -> None:
-        """A run that was complete goes on if its limits were raised since; a stop of another kind was never an end."""
+        A run that was complete goes on if its limit was raised or lifted since; no other stop was ever an end.
+        """
+        told = []
+        if not same:
+            progress.position = 0
+            told.append(f"the training data changed: epoch {progress.epoch + 1} begins anew with what is there now")
+        if self.wishes.reset_best:
+            told.append(f"the best score so far, {progress.best} at step {progress.best_step}, is forgotten")
+            progress.best, progress.best_step, progress.stale = None, None, 0
         settings, stop = self.recipe.train, progress.stop
         raised = (
-            (stop == "steps" and settings.steps is not None and settings.steps > progress.step)
-            or (stop == "epochs" and settings.epochs is not None and settings.epochs > progress.epoch + 1)
-            or (stop == "minutes" and settings.minutes is not None and settings.minutes * 60 > progress.seconds + 60)
+            (stop == "steps" and (settings.steps is None or settings.steps > progress.step))
+            or (stop == "epochs" and (settings.epochs is None or settings.epochs > progress.epoch + 1))
+            or (stop == "minutes" and (settings.minutes is None or settings.minutes * 60 > progress.seconds + 60))
         )
-        if stop not in FINAL or raised:
+        if stop not in FINAL or raised or (stop == "patience" and self.wishes.reset_best):
             progress.stop = None
+        return told
 
     def _about(self) -> About:
         settings = self.recipe.train

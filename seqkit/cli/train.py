@@ -32,6 +32,8 @@ __all__ = ["command", "stopped_by_signals"]
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/NAME]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @click.option("--overwrite", is_flag=True, help="Throw away a run that is in the folder, and start anew.")
+@click.option("--allow-data-change", is_flag=True, help="Go on with changed text: the epoch begins anew.")
+@click.option("--reset-best", is_flag=True, help="Forget the best score so far, and the patience used up.")
 @files.settings
 def command(
     recipe: Path | None,
@@ -40,6 +42,8 @@ def command(
     out: Path | None,
     device: str,
     overwrite: bool,
+    allow_data_change: bool,
+    reset_best: bool,
     overrides: tuple[str, ...],
 ) -> None:
     """Train a model, or go on where training stopped: by the same command.
@@ -68,6 +72,8 @@ def command(
             out=out,
             device=device,
             overwrite=overwrite,
+            allow_data_change=allow_data_change,
+            reset_best=reset_best,
             display=shown,
             request=request,
             age=process_age(),

@@ -214,6 +214,55 @@ def test_changed_data_are_refused(corpus: Path) -> None:
     refused(recipe(corpus, steps=4), corpus / "run", DataError, "training data changed since step 2")
 
 
+def test_a_refusal_leaves_the_recipe_of_the_run_as_it_was(corpus: Path) -> None:
+    """Even the harmless part of a command that is refused must not be taken over."""
+    train(recipe(corpus, steps=2), out=corpus / "run", device="cpu")
+    before = (corpus / "run" / "recipe.toml").read_bytes()
+    with (corpus / "train.tsv").open("a", encoding="utf-8") as stream:
+        stream.write("a b\tb a\n")
+    refused(recipe(corpus, steps=4), corpus / "run", DataError, "--allow-data-change")
+    assert (corpus / "run" / "recipe.toml").read_bytes() == before
+
+
+def test_changed_data_are_taken_when_that_is_wished_and_the_epoch_begins_anew(corpus: Path, seen: list[Seen]) -> None:
+    train(recipe(corpus, steps=10), out=corpus / "run", device="cpu")  # three steps into the second epoch
+    half = progress(corpus / "run")
+    assert (half.epoch, half.position) == (1, 3)
+    text = (corpus / "train.tsv").read_text(encoding="utf-8").splitlines()
+    (corpus / "train.tsv").write_text("".join(f"{line}\n" for line in text[:30]), encoding="utf-8")
+    seen.clear()
+    settings = recipe(corpus, steps=None, epochs=2)
+    train(settings, out=corpus / "run", device="cpu", allow_data_change=True)
+    read = [pair for step in seen for pair in step.pairs]
+    assert len(read) == len(set(read)) == 30  # all of the new text, once
+    assert progress(corpus / "run").stop == "epochs"
+    assert "the training data changed: epoch 2 begins anew" in (corpus / "run" / "log.jsonl").read_text(
+        encoding="utf-8"
+    )
+    train(settings, out=corpus / "run", device="cpu")  # what was allowed once is what the run goes by from then on
+
+
+def test_the_best_score_is_forgotten_when_that_is_wished(corpus: Path) -> None:
+    settings = {"validate_every": 2, "metric": "loss", "save_every": 2}
+    train(recipe(corpus, steps=4, **settings), out=corpus / "run", device="cpu")
+    first = progress(corpus / "run")
+    assert first.best is not None
+    train(recipe(corpus, steps=6, **settings), out=corpus / "run", device="cpu", reset_best=True)
+    again = progress(corpus / "run")
+    assert again.best_step == 6
+    told = (corpus / "run" / "log.jsonl").read_text(encoding="utf-8")
+    assert f"the best score so far, {first.best} at step {first.best_step}, is forgotten" in told
+
+
+def test_patience_that_was_used_up_begins_anew_with_the_best(corpus: Path) -> None:
+    settings = {"validate_every": 1, "metric": "chrf", "patience": 2, "schedule": {"kind": "constant"}}
+    stopping = recipe(corpus, steps=30, learning_rate=1e-12, **settings)
+    assert train(stopping, out=corpus / "run", device="cpu").stop == "patience"
+    at = progress(corpus / "run").step
+    assert train(stopping, out=corpus / "run", device="cpu").step == at  # it is complete
+    assert train(stopping, out=corpus / "run", device="cpu", reset_best=True).step == at + 3
+
+
 def test_a_changed_text_layer_is_refused(corpus: Path) -> None:
     train(recipe(corpus, steps=2), out=corpus / "run", device="cpu")
     other = recipe(corpus, steps=1)

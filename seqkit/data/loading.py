@@ -10,7 +10,7 @@ integers. Batches are planned for all processes together; each builds its own sl
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
@@ -90,6 +90,7 @@ class Group(NamedTuple):
     tokens: int  # target tokens that count, `</s>` included
     sentences: int
     padded: int  # target positions of the planned batches, padding included
+    examples: Sequence[int] = ()  # which ones they are, over all processes, counted from 0; none for windows of a text
 
 
 class _Plan(NamedTuple):
@@ -164,6 +165,7 @@ class ExampleStream:
             tokens=sum(int(own.sum()) + self._ends * len(own) for own in lengths),
             sentences=sum(len(batch) for batch in batches),
             padded=sum(len(own) * (int(own.max()) + 1) for own in lengths),
+            examples=[int(index) for batch in batches for index in batch],
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -15,6 +16,7 @@ from seqkit.errors import DivergenceError
 from seqkit.loss import Tally
 from seqkit.settings import Schedule
 from seqkit.state import State, map_state, select
+from seqkit.train.diagnosis import culprit
 from seqkit.train.distributed import Processes
 from seqkit.train.gradients import Gradients
 from seqkit.train.objective import Objective
@@ -23,6 +25,7 @@ from seqkit.train.schedule import factor
 
 __all__ = ["Callback", "Group", "Progress", "Report", "Step", "Stream", "Trainer", "seed_of"]
 
+EXAMPLES = 10  # of a bad step that are named
 BAD_STEPS = 20  # as many steps in a row without a finite gradient are taken for divergence
 
 
@@ -176,8 +179,7 @@ class Trainer:
         progress = self.progress
         rate = factor(self.schedule, progress.step, horizon=progress.horizon)
         set_rates(self.optimizers, rate)
-        # Dropout is a function of the place in the run, so a resumed run needs no generator's state.
-        torch.manual_seed(seed_of(self.seed, progress.epoch, progress.position, self.processes.rank))
+        self._seed()
         self.gradients.clear()
         tally = Tally(*torch.zeros(3, device=self.device))
         for batch in group.batches:
@@ -192,20 +194,25 @@ class Trainer:
             state = map_state(Tensor.detach, self.state)
             self.carried = map_state(lambda rows: self.processes.interleave(rows, self.stream.carries), state)
         norm = self.gradients.clip(self.clip)
-        updated = self._update(norm)
+        updated = self._update(norm, group)
         progress.tokens += group.tokens
         if stop:
             progress.stop = next(wish for wish in self.processes.gather(self.wish) if wish is not None)
         return Step(tally, group.padded, rate, norm, updated)
 
-    def _update(self, norm: float) -> bool:
+    def _seed(self) -> None:
+        """Dropout is a function of the place in the run, so a resumed run needs no generator's state."""
+        progress = self.progress
+        torch.manual_seed(seed_of(self.seed, progress.epoch, progress.position, self.processes.rank))
+
+    def _update(self, norm: float, group: Group) -> bool:
         """Apply the gradients, unless they are not finite: then all processes skip alike."""
         if not math.isfinite(norm):
             self.progress.skipped += 1
             self.bad += 1
             if self.bad == BAD_STEPS:
                 raise DivergenceError(
-                    f"no finite gradient in {BAD_STEPS} steps in a row, at step {self.progress.step}",
+                    f"no finite gradient in {BAD_STEPS} steps in a row, at step {self.progress.step}{self._why(group)}",
                     "lower train.learning_rate or lengthen the warm-up; the last checkpoint is good",
                 )
             return False
@@ -214,6 +221,23 @@ class Trainer:
         self.bad = 0
         self.progress.step += 1
         return True
+
+    def _why(self, group: Group) -> str:
+        """What of a group is not finite, and which examples it has, as far as that can be told."""
+        examples = [str(example) for example in getattr(group, "examples", [])]
+        shown = ", ".join(examples[:EXAMPLES]) + (f" and {len(examples) - EXAMPLES} more" * (len(examples) > EXAMPLES))
+        read = f", with the training examples {shown} (counted from 0)" if examples else ""
+        self._seed()
+        for batch in (each.to(self.device) for each in group.batches if not each.continues):
+            found = culprit(self.objective.model, partial(self._objective, batch))
+            if found != "the norm of all gradients":
+                return f": {found} is not finite{read}"
+        return read
+
+    def _objective(self, batch: Batch) -> Tensor:
+        tally, _ = self.objective(batch)
+        objective: Tensor = tally.objective
+        return objective
 
     def resume(self, carried: State) -> None:
         """Go on from a state of all processes' rows, as `carried` gave it."""

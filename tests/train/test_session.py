@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -327,6 +328,15 @@ def test_a_hopeless_rate_ends_in_divergence_and_leaves_finite_checkpoints(corpus
     for step in checkpoint.steps(folder):
         found = checkpoint.read(checkpoint.step_path(folder, step))
         assert all(bool(tensor.isfinite().all()) for tensor in found.tensors("model").values()), step
+
+
+def test_divergence_names_what_is_not_finite_and_what_was_read(corpus: Path) -> None:
+    """The rate is so high that sums overflow, and the weights are still numbers."""
+    settings = recipe(corpus, learning_rate=1e30, optimizer="sgd", schedule={"kind": "constant"}, steps=60)
+    with pytest.raises(DivergenceError) as told:
+        train(settings, out=corpus / "run", device="cpu")
+    assert re.search(r"in a row, at step \d+: the .* is not finite, with the training examples \d+, ", told.value.what)
+    assert "20 steps in a row" in told.value.what
 
 
 def test_the_published_model_is_the_best_checkpoint(corpus: Path) -> None:

@@ -64,7 +64,9 @@ def count(run: Path, task: Task, settings: NGram, display: Display, journal: Jou
     if progress.best is not None:
         checkpoint.mark_best(folder, STEP, score=progress.best, metric="loss")
     facts = {"step": STEP, "score": progress.best, "metric": "loss"}
-    write_model(run, recipe=config.dump(task.recipe), codec_folder=run / "codec", tensors=tensors, facts=facts)
+    write_model(
+        run / "model", recipe=config.dump(task.recipe), codec_folder=run / "codec", tensors=tensors, facts=facts
+    )
     journal.write("end", {"step": STEP, "reason": "counted", "seconds": progress.seconds})
     journal.status({"state": "done", "step": STEP, "best": progress.best, "best_step": STEP}, force=True)
     return progress

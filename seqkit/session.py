@@ -308,7 +308,7 @@ class _Session:
         tensors = chosen.tensors("average" if "average" in chosen.stems else "model")
         facts = {"step": chosen.step, "score": None if best is None else best.score, "metric": self.recipe.train.metric}
         recipe = config.dump(self.recipe)
-        write_model(self.run, recipe=recipe, codec_folder=self.run / "codec", tensors=tensors, facts=facts)
+        write_model(self.run / "model", recipe=recipe, codec_folder=self.run / "codec", tensors=tensors, facts=facts)
 
 
 def _unheard(event: str, fields: object) -> None:

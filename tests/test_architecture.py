@@ -4,7 +4,7 @@
     5   session  demo  counting                        wiring: the only place that knows everything
         translator  workers  writer  labeller  mixing  exchange
         run  tasks
-        assemble  decoding  scoring  report  labels_demo  spelling
+        assemble  averaging  decoding  scoring  report  labels_demo  spelling
     4   train                                          receives objects, builds none
     3   search  metrics                                search sees the protocol, not the models
     2   data  models  loss
@@ -37,6 +37,7 @@ RANKS = (
     ("train",),
     (
         "assemble",
+        "averaging",
         "counting",
         "decoding",
         "demo",

@@ -30,6 +30,7 @@ COMMANDS = {
     "score": ("seqkit.cli.score:command", "Print the log-probability of given lines or translations."),
     "evaluate": ("seqkit.cli.evaluate:command", "Score translations: BLEU, chrF, TER."),
     "attend": ("seqkit.cli.attend:command", "Show where a model looked while it translated."),
+    "model": ("seqkit.cli.model:command", "Look at trained models; average checkpoints."),
     "export": ("seqkit.cli.export:command", "Convert a model for CTranslate2 or Hugging Face Marian."),
     "text": ("seqkit.cli.text:command", "Learn how text becomes tokens; encode and decode lines."),
     "data": ("seqkit.cli.data:command", "Look at texts: counts, frequencies, Zipf's law."),

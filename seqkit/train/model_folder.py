@@ -38,19 +38,20 @@ class ModelFolder:
 
 
 def write_model(
-    run: Path, *, recipe: str, codec_folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]
+    final: Path, *, recipe: str, codec_folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]
 ) -> Path:
-    """Publish `run/model/`, replacing an earlier one by rename: readers see the old one or the new one, whole.
+    """Publish the folder `final`, replacing an earlier one by rename: readers see the old one or the new one, whole.
 
     `recipe`: TOML text; `codec_folder` is copied. Raises ResourceError when it cannot be written.
     """
-    final = run / "model"
     needed = len(recipe.encode()) + sum(tensor.nbytes for tensor in tensors.values())
     with publish(final, facts=facts, needed=needed) as partial:
         (partial / RECIPE).write_bytes(recipe.encode())
         shutil.copytree(codec_folder, partial / CODEC)
         write_tensors(partial / WEIGHTS, tensors)
-    for left in run.glob(".model.*.old"):  # by a crash between the two renames of an earlier replacement
+    for left in final.parent.glob(
+        f".{final.name}.*.old"
+    ):  # by a crash between the two renames of an earlier replacement
         remove(left)
     return final
 

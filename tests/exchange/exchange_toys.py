@@ -63,7 +63,7 @@ def tiny_model(
         network.output.bias[EOS] += ending
     codecs.save(folder / "codec")
     return write_model(
-        folder,
+        folder / "model",
         recipe=config.dump(recipe),
         codec_folder=folder / "codec",
         tensors=named_tensors(network),

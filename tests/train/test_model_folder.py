@@ -16,7 +16,7 @@ def write(run: Path, value: float) -> Path:
     codec.mkdir(exist_ok=True)
     (codec / "vocabulary.txt").write_text("a\nb\n")
     return write_model(
-        run,
+        run / "model",
         recipe='name = "ä"\r\n',
         codec_folder=codec,
         tensors={"w": torch.full((3,), value)},

@@ -248,16 +248,17 @@ def test_pipe_file_and_python_say_the_same(trained: Path, tmp_path: Path) -> Non
     assert len(set(texts)) > 3
 
 
-def test_workers_say_the_same_in_the_same_order(trained: Path, tmp_path: Path) -> None:
-    """By the thousand, so that windows are shared out among processes; and with what a request may ask for."""
-    (tmp_path / "in").write_text("".join(f"{word}\n" for word in (WORDS * 400)[:2100]), encoding="utf-8")
+def test_workers_say_the_same_in_the_same_order(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In several windows, each shared out among processes; and with what a request may ask for."""
+    monkeypatch.setattr("seqkit.workers.WINDOW", 100)
+    (tmp_path / "in").write_text("".join(f"{word}\n" for word in (WORDS * 50)[:250]), encoding="utf-8")
     (tmp_path / "terms.tsv").write_text("h\tq r\no\t\u4e0d\n", encoding="utf-8")
     words = [str(trained), "-q", "-i", str(tmp_path / "in"), "--terms", str(tmp_path / "terms.tsv")]
     words += ["--format", "jsonl", "--align", "words", "search.beam=2"]
     alone, shared = (
         [json.loads(line) for line in through([*words, *more], b"").splitlines()] for more in ([], ["--workers", "2"])
     )
-    assert len(alone) == 2100
+    assert len(alone) == 250
     for one, other in zip(alone, shared, strict=True):
         for key in ("id", "source", "translation", "missing", "parts", "unknown"):
             assert one[key] == other[key]
@@ -283,6 +284,7 @@ def test_what_goes_wrong_in_a_worker_is_told_as_ever(trained: Path, capfd: pytes
     assert "--workers are processes on the CPU" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_workers_leave_with_a_parent_that_is_killed(trained: Path) -> None:
     program = (
         "import sys, time\n"

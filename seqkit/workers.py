@@ -1,7 +1,7 @@
 """Processes that translate side by side, each with models of its own and one thread.
 
-Threads share an interpreter, which small models keep busy; processes do not, at the price of seconds until they have
-loaded everything. What comes out is the same.
+Threads share an interpreter, processes do not, at the price of seconds until they have loaded everything. On two cores
+the two are alike (recipes/README.md). What comes out is the same.
 """
 
 from __future__ import annotations

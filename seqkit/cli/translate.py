@@ -86,8 +86,8 @@ def command(
 
     Each line of the input has its line in the output; blank lines stay blank. With --nbest each line of the input has
     rows of its number, rank, score and text. Several models are averaged token by token. Search settings are those of
-    the first recipe unless they are changed here (seqkit config keys search). With --workers a large file goes faster
-    on several processors; each process takes seconds to begin.
+    the first recipe unless they are changed here (seqkit config keys search). Batches go side by side in threads, one a
+    processor; with --workers in processes, each of which takes seconds to begin.
     """
     if workers is not None and device not in ("auto", "cpu"):
         raise ConfigError(f"--workers are processes on the CPU, but --device is {device}", "leave one of them out")

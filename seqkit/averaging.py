@@ -28,7 +28,7 @@ def average(run: Path, out: Path, *, last: int | None = None, steps: Sequence[in
         raise ModelError(f"{run} has no checkpoints", "give the folder of a run, which `seqkit train` wrote")
     if out.exists():
         raise ConfigError(f"{out} exists", "choose another -o")
-    chosen = sorted(steps) if steps else there[-last:] if last is not None else there
+    chosen = sorted(set(steps)) if steps else there[-last:] if last is not None else there
     if missing := [step for step in chosen if step not in there]:
         raise ModelError(f"{run} has no checkpoint of step {missing[0]}", f"it has {', '.join(map(str, there))}")
     if len(chosen) < (last or 2):

@@ -136,9 +136,8 @@ class _Session:
     processes: Processes
     wishes: _Wishes
     began: float
-    before: tuple[checkpoint.Checkpoint | None, list[str]] | None = (
-        None  # the newest checkpoint, if it was read already
-    )
+    # What `checkpoint.newest` found, where it was asked already.
+    before: tuple[checkpoint.Checkpoint | None, list[str]] | None = None
 
     def lead(self, display: Display, journal: Journal) -> Progress:
         """The first process: also reports, saves and publishes the model."""

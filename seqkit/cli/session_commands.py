@@ -146,17 +146,17 @@ def _switch(name: str) -> Run:
 
 
 def _place(name: str) -> Run:
-    """A command that chooses a layer or head of the attention, and draws from then on; `mean` takes it back."""
+    """A command that chooses a layer or head of the attention, and draws from then on."""
+    usual, back = ("the last but one", OFF) if name == "layer" else ("the mean of all", "mean")
 
     def run(session: Session, words: str) -> None:
         count = min(model.places[name == "head"] for model in session.translator.models)
-        usual = "the last but one" if name == "layer" else "the mean of all"
         if not words:
             aside(f"{name}: {getattr(session, name) or usual}, of {count}")
-        elif words == "mean":
+        elif words == back:
             setattr(session, name, None)
         elif not words.isdigit() or not 1 <= int(words) <= count:
-            raise ConfigError(f":{name} is 1 to {count}, or mean for {usual}, not {words}", f"write :{name} 1")
+            raise ConfigError(f":{name} is 1 to {count}, or {back} for {usual}, not {words}", f"write :{name} 1")
         else:
             setattr(session, name, int(words))
             session.switches = session.switches | {"align"}
@@ -269,10 +269,6 @@ def _on_off(_: str) -> Iterable[str]:
     return ("on", OFF)
 
 
-def _mean(_: str) -> Iterable[str]:
-    return ("mean",)
-
-
 def _names(_: str) -> Iterable[str]:
     return COMMANDS
 
@@ -314,8 +310,12 @@ COMMANDS = {
     "terms": Command(_terms, ":terms FILE|off", "terms that must appear: source term, tab, forms", _paths_or_off),
     "protect": Command(_switch("protect"), ":protect on|off", "keep addresses, placeholders and numbers", _on_off),
     "align": Command(_switch("align"), ":align on|off", "draw which source words each word attended to", _on_off),
-    "layer": Command(_place("layer"), ":layer N|mean", "draw layer N's attention; mean: the last but one", _mean),
-    "head": Command(_place("head"), ":head N|mean", "draw one head's attention, or the mean of all", _mean),
+    "layer": Command(
+        _place("layer"), ":layer N|off", "draw layer N's attention; off: the last but one's", lambda _: (OFF,)
+    ),
+    "head": Command(
+        _place("head"), ":head N|mean", "draw one head's attention, or the mean of all", lambda _: ("mean",)
+    ),
     "tokens": Command(_switch("tokens"), ":tokens on|off", "show what is read and written; unknown: marked", _on_off),
     "time": Command(_switch("time"), ":time on|off", "say where the time went", _on_off),
     "again": Command(_again, ":again", "translate the last input with the settings now"),

@@ -74,7 +74,7 @@ def frozen(
     """The linear map of weight (O, I) and bias (O,), as they are now: (..., I) -> (..., O), without gradients.
 
     On a CPU a large matrix is laid out once as oneDNN reads it, instead of at each call: products of few rows take half
-    the time, those of many three quarters. A small one gains nothing from it where inputs have `few` rows. With
+    the time, those of many four fifths. A small one gains nothing from it where inputs have `few` rows. With
     `products` the weights are kept and multiplied in that arithmetic; results have the arithmetic of the inputs again.
     """
     weight, bias = weight.detach(), bias.detach()

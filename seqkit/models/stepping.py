@@ -10,7 +10,6 @@ slots, S source positions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import repeat
 from typing import NamedTuple, cast
 
 import torch
@@ -149,12 +148,12 @@ class Stepper:
         # What every layer sees is cut out for all of them at once: a cut costs as much as a small product.
         places = past.pool[..., start:end, :of_sentence, :].unbind(1)
         seen = past.pool[..., :end, :, :].flatten(4, 5).unbind(1)
-        sources = repeat(None) if source is None else zip(source.keys.unbind(1), source.values.unbind(1), strict=True)
+        keys, values = ((), ()) if source is None else (source.keys.unbind(1), source.values.unbind(1))
         x = self.decoder.enter(tokens, start)
-        for layer, place, so_far, of_source in zip(self.layers, places, seen, sources):  # noqa: B905  (one may repeat)
-            x = layer.look_back(x, place, so_far, start, mask)
-            if source is not None and of_source is not None:
-                x = layer.look_at(x, *of_source, source.mask)
+        for index, layer in enumerate(self.layers):
+            x = layer.look_back(x, places[index], seen[index], start, mask)
+            if source is not None:
+                x = layer.look_at(x, keys[index], values[index], source.mask)
             x = layer.think(x)
         return Step(self.output(x if self.norm is None else self.norm(x)), past)
 

@@ -246,11 +246,14 @@ def test_a_layer_and_a_head_are_chosen_and_left_again(say: Say, translator: Tran
             drawn.add(str(translator.align("h a t s", found, layer=layer, head=head).weights))
     assert len(drawn) == layers * heads
     assert f"layer: {layers}, of {layers}" in say(":layer")[1]
-    say(":layer mean", ":head mean")
+    say(":layer off", ":head mean")
     assert (say.session.layer, say.session.head) == (None, None)
     assert "head: the mean of all" in say(":head")[1]
     for wrong in (f":layer {layers + 1}", ":head 0", ":head best"):
-        assert f"is 1 to {layers if 'layer' in wrong else heads}, or mean" in say(wrong)[1]
+        assert (
+            f"is 1 to {layers if 'layer' in wrong else heads}, or {'off' if 'layer' in wrong else 'mean'}"
+            in say(wrong)[1]
+        )
     say(":layer 1")
     say.session.move(translator)
     assert say.session.layer is None

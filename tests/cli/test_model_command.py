@@ -87,6 +87,7 @@ def damage(run: Path) -> None:
         (["RUN", "-o", "there"], 2, "there exists", lambda run: (run.parent / "there").mkdir()),
         (["RUN", "-o", "mean", "--last", "4"], 2, "has kept 3 checkpoints", None),
         (["RUN", "-o", "mean", "--steps", "100"], 2, "has kept 3 checkpoints", None),
+        (["RUN", "-o", "mean", "--steps", "100,100"], 2, "has kept 3 checkpoints", None),
         (["RUN", "-o", "mean", "--steps", "100,150"], 4, "no checkpoint of step 150", None),
         (["RUN", "-o", "mean", "--steps", "100;200"], 2, "--steps are numbers", None),
         (["RUN", "-o", "mean", "--steps", "100,200", "--last", "2"], 2, "exclude each other", None),

@@ -41,7 +41,7 @@ def promising(values: Tensor, offsets: Tensor, count: int, *, first: int) -> Ten
 
     What is summed are values (N, V) and what their rows have already, offsets (B, W), whose rows with -inf are passed
     over; columns before `first`, and the few that fill no group, are always among the places. Sentences are looked
-    through as a whole by the means of `largest`: where they are many, hypothesis by hypothesis takes half as long again.
+    through as a whole by the means of `largest`: many of them take half as long again hypothesis by hypothesis.
     """
     (sentences, width), size = offsets.shape, values.shape[1]
     groups = (size - first) // GROUP

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from seqkit.files import replace_folder
 from seqkit.host import fast_bfloat16
+from seqkit.layers.deep import Deep
 from seqkit.layers.embedding import Embedding, OutputLayer
 from seqkit.layers.positions import LearnedPositions
 from seqkit.models.build import NeuralModel, Sizes, build
@@ -83,7 +84,11 @@ def _borrowed(path: Path, settings: Text) -> Codecs:
 def build_model(recipe: Recipe, codecs: Codecs) -> NeuralModel:
     """The recipe's model with fresh weights, a function of the seed alone."""
     torch.manual_seed(seed_of(recipe.train.seed))
-    return build(recipe.model, Sizes(len(codecs.source), len(codecs.target), codecs.joint))
+    model = build(recipe.model, Sizes(len(codecs.source), len(codecs.target), codecs.joint))
+    for module in model.modules():
+        if isinstance(module, Deep):
+            module.recompute = recipe.train.recompute
+    return model
 
 
 def load_model(recipe: Recipe, codecs: Codecs, tensors: Mapping[str, Tensor]) -> AnyModel:
@@ -132,4 +137,5 @@ def objective(recipe: Recipe, model: nn.Module, device: torch.device) -> Objecti
     layers, products = precisions(recipe, device)
     smoothing = resolve(recipe).train.label_smoothing
     assert smoothing != "auto"
-    return Objective(model, smoothing=smoothing, layers=layers, products=products)
+    drop = recipe.train.r_drop
+    return Objective(model, smoothing=smoothing, r_drop=drop, layers=layers, products=products)

@@ -38,6 +38,16 @@ class Batch:
         inputs = None if self.inputs is None else self.inputs.to(device, non_blocking=True)
         return Batch(source, inputs, self.targets.to(device), self.continues)
 
+    def rows(self, rows: Tensor) -> Batch:
+        """The rows (M,) that are named, in that order."""
+        source, targets = (None if side is None else Padded(*(part[rows] for part in side)) for side in self._sides)
+        assert targets is not None
+        return Batch(source, None if self.inputs is None else self.inputs[rows], targets, self.continues)
+
+    @property
+    def _sides(self) -> tuple[Padded | None, Padded]:
+        return self.source, self.targets
+
 
 def pad(sequences: Sequence[Sequence[int]]) -> Padded:
     """Right-pad id sequences to the longest, with a mask made from their lengths (never from an id's value)."""

@@ -13,34 +13,17 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import msgspec
 
+from seqkit.consistency import check
 from seqkit.errors import ConfigError, DataError, closest
 from seqkit.files import open_binary
-from seqkit.settings import (
-    AveragedSGD,
-    Labelled,
-    Labeller,
-    LanguageModel,
-    Mixed,
-    NGram,
-    Pairs,
-    Recipe,
-    RecurrentLanguageModel,
-    Settings,
-    Stream,
-    Transformer,
-    TransformerLabeller,
-    TransformerLanguageModel,
-    Translation,
-    Words,
-    toml,
-)
+from seqkit.settings import Recipe, Settings, toml
 from seqkit.settings.schema import REQUIRED, Field, choices, fields, keys, kind_of, words
 
-__all__ = ["build", "check", "difference", "dump", "load", "read"]
+__all__ = ["build", "difference", "dump", "load", "read"]
 
 LARGEST_FILE = 1 << 20  # bytes; a recipe has a few thousand
 MOST_MISTAKES = 20  # shown
@@ -55,7 +38,6 @@ WHY_NOT: dict[tuple[str | None, str], str] = {
 ALL_KEYS = "seqkit config keys lists every setting"
 
 Dotted = tuple[str, ...]
-SelfAttention = Transformer | TransformerLanguageModel | TransformerLabeller
 
 
 class _Mistake(NamedTuple):
@@ -109,64 +91,6 @@ def build(data: Mapping[str, object], *, where: str, overrides: Sequence[str] = 
     if failures := check(recipe):
         raise _report([_Mistake((), what, hint) for what, hint in failures], where, set(), {})
     return recipe
-
-
-def check(recipe: Recipe) -> list[tuple[str, str]]:
-    """What is wrong between settings that are each right alone, and what to do; empty when nothing is."""
-    model, search = recipe.model, recipe.search
-    found = _mismatch(recipe)
-    if isinstance(model, SelfAttention | Mixed) and model.width % model.heads:
-        near = max(heads for heads in range(1, model.heads + 1) if model.width % heads == 0)
-        what = f"model.heads = {model.heads} does not divide model.width = {model.width}"
-        found.append((what, f"set model.heads={near}"))
-    elif isinstance(model, SelfAttention) and model.positions == "rotary" and model.width // model.heads % 2:
-        found.append(("rotary positions turn pairs, and model.width / model.heads is odd", "set another model.heads"))
-    if isinstance(model, Translation) and model.tied == "all" and not recipe.text.joint:
-        what = 'model.tied = "all" shares one vocabulary, and text.joint is false'
-        found.append((what, "set model.tied=output, or text.joint=true"))
-    if isinstance(recipe.train.optimizer, AveragedSGD):
-        if recipe.train.average:
-            found.append(("averaged SGD has an average of its own", "set train.average=0"))
-        if not recipe.data.dev:
-            found.append(("averaged SGD watches the development score, and data.dev names no files", "set data.dev"))
-    if search.nbest > search.beam:
-        what = f"search.nbest = {search.nbest} is more than search.beam = {search.beam}"
-        found.append((what, f"set search.beam={search.nbest}"))
-    if search.minimum_length > search.maximum_length:
-        least, most = search.minimum_length, search.maximum_length
-        what = f"search.minimum_length = {least} is above search.maximum_length = {most}"
-        found.append((what, "lower the one or raise the other"))
-    return found
-
-
-def _mismatch(recipe: Recipe) -> list[tuple[str, str]]:
-    """Kinds of data, models and tokenizers that do not go together."""
-    data, model = recipe.data, recipe.model
-    wanted = Translation if isinstance(data, Pairs) else Labeller if isinstance(data, Labelled) else LanguageModel
-    if not isinstance(model, wanted):
-        kinds = ", ".join(str(kind_of(member)) for member in get_args(wanted))
-        what = f'data.kind = "{kind_of(type(data))}" and model.kind = "{kind_of(type(model))}" do not go together'
-        return [(what, f"set model.kind to one of {kinds}")]
-    found = []
-    measured = ("bleu", "chrf") if wanted is Translation else ("accuracy", "f1") if wanted is Labeller else ()
-    if recipe.train.metric not in ("auto", "loss", *measured):
-        what = f'train.metric = "{recipe.train.metric}" is no score of data.kind = "{kind_of(type(data))}"'
-        found.append((what, f"set train.metric to one of {', '.join(('auto', 'loss', *measured))}"))
-    if isinstance(data, Stream):
-        if data.partition == "sequential" and not isinstance(model, RecurrentLanguageModel):
-            found.append(("only recurrent models carry a state from window to window", "set data.partition=random"))
-        if recipe.train.batch_tokens < data.window and not isinstance(model, NGram):
-            what = f"train.batch_tokens = {recipe.train.batch_tokens} is less than data.window = {data.window}"
-            found.append((what, "a batch has train.batch_tokens / data.window rows: raise the one or lower the other"))
-        learned = isinstance(model, TransformerLanguageModel) and model.positions == "learned"
-        if learned and isinstance(model, TransformerLanguageModel) and model.maximum_positions < data.window:
-            what = f"model.maximum_positions = {model.maximum_positions} is less than data.window = {data.window}"
-            found.append((what, f"set model.maximum_positions={data.window}"))
-    if isinstance(data, Labelled) and recipe.text.joint:
-        found.append(("tokens and labels have vocabularies of their own", "set text.joint=false"))
-    if isinstance(data, Labelled) and not isinstance(recipe.text, Words):
-        found.append(("labels belong to words", "set text.kind=words and text.split=spaces"))
-    return found
 
 
 def dump(recipe: Recipe, *, commented: bool = True) -> str:

@@ -12,7 +12,7 @@ from seqkit.batch import Padded
 from seqkit.layers.linear import filled_up
 from seqkit.state import Output
 
-__all__ = ["Tally", "cross_entropy"]
+__all__ = ["Tally", "cross_entropy", "rows_at_a_time"]
 
 # Rows at a time: on a CPU what stays in cache, on a GPU what fills it; more of them where a row is short.
 CHUNKS = {"cpu": 256, "cuda": 8192}
@@ -64,7 +64,7 @@ def cross_entropy(
     """
     rows = hidden[targets.mask]  # (R, D)
     wanted = targets.ids[targets.mask]  # (R,)
-    chunk = chunk or max(CHUNKS.get(rows.device.type, 1024), LOGITS // len(output.weight))
+    chunk = chunk or rows_at_a_time(output)
     if torch.is_grad_enabled():
         sums: tuple[Tensor, Tensor] = ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
             rows, output.weight, output.bias, wanted, smoothing, chunk, products
@@ -78,6 +78,11 @@ def cross_entropy(
             totals += _sums(log_probs, y, smoothing)
         objective, nll = totals
     return Tally(objective, nll, targets.mask.sum())
+
+
+def rows_at_a_time(output: Output) -> int:
+    """How many rows' logits it suits the device to have at one time."""
+    return max(CHUNKS.get(output.weight.device.type, 1024), LOGITS // len(output.weight))
 
 
 def _scores(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -7,9 +7,9 @@
         assemble  averaging  decoding  scoring  report  labels_demo  spelling
     4   train                                          receives objects, builds none
     3   search  metrics                                search sees the protocol, not the models
-    2   data  models  loss
+    2   data  models  loss  r_drop
     1   text  layers
-    0   errors  settings  host  files  config  batch  state
+    0   errors  settings  host  files  consistency  config  batch  state
 
 A module imports lower ranks and its own package; inside a rank only along `INSIDE`.
 """
@@ -30,9 +30,9 @@ import seqkit
 ROOT = Path(seqkit.__file__).parent
 
 RANKS = (
-    ("errors", "settings", "host", "files", "config", "batch", "state"),
+    ("errors", "settings", "host", "files", "consistency", "config", "batch", "state"),
     ("text", "layers"),
-    ("data", "models", "loss"),
+    ("data", "models", "loss", "r_drop"),
     ("search", "metrics"),
     ("train",),
     (
@@ -65,9 +65,11 @@ RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
 # Who may import whom inside a rank.
 INSIDE = {
     "files": {"errors"},
-    "config": {"errors", "files", "settings"},
+    "config": {"consistency", "errors", "files", "settings"},
+    "consistency": {"settings"},
     "settings": {"errors"},
     "host": {"errors"},
+    "r_drop": {"loss"},
     "state": {"batch"},
     "demo": {"labels_demo", "spelling"},
     "labels_demo": {"spelling"},

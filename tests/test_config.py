@@ -13,7 +13,8 @@ from hypothesis.strategies import SearchStrategy
 from msgspec import inspect, structs
 
 from seqkit import config
-from seqkit.config import build, check, difference, dump, load
+from seqkit.config import build, difference, dump, load
+from seqkit.consistency import check
 from seqkit.errors import ConfigError
 from seqkit.settings import (
     SGD,
@@ -99,6 +100,8 @@ def consistent(recipe: Recipe) -> Recipe:
     data, model, text, train, search = recipe.data, recipe.model, recipe.text, recipe.train, recipe.search
     if isinstance(model, SelfAttention | Mixed):
         model = structs.replace(model, heads=model.heads % 64 + 1, width=(model.heads % 64 + 1) * 8)
+    else:
+        train = structs.replace(train, recompute=False)
     if isinstance(model, Translation) and model.tied == "all":
         text = structs.replace(text, joint=True)
     if train.metric in ("bleu", "chrf", "accuracy", "f1"):

@@ -152,19 +152,20 @@ class MultiHeadAttention(nn.Module):
 
     def over_past(self, x: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
         """Each new token sees itself and all before it: x (N, T, D), the past -> (N, T, D), the past with x."""
-        start = 0 if past is None else past.length
-        query, key, value = self._project(x, start=start)
-        if past is not None:
-            key = torch.cat([past.keys, key], dim=2)
-            value = torch.cat([past.values, value], dim=2)
-        new, total = x.shape[1], key.shape[2]
+        query, known = self._look_back(x, past)
+        key, value, total = known
+        new = x.shape[1]
         if new == 1:  # the newest token may see everything
             joined = self._attend(query, key, value, None)
         elif new == total:
             joined = self._attend(query, key, value, None, is_causal=True)
         else:  # torch's own causal mask is aligned at the top left, which is wrong behind a cache
             joined = self._attend(query, key, value, causal(new, total, x.device))
-        return self._join(joined), KeyValues(key, value, total)
+        return self._join(joined), known
+
+    def remember(self, x: Tensor, past: KeyValues | None) -> KeyValues:
+        """The past with x (N, T, D), to which nothing attended yet."""
+        return self._look_back(x, past)[1]
 
     def prepare(self, source: Tensor, mask: Tensor) -> CrossMemory:
         """Project a source once for all steps: (B, S, D), mask (B, S)."""
@@ -182,6 +183,14 @@ class MultiHeadAttention(nn.Module):
         scores = queries @ memory.keys.transpose(2, 3) * queries.shape[3] ** -0.5
         weights = masked_softmax(scores, memory.mask)  # (B, H, K*T, S)
         return unfold(weights.mean(1) if head is None else weights[:, head], len(x))
+
+    def _look_back(self, x: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
+        """The queries of x (N, T, D), and the past with x."""
+        query, key, value = self._project(x, start=0 if past is None else past.length)
+        if past is not None:
+            key = torch.cat([past.keys, key], dim=2)
+            value = torch.cat([past.values, value], dim=2)
+        return query, KeyValues(key, value, key.shape[2])
 
     def _project(self, x: Tensor, *, start: int) -> tuple[Tensor, Tensor, Tensor]:
         # One product for three projections; they are kept apart as parameters, because optimizers that treat each

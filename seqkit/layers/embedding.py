@@ -18,18 +18,22 @@ class Embedding(nn.Module):
 
     The scaling lets one matrix serve both ends: rows of about unit length for the output layer, entries of about unit
     size for the first layer. While training, a share `dropout` of the vocabulary is dropped, each token of it at all
-    its places in a call (Gal and Ghahramani, 2016).
+    its places in a call (Gal and Ghahramani, 2016); and a share `word_dropout` of the places, each on its own (Sennrich
+    et al., 2016, section 2.3.1).
     """
 
-    def __init__(self, *, vocabulary: int, width: int, dropout: float = 0.0) -> None:
+    def __init__(self, *, vocabulary: int, width: int, dropout: float = 0.0, word_dropout: float = 0.0) -> None:
         super().__init__()
         self.scale = width**0.5
         self.dropout = dropout
+        self.word_dropout = word_dropout
         self.weight = nn.Parameter(torch.randn(vocabulary, width) * width**-0.5)
 
     def forward(self, ids: Tensor) -> Tensor:
         vectors: Tensor = F.embedding(ids, self.weight)
         scaled: Tensor = vectors * (self._scales(ids) if self.training and self.dropout else self.scale)
+        if self.training and self.word_dropout:
+            scaled = scaled * drop(scaled.new_ones(*ids.shape, 1), self.word_dropout)
         return scaled
 
     def _scales(self, ids: Tensor) -> Tensor:

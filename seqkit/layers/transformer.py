@@ -89,6 +89,10 @@ class EncoderLayer(nn.Module):
         frame = self.around_feed_forward
         return frame.after(x, self.feed_forward(frame.before(x))), past
 
+    def pass_over(self, x: Tensor, past: KeyValues | None) -> KeyValues:
+        """What is known after x (N, T, D) where this layer did not read it."""
+        return self.attention.remember(self.around_attention.before(x), past)
+
 
 class DecoderLayer(nn.Module):
     """Self-attention over the past, attention over the source, then feed-forward (Vaswani et al., 2017)."""
@@ -115,6 +119,10 @@ class DecoderLayer(nn.Module):
         """The first sub-layer: x (N, T, D) after attention over the past, and what is known now."""
         attended, past = self.attention.over_past(self.around_attention.before(x), past)
         return self.around_attention.after(x, attended), past
+
+    def pass_over(self, x: Tensor, past: KeyValues | None) -> KeyValues:
+        """What is known after x (N, T, D) where this layer did not read it."""
+        return self.attention.remember(self.around_attention.before(x), past)
 
     def forward(self, x: Tensor, memory: CrossMemory, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
         """x (N, T, D) -> (N, T, D) and what is known now."""

@@ -58,8 +58,10 @@ def build_translation(settings: Translation, sizes: Sizes) -> EncoderDecoder:
     size = settings.width if isinstance(settings, Transformer | Mixed) else settings.embedding
     if settings.tied == "all" and not sizes.joint:
         raise ConfigError('model.tied="all" needs one vocabulary for both languages', "set text.joint=true")
-    source = Embedding(vocabulary=sizes.source, width=size)
-    target = source if settings.tied == "all" else Embedding(vocabulary=sizes.target, width=size)
+    dropped = settings.word_dropout
+    source = Embedding(vocabulary=sizes.source, width=size, word_dropout=dropped)
+    joined = settings.tied == "all"
+    target = source if joined else Embedding(vocabulary=sizes.target, width=size, word_dropout=dropped)
     output = OutputLayer(vocabulary=sizes.target, width=size, shared=None if settings.tied == "none" else target.weight)
     match settings:
         case Transformer():
@@ -96,7 +98,7 @@ def build_language_model(settings: RecurrentLanguageModel | TransformerLanguageM
         embedding = Embedding(vocabulary=vocabulary, width=settings.embedding, dropout=settings.embedding_dropout)
         reader: RecurrentReader | TransformerReader = RecurrentReader(settings, embedding)
     else:
-        embedding = Embedding(vocabulary=vocabulary, width=settings.width)
+        embedding = Embedding(vocabulary=vocabulary, width=settings.width, word_dropout=settings.word_dropout)
         reader = TransformerReader(settings, embedding)
     shared = embedding.weight if settings.tied == "output" else None
     size = settings.width if shared is None else shared.shape[1]

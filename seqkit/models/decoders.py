@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seqkit.layers.attention import Attention, AttentionMemory, CrossMemory, KeyValues, MultiHeadAttention, unfold
+from seqkit.layers.deep import Deep
 from seqkit.layers.dropout import Dropout
 from seqkit.layers.embedding import Embedding
 from seqkit.layers.linear import Linear
@@ -153,14 +154,14 @@ class RecurrentDecoder(nn.Module):
         return torch.tanh(self.readout(torch.cat([out, self.attention(out, memory)], dim=-1)))
 
 
-class TransformerDecoder(nn.Module):
+class TransformerDecoder(Deep):
     """Self-attention over the target and attention over the source (Vaswani et al., 2017).
 
     Memory: one CrossMemory a layer. State: one KeyValues a layer, or None before the first token.
     """
 
     def __init__(self, settings: Transformer, embedding: Embedding) -> None:
-        super().__init__()
+        super().__init__(layer_drop=settings.layer_drop)
         self.embedding = embedding
         self.positions = positions(settings)
         self.dropout = Dropout(settings.dropout)
@@ -195,7 +196,11 @@ class TransformerDecoder(nn.Module):
         x = self.enter(tokens, _place(state))
         news = []
         for index, layer in enumerate(self.layers):
-            x, new = layer(x, memory[index], None if state is None else state[index])
+            past = None if state is None else state[index]
+            if self.skips():
+                new = layer.pass_over(x, past)
+            else:
+                x, new = self.through(layer, x, memory[index], past)
             news.append(new)
         return Features(self.norm(x), tuple(news))
 

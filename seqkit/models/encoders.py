@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from seqkit.batch import Padded
 from seqkit.layers.attention import MultiHeadAttention
+from seqkit.layers.deep import Deep
 from seqkit.layers.dropout import Dropout
 from seqkit.layers.embedding import Embedding
 from seqkit.layers.positions import LearnedPositions, SinusoidalPositions
@@ -38,11 +39,11 @@ class RecurrentEncoder(nn.Module):
         return encoded
 
 
-class TransformerEncoder(nn.Module):
+class TransformerEncoder(Deep):
     """Self-attention over the source (Vaswani et al., 2017)."""
 
     def __init__(self, settings: Transformer, embedding: Embedding) -> None:
-        super().__init__()
+        super().__init__(layer_drop=settings.layer_drop)
         self.embedding = embedding
         self.positions = positions(settings)
         self.dropout = Dropout(settings.dropout)
@@ -53,7 +54,8 @@ class TransformerEncoder(nn.Module):
         """ids (B, S) -> (B, S, D)."""
         x = self.dropout(self.positions(self.embedding(source.ids)))
         for layer in self.layers:
-            x = layer(x, source.mask)
+            if not self.skips():
+                x = self.through(layer, x, source.mask)
         encoded: Tensor = self.norm(x)
         return encoded
 

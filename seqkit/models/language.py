@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seqkit.batch import Padded
 from seqkit.errors import ModelError
 from seqkit.layers.attention import KeyValues
+from seqkit.layers.deep import Deep
 from seqkit.layers.dropout import Dropout, LockedDropout
 from seqkit.layers.embedding import Embedding, OutputLayer
 from seqkit.layers.linear import Linear
@@ -68,11 +69,11 @@ class RecurrentReader(nn.Module):
         return self.activation_penalty * size + self.slowness_penalty * change
 
 
-class TransformerReader(nn.Module):
+class TransformerReader(Deep):
     """Self-attention over the tokens so far (Radford et al., 2018). State: one KeyValues a layer, or None."""
 
     def __init__(self, settings: TransformerLanguageModel, embedding: Embedding) -> None:
-        super().__init__()
+        super().__init__(layer_drop=settings.layer_drop)
         self.embedding = embedding
         self.positions = positions(settings)
         self.dropout = Dropout(settings.dropout)
@@ -84,7 +85,11 @@ class TransformerReader(nn.Module):
         x = self.enter(tokens, 0 if state is None else state[0].length)
         news = []
         for index, layer in enumerate(self.layers):
-            x, new = layer.over_past(x, None if state is None else state[index])
+            past = None if state is None else state[index]
+            if self.skips():
+                new = layer.pass_over(x, past)
+            else:
+                x, new = self.through(layer.over_past, x, past)
             news.append(new)
         return Features(self.norm(x), tuple(news))
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from seqkit.settings.base import Settings
-from seqkit.settings.model import Activation, Cell, Norm, Positions, Probability, Width
+from seqkit.settings.model import Activation, Cell, LayerDrop, Norm, Positions, Probability, Width, WordDropout
 
 __all__ = ["LanguageModel", "NGram", "RecurrentLanguageModel", "TransformerLanguageModel"]
 
@@ -52,6 +52,8 @@ class TransformerLanguageModel(Settings, frozen=True, kw_only=True, tag_field="k
     attention_dropout: Annotated[
         Probability, Meta(description="dropout on attention weights (slow on CPU: it disables the fused kernel)")
     ] = 0.0
+    word_dropout: WordDropout = 0.0
+    layer_drop: LayerDrop = 0.0
 
 
 class NGram(Settings, frozen=True, kw_only=True, tag_field="kind", tag="ngram"):

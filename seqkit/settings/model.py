@@ -11,6 +11,7 @@ from seqkit.settings.base import Settings
 __all__ = [
     "Activation",
     "Cell",
+    "LayerDrop",
     "Mixed",
     "Norm",
     "Plain",
@@ -20,6 +21,7 @@ __all__ = [
     "Transformer",
     "Translation",
     "Width",
+    "WordDropout",
 ]
 
 Cell = Literal["rnn", "gru", "lstm"]
@@ -32,6 +34,10 @@ Tying = Annotated[
     Literal["none", "output", "all"],
     Meta(description="share the target embedding with the output layer, or (joint vocabulary) with the source too"),
 ]
+WordDropout = Annotated[
+    Probability, Meta(description="share of the tokens read in training whose vectors are dropped whole")
+]
+LayerDrop = Annotated[Probability, Meta(description="share of the self-attention layers that a training step skips")]
 Attention = Annotated[
     Literal["additive", "dot", "bilinear"],
     Meta(description="Bahdanau's additive score, a scaled dot product, or Luong's bilinear form"),
@@ -48,6 +54,7 @@ class Plain(Settings, frozen=True, kw_only=True, tag_field="kind", tag="plain"):
     embedding: Annotated[int, Meta(ge=1, description="size of token embeddings")] = 256
     tied: Tying = "output"
     dropout: Annotated[Probability, Meta(description="dropout on embeddings and between layers")] = 0.1
+    word_dropout: WordDropout = 0.0
 
 
 class Recurrent(Settings, frozen=True, kw_only=True, tag_field="kind", tag="recurrent"):
@@ -67,6 +74,7 @@ class Recurrent(Settings, frozen=True, kw_only=True, tag_field="kind", tag="recu
     dropout: Annotated[Probability, Meta(description="dropout on embeddings, between layers and before the output")] = (
         0.2
     )
+    word_dropout: WordDropout = 0.0
 
 
 class Transformer(Settings, frozen=True, kw_only=True, tag_field="kind", tag="transformer"):
@@ -86,6 +94,8 @@ class Transformer(Settings, frozen=True, kw_only=True, tag_field="kind", tag="tr
     attention_dropout: Annotated[
         Probability, Meta(description="dropout on attention weights (slow on CPU: it disables the fused kernel)")
     ] = 0.0
+    word_dropout: WordDropout = 0.0
+    layer_drop: LayerDrop = 0.0
 
 
 class Mixed(Settings, frozen=True, kw_only=True, tag_field="kind", tag="mixed"):
@@ -105,6 +115,7 @@ class Mixed(Settings, frozen=True, kw_only=True, tag_field="kind", tag="mixed"):
     dropout: Annotated[Probability, Meta(description="dropout on embeddings, residual branches and between layers")] = (
         0.1
     )
+    word_dropout: WordDropout = 0.0
 
 
 Translation = Transformer | Recurrent | Plain | Mixed

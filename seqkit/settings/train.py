@@ -130,6 +130,10 @@ class Train(Settings, frozen=True, kw_only=True):
         Annotated[float, Meta(ge=0, lt=1)] | Literal["auto"],
         Meta(description="probability spread over the vocabulary; auto: 0.1 for translation, else 0"),
     ] = "auto"
+    r_drop: Annotated[
+        float,
+        Meta(ge=0, description="weight of the agreement of two readings under dropout (R-Drop; doubles the work)"),
+    ] = 0.0
     average: Annotated[
         float, Meta(ge=0, lt=1, description="decay of a moving average of the weights, used for validation; 0 = off")
     ] = 0.0
@@ -137,6 +141,10 @@ class Train(Settings, frozen=True, kw_only=True):
         Literal["auto", "float32", "bfloat16"],
         Meta(description="arithmetic of the layers; auto: bfloat16 where this device is faster with it at this width"),
     ] = "auto"
+    recompute: Annotated[
+        bool,
+        Meta(description="work out self-attention layers again in the backward pass: less memory, a third more time"),
+    ] = False
     output_precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Meta(description="arithmetic of the output layer's products; auto: bfloat16 where the processor has it"),

@@ -13,7 +13,8 @@ from seqkit.batch import Batch
 from seqkit.errors import DataError
 from seqkit.layers.linear import products_in
 from seqkit.loss import Tally, cross_entropy
-from seqkit.state import Features, Output, State, Trainable
+from seqkit.r_drop import agreeing_cross_entropy
+from seqkit.state import Features, Output, State, Trainable, select
 
 __all__ = ["Objective"]
 
@@ -26,18 +27,25 @@ class Objective(nn.Module):
         model: nn.Module,
         *,
         smoothing: float,
+        r_drop: float = 0.0,
         layers: torch.dtype = torch.float32,
         products: torch.dtype | None = None,
     ) -> None:
-        """`layers` is the arithmetic of the layers (autocast), `products` that of the output layer's products."""
+        """`r_drop` is the weight of the agreement of two readings; with 0, as outside of training, there is but one.
+
+        `layers` is the arithmetic of the layers (autocast), `products` that of the output layer's products.
+        """
         super().__init__()
         self.model = model
         self.smoothing = smoothing
+        self.r_drop = r_drop
         self.layers = layers
         self.products = products
 
     def forward(self, batch: Batch, state: State = None) -> tuple[Tally, State]:
         """Teacher forcing over one batch: the summed loss, and the state behind its last tokens."""
+        if self.training and self.r_drop and torch.is_grad_enabled():
+            return self._twice(batch, state)
         with self._arithmetic(batch.targets.ids.device):
             found = self.read(batch, state)
         output = cast(Output, self.model.output)
@@ -48,6 +56,26 @@ class Objective(nn.Module):
             penalty = found.penalty[batch.targets.mask].sum()
             tally = dataclasses.replace(tally, objective=tally.objective + penalty)
         return tally, found.state
+
+    def _twice(self, batch: Batch, state: State) -> tuple[Tally, State]:
+        """The same with every row read twice in one batch, each time under dropout of its own."""
+        own = torch.arange(len(batch.targets.ids), device=batch.targets.ids.device)
+        both = own.repeat(2)
+        doubled = batch.rows(both)
+        with self._arithmetic(own.device):
+            found = self.read(doubled, select(state, both))
+        tally = agreeing_cross_entropy(
+            _wide(found.hidden),
+            cast(Output, self.model.output),
+            batch.targets,
+            weight=self.r_drop,
+            smoothing=self.smoothing,
+            products=self.products,
+        )
+        if found.penalty is not None:
+            penalty = found.penalty[doubled.targets.mask].sum() / 2
+            tally = dataclasses.replace(tally, objective=tally.objective + penalty)
+        return tally, select(found.state, own)
 
     def read(self, batch: Batch, state: State) -> Features:
         """What the output layer predicts the targets from: (B, T, D), and the state behind it."""

@@ -86,3 +86,17 @@ def test_only_training_drops_tokens_and_a_rate_of_zero_draws_nothing() -> None:
     module.dropout = 0.0
     assert torch.equal(module.train()(ids)[0], module.weight * module.scale)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_word_dropout_drops_whole_vectors_each_place_on_its_own() -> None:
+    torch.manual_seed(0)
+    embedding = Embedding(vocabulary=5, width=8, word_dropout=0.25).train()
+    ids = torch.full((40, 50), 3)
+    whole = embedding.eval()(ids)
+    dropped = embedding.train()(ids)
+    gone = (dropped == 0).all(-1)
+    assert ((dropped == 0).any(-1) == gone).all()
+    torch.testing.assert_close(dropped[~gone], whole[~gone] / 0.75)
+    assert float(gone.double().mean()) == pytest.approx(0.25, abs=0.04)
+    assert 0 < gone.sum(1).min() < gone.sum(1).max()  # not the same places in every row
+    assert torch.equal(embedding.eval()(ids), whole)

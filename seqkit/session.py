@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ from seqkit.train.model_folder import write_model
 from seqkit.train.progress import Display, Quiet
 from seqkit.train.reporting import About, Reporting
 from seqkit.train.saving import Saving, restore, restore_state
-from seqkit.train.trainer import Callback, Progress, Trainer
+from seqkit.train.sealed import size_of
+from seqkit.train.trainer import TIGHT, Callback, Progress, Trainer
 
 __all__ = ["train"]
 
@@ -152,7 +154,8 @@ class _Session:
             display.message(f"{self.run} is already complete: {progress.step} steps ({progress.stop})")
             return progress
         self.processes.broadcast(True)
-        display.started(self._summary(trainer, found))
+        used = trainer.rehearse()
+        display.started(self._summary(trainer, found, used))
         journal.write("resume" if found else "start", self._facts(trainer, found))
         try:
             trainer.run()
@@ -161,6 +164,8 @@ class _Session:
             reporting.failed(progress, error)
             raise
         reporting.finished(progress)
+        if progress.stop == "memory":
+            raise trainer.too_large(f"more than {TIGHT:.0%} of the steps did not fit; all is saved")
         if progress.stop not in FINAL:
             raise Interrupted(
                 self.wishes.request.signal or 2,
@@ -173,6 +178,7 @@ class _Session:
         """Any other process."""
         trainer, _, _ = self._trainer(None)
         if self.processes.broadcast(None):
+            trainer.rehearse()
             trainer.run()
         return trainer.progress
 
@@ -269,7 +275,7 @@ class _Session:
             minutes=settings.minutes,
         )
 
-    def _summary(self, trainer: Trainer, found: checkpoint.Checkpoint | None) -> list[str]:
+    def _summary(self, trainer: Trainer, found: checkpoint.Checkpoint | None, used: int) -> list[str]:
         task, settings, model = self.task, self.recipe.train, trainer.objective.model
         size = sum(parameter.numel() for parameter in model.parameters())
         groups = trainer.stream.count(0)
@@ -281,10 +287,18 @@ class _Session:
             f"model: {self._about().model}, {size:,} parameters",
             f"batches: {settings.batch_tokens} target tokens x {settings.accumulate}, {groups} steps an epoch",
             f"device: {self._about().device}, {torch.get_num_threads()} threads a process, {self._about().precision}",
+            f"memory: {size_of(used)} a process after the largest batch, {self._room()}",
         ]
         if found is not None:
             lines.insert(0, f"resuming {self.run} at step {found.step} (epoch {trainer.progress.epoch + 1})")
         return lines
+
+    def _room(self) -> str:
+        free = shutil.disk_usage(self.run).free
+        if self.device.type != "cuda":
+            return f"{size_of(free)} free on the disk"
+        total = torch.cuda.get_device_properties(self.device).total_memory
+        return f"of {size_of(total)}; {size_of(free)} free on the disk"
 
     def _facts(self, trainer: Trainer, found: checkpoint.Checkpoint | None) -> dict[str, object]:
         return {

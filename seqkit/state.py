@@ -13,9 +13,10 @@ A state is consumed by `advance`: whoever needs it twice takes `map_state(Tensor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from seqkit.batch import Padded
@@ -31,6 +32,7 @@ __all__ = [
     "State",
     "Step",
     "Trainable",
+    "join",
     "map_state",
     "rows_of",
     "select",
@@ -151,6 +153,14 @@ def select(state: State, rows: Tensor) -> State:
     if isinstance(state, Selective):
         return state.with_rows(rows)
     return _over_parts(lambda part: select(part, rows), state)
+
+
+def join(states: Sequence[State]) -> State:
+    """The rows of several states of one kind as one state."""
+    if len(states) == 1:
+        return states[0]
+    columns = iter([torch.cat(column) for column in zip(*map(tensors_of, states), strict=True)])
+    return map_state(lambda _: next(columns), states[0])
 
 
 def tensors_of(state: State) -> list[Tensor]:

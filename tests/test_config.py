@@ -262,9 +262,9 @@ class TestOverrides:
 
 class TestMistakes:
     def test_an_unknown_setting_has_its_line_and_the_nearest_name(self) -> None:
-        text = MINIMAL + "\n[model] # comment\n\nlayer = 3\n"
+        text = MINIMAL + "\n[model] # comment\n\nencoder_layer = 3\n"
         error = refused(toml.parse(text), text=text)
-        assert error.what == "unknown setting model.layer (recipe.toml line 6)"
+        assert error.what == "unknown setting model.encoder_layer (recipe.toml line 6)"
         assert error.hint == "did you mean model.encoder_layers?"
 
     def test_a_language_model_that_reads_both_ways_is_refused_with_the_reason(self) -> None:

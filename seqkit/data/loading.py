@@ -90,7 +90,8 @@ class Group(NamedTuple):
     tokens: int  # target tokens that count, `</s>` included
     sentences: int
     padded: int  # target positions of the planned batches, padding included
-    examples: Sequence[int] = ()  # which ones they are, over all processes, counted from 0; none for windows of a text
+    # Which ones each batch holds, over all processes, counted from 0; none for windows of a text.
+    examples: Sequence[Sequence[int]] = ()
 
 
 class _Plan(NamedTuple):
@@ -142,6 +143,16 @@ class ExampleStream:
         """Which pairs each group's batches hold, over all processes."""
         return self._plan(epoch).groups
 
+    def largest(self, epoch: int) -> Group:
+        """The batch with the most padded tokens on both sides, of several the widest, as a group of its own."""
+        plan = self._plan(epoch)
+
+        def size(batch: Indices) -> tuple[int, int]:
+            width = int(plan.source.lengths[batch].max()) + int(plan.target.lengths[batch].max()) + 2
+            return len(batch) * width, width
+
+        return self._group(plan, [max((batch for group in plan.groups for batch in group), key=size)])
+
     def groups(self, epoch: int, start: int = 0) -> Iterator[Group]:
         """The epoch's groups, without the first `start`, for which nothing is built."""
         plan = self._plan(epoch)
@@ -165,7 +176,7 @@ class ExampleStream:
             tokens=sum(int(own.sum()) + self._ends * len(own) for own in lengths),
             sentences=sum(len(batch) for batch in batches),
             padded=sum(len(own) * (int(own.max()) + 1) for own in lengths),
-            examples=[int(index) for batch in batches for index in batch],
+            examples=[batch.tolist() for batch in batches],
         )
 
 

@@ -88,6 +88,10 @@ class WindowStream:
             batches = -(-max(1, self._used // self.window) // self.rows)
         return -(-batches // self._accumulate)
 
+    def largest(self, epoch: int) -> Group:
+        """The first batch, as a group of its own: none is larger."""
+        return self._group(self._plan(epoch)[:1])
+
     def groups(self, epoch: int, start: int = 0) -> Iterator[Group]:
         """The epoch's groups, without the first `start`, for which nothing is built."""
         windows = self._plan(epoch)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from seqkit.loss import Tally
 from seqkit.train.callbacks import FINAL
 from seqkit.train.journal import Journal
+from seqkit.train.memory import peak
 from seqkit.train.progress import Display
 from seqkit.train.snapshot import Sample, Snapshot
 from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
@@ -50,7 +51,7 @@ class Reporting(Callback):
         self.about = about
         self.metric = about.metric
         self.window: Tally | None = None
-        self.padded = 0
+        self.padded = self.tight = 0
         self.since = self.recorded = self.began = time.monotonic()
         self.first_step = 0
         self.losses: list[float] = []
@@ -71,6 +72,12 @@ class Reporting(Callback):
         """Collect; every quarter of a second read the numbers and show them."""
         if not step.updated:
             self.told("skip", {"step": trainer.progress.step, "reason": "the gradient is not finite"})
+        if step.parts > 1:
+            self.tight += 1
+            self.told("oom", {"step": trainer.progress.step, "parts": step.parts})
+        if step.lost:
+            reason = "no room in memory for one example alone"
+            self.told("skip", {"step": trainer.progress.step, "reason": reason, "ids": list(step.lost)})
         self.window = step.tally if self.window is None else self.window + step.tally
         self.padded += step.padded
         self.last = step
@@ -130,8 +137,14 @@ class Reporting(Callback):
             self.saved = (int(str(fields["step"])), time.monotonic())
         elif event == "warn":
             self.display.message(str(fields["message"]))
+        elif event == "skip" and "ids" in fields:
+            self.display.message(f"skipped: training examples {fields['ids']} (counted from 0): {fields['reason']}")
         elif event == "skip":
             self.display.message(f"step skipped: {fields['reason']}")
+        elif event == "oom" and self.tight == 1:
+            self.display.message(
+                f"out of memory at step {fields['step']}: the batch was read in {fields['parts']} parts"
+            )
 
     def _look(self, trainer: Trainer, step: Step, now: float) -> None:
         tally, seconds = self.window, max(now - self.since, 1e-9)
@@ -173,6 +186,7 @@ class Reporting(Callback):
                     "tok_s": round(self.snapshot.tokens_per_second, 1),
                     "grad_norm": step.norm,
                     "pad_frac": round(self.snapshot.padding, 4),
+                    "mem_gb": round(peak(trainer.device) / 1e9, 3),
                 },
             )
         self.window, self.padded, self.since = None, 0, now

@@ -6,27 +6,30 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from seqkit.batch import Batch
-from seqkit.errors import DivergenceError
+from seqkit.errors import DivergenceError, ResourceError
 from seqkit.loss import Tally
 from seqkit.settings import Schedule
-from seqkit.state import State, map_state, select
+from seqkit.state import State, join, map_state, select
 from seqkit.train.diagnosis import culprit
 from seqkit.train.distributed import Processes
 from seqkit.train.gradients import Gradients
+from seqkit.train.memory import free, parts, peak, ran_out
 from seqkit.train.objective import Objective
 from seqkit.train.optim import set_rates
 from seqkit.train.schedule import factor
 
-__all__ = ["Callback", "Group", "Progress", "Report", "Step", "Stream", "Trainer", "seed_of"]
+__all__ = ["TIGHT", "Callback", "Group", "Progress", "Report", "Step", "Stream", "Trainer", "seed_of"]
 
 EXAMPLES = 10  # of a bad step that are named
 BAD_STEPS = 20  # as many steps in a row without a finite gradient are taken for divergence
+TIGHT = 0.05  # the share of steps for which memory may run out, among at least
+TIGHT_STEPS = 20
 
 
 class Group(Protocol):
@@ -47,6 +50,11 @@ class Group(Protocol):
         """Target positions, padding included, over all processes."""
         ...
 
+    @property
+    def examples(self) -> Sequence[Sequence[int]]:
+        """Which training examples each batch holds over all processes, counted from 0; empty where there are none."""
+        ...
+
 
 class Stream(Protocol):
     """Training data: a pure function of seed and epoch, cut into groups."""
@@ -62,6 +70,10 @@ class Stream(Protocol):
 
     def count(self, epoch: int) -> int:
         """How many groups an epoch has."""
+        ...
+
+    def largest(self, epoch: int) -> Group:
+        """The batch of an epoch that takes the most memory, as a group of its own."""
         ...
 
 
@@ -92,6 +104,8 @@ class Step:
     rate: float
     norm: float
     updated: bool
+    parts: int = 1  # into which this process had to cut each batch, for want of memory
+    lost: Sequence[str] = ()  # what did not fit in memory even alone
 
 
 @dataclass(frozen=True)
@@ -103,6 +117,15 @@ class Report:
     signature: str
     samples: list[tuple[str, str, str]] = field(default_factory=list)  # source, reference, hypothesis
     seconds: float = 0.0
+
+
+class _Read(NamedTuple):
+    """What came of reading a group."""
+
+    tally: Tally
+    state: State  # behind it, without graph, where the stream carries one
+    parts: int
+    lost: list[str]
 
 
 class Callback:
@@ -151,6 +174,7 @@ class Trainer:
         self.gradients = Gradients(objective.parameters())
         self.wish: str | None = None  # why this process would like to stop; all stop together, after the next step
         self.bad = 0
+        self.read = self.tight = 0  # groups read in this attempt, and those for which memory ran out
         self.state: State = None  # behind the last batch: this process's rows
         self.carried: State = None  # the same for the rows of all processes, where state is carried
 
@@ -179,26 +203,99 @@ class Trainer:
         progress = self.progress
         rate = factor(self.schedule, progress.step, horizon=progress.horizon)
         set_rates(self.optimizers, rate)
-        self._seed()
-        self.gradients.clear()
-        tally = Tally(*torch.zeros(3, device=self.device))
-        for batch in group.batches:
-            batch = batch.to(self.device)
-            before = map_state(Tensor.detach, self.state) if batch.continues else None
-            part, self.state = self.objective(batch, before)
-            # The sum over all processes and batches, divided once by all of their tokens.
-            (part.objective / max(1, group.tokens)).backward()
-            tally = tally + part.detach()
-        tally, stop = self.gradients.sum(self.processes, tally, stop=self.wish is not None)
+        read = self._read(group)
+        tally, stop = self.gradients.sum(self.processes, read.tally, stop=self.wish is not None)
         if self.stream.carries:
-            state = map_state(Tensor.detach, self.state)
-            self.carried = map_state(lambda rows: self.processes.interleave(rows, self.stream.carries), state)
+            self.state = read.state
+            self.carried = map_state(lambda rows: self.processes.interleave(rows, self.stream.carries), read.state)
         norm = self.gradients.clip(self.clip)
         updated = self._update(norm, group)
         progress.tokens += group.tokens
         if stop:
             progress.stop = next(wish for wish in self.processes.gather(self.wish) if wish is not None)
-        return Step(tally, group.padded, rate, norm, updated)
+        return Step(tally, group.padded, rate, norm, updated, read.parts, read.lost)
+
+    def rehearse(self) -> int:
+        """Read the largest batch ahead once, so that what does not fit in memory fails now, and leave no trace.
+
+        Returns the most memory that this process has used, in bytes. Raises ResourceError if it does not fit.
+        """
+        group = self.stream.largest(self.progress.epoch)
+        training, random = self.objective.training, torch.get_rng_state()
+        self.objective.train()
+        try:
+            self._pass(group, 1, Tally(*torch.zeros(3, device=self.device)))
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            raise self.too_large(f"the largest batch ({group.padded} target positions) does not fit") from None
+        finally:
+            self.gradients.clear()
+            self.objective.train(training)
+            torch.set_rng_state(random)
+        return peak(self.device)
+
+    def too_large(self, what: str) -> ResourceError:
+        """What to say when memory ran out, and what to do about it."""
+        return ResourceError(
+            f"out of memory: {what}",
+            "halve train.batch_tokens and double train.accumulate: the results stay equal; "
+            "or set train.recompute=true, or batch_tokens=auto at the start of a run",
+        )
+
+    def _read(self, group: Group) -> _Read:
+        """Gradients and losses of a group. What does not fit in memory is read in twice as many parts each time.
+
+        Every process sees to itself: sums do not show in how many parts they were made.
+        """
+        self.read += 1
+        count = 1
+        while True:
+            self.gradients.clear()
+            self._seed()
+            try:
+                found = self._pass(group, count, Tally(*torch.zeros(3, device=self.device)))
+                break
+            except Exception as error:
+                if not ran_out(error) or count >= max(len(batch.targets.ids) for batch in group.batches):
+                    raise
+            free(self.device)
+            count *= 2
+        if count > 1:
+            self.tight += 1
+            if self.read >= TIGHT_STEPS and self.tight > TIGHT * self.read:
+                self.wish = self.wish or "memory"
+        return found
+
+    def _pass(self, group: Group, count: int, tally: Tally) -> _Read:
+        state, lost = self.state, []
+        for number, batch in enumerate(group.batches):
+            batch = batch.to(self.device)
+            before = state if batch.continues else None
+            states = []
+            for rows, part in parts(batch, count):
+                alone = count > 1 and len(rows) == 1
+                kept = self.gradients.vector.clone() if alone else None
+                try:
+                    found, after = self.objective(part, select(before, rows) if count > 1 else before)
+                    states.append(map_state(Tensor.detach, after) if self.stream.carries else None)
+                    del after  # what a state refers to need not live as long as the backward pass
+                    # The sum over all processes and batches, divided once by all of their tokens.
+                    (found.objective / max(1, group.tokens)).backward()
+                    tally = tally + found.detach()
+                except Exception as error:
+                    if kept is None or not ran_out(error) or self.stream.carries:
+                        raise
+                    self.gradients.vector.copy_(kept)
+                    lost.append(self._name(group, number, int(rows)))
+            state = join(states)
+        return _Read(tally, state, count, lost)
+
+    def _name(self, group: Group, number: int, row: int) -> str:
+        """What to call a row of this process's slice of a batch."""
+        if not group.examples:
+            return f"a row of epoch {self.progress.epoch + 1}, group {self.progress.position}"
+        return str(group.examples[number][self.processes.rank + row * self.processes.world])
 
     def _seed(self) -> None:
         """Dropout is a function of the place in the run, so a resumed run needs no generator's state."""
@@ -224,7 +321,7 @@ class Trainer:
 
     def _why(self, group: Group) -> str:
         """What of a group is not finite, and which examples it has, as far as that can be told."""
-        examples = [str(example) for example in getattr(group, "examples", [])]
+        examples = [str(example) for batch in group.examples for example in batch]
         shown = ", ".join(examples[:EXAMPLES]) + (f" and {len(examples) - EXAMPLES} more" * (len(examples) > EXAMPLES))
         read = f", with the training examples {shown} (counted from 0)" if examples else ""
         self._seed()

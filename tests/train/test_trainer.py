@@ -206,7 +206,7 @@ class Remembering(Objective):
 
 def test_state_is_handed_on_only_where_a_batch_continues_and_never_with_its_graph() -> None:
     objective = Remembering()
-    trainer = toy_trainer(objective=objective)
+    trainer = toy_trainer(objective=objective, stream=ToyStream(carries=1))
     first, second = toy_group(0).batches
     goes_on = Batch(second.source, second.inputs, second.targets, continues=True)
     trainer.step(Group([first, goes_on, first], 20, 20))

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from train_toys import Group, Notes, Poisoned, StopAt, ToyStream, toy_group, toy_model, toy_trainer, weights
+from train_toys import Crowded, Group, Notes, Poisoned, StopAt, ToyStream, toy_group, toy_model, toy_trainer, weights
 
 from seqkit.data.datasets import Encoded
 from seqkit.data.loading import translation_batch
@@ -159,6 +159,24 @@ def poisoned(processes: Processes) -> tuple[Any, ...]:
 def test_all_skip_what_is_not_finite_in_one(pair: Pair) -> None:
     here, there = pair.both(poisoned)
     assert here == there == (False, 0, 1, True)
+
+
+def crowded(processes: Processes, room: int = 1) -> tuple[Any, ...]:
+    """Ten steps for which only the second process is short of memory."""
+    trainer = toy_trainer(objective=Crowded(room if processes.rank == 1 else 9), processes=processes)
+    parts = [trainer.step(toy_group(number)).parts for number in range(10)]
+    return parts, weights(trainer)
+
+
+def roomy(processes: Processes) -> tuple[Any, ...]:
+    return crowded(processes, room=9)
+
+
+def test_a_process_short_of_memory_keeps_in_step_with_one_that_is_not(pair: Pair) -> None:
+    (parts, here), (cut, there) = pair.both(crowded)
+    assert (parts, cut) == ([1] * 10, [4] * 10)
+    assert torch.equal(here, there)
+    torch.testing.assert_close(here, pair.both(roomy)[0][1])
 
 
 class WishIn(Callback):

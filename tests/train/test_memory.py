@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor
-from train_toys import Group, Notes, StopAt, ToyStream, toy_group, toy_model, toy_trainer
+from train_toys import Crowded, Group, Notes, StopAt, ToyStream, toy_group, toy_model, toy_trainer, weights
 
 from seqkit.batch import Batch, Padded
 from seqkit.errors import ResourceError
@@ -17,44 +14,6 @@ from seqkit.settings import RecurrentLanguageModel
 from seqkit.state import State
 from seqkit.train.memory import ran_out
 from seqkit.train.objective import Objective
-from seqkit.train.trainer import Trainer
-
-
-class Crowded(Objective):
-    """Has no room for more than so many rows at a time, nor for rows in which a forbidden token stands."""
-
-    def __init__(self, room: int, *, forbidden: Tensor | None = None, late: bool = False) -> None:
-        super().__init__(toy_model(), smoothing=0.1)
-        self.room, self.forbidden, self.late = room, forbidden, late
-        self.failures = 0
-
-    def forward(self, batch: Batch, state: State = None) -> tuple[Tally, State]:
-        rows = batch.targets.ids
-        never = self.forbidden is not None and any(
-            torch.equal(row[row > 0], self.forbidden[self.forbidden > 0]) for row in rows
-        )
-        full = len(rows) > self.room or never
-        self.failures += full
-        if full and not self.late:
-            raise torch.OutOfMemoryError("no room")
-        tally, state = super().forward(batch, state)
-        return Tally(Failing.apply(tally.objective) if full else tally.objective, tally.nll, tally.tokens), state
-
-
-class Failing(torch.autograd.Function):
-    """Runs out of memory on the way back, when a part of the gradient is there already."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        raise torch.OutOfMemoryError("no room")
-
-
-def weights(trainer: Trainer) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in trainer.objective.parameters()])
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -111,6 +111,39 @@ class Poisoned(Objective):
         self.calls += 1
         scale = self.value if self.calls - 1 in self.bad else 1.0
         return Tally(tally.objective * scale, tally.nll, tally.tokens), state
+
+
+class Crowded(Objective):
+    """Has no room for more than so many rows at a time, nor for rows in which a forbidden token stands."""
+
+    def __init__(self, room: int, *, forbidden: Tensor | None = None, late: bool = False) -> None:
+        super().__init__(toy_model(), smoothing=0.1)
+        self.room, self.forbidden, self.late = room, forbidden, late
+        self.failures = 0
+
+    def forward(self, batch: Batch, state: State = None) -> tuple[Tally, State]:
+        rows = batch.targets.ids
+        never = self.forbidden is not None and any(
+            torch.equal(row[row > 0], self.forbidden[self.forbidden > 0]) for row in rows
+        )
+        full = len(rows) > self.room or never
+        self.failures += full
+        if full and not self.late:
+            raise torch.OutOfMemoryError("no room")
+        tally, state = super().forward(batch, state)
+        return Tally(Failing.apply(tally.objective) if full else tally.objective, tally.nll, tally.tokens), state
+
+
+class Failing(torch.autograd.Function):
+    """Runs out of memory on the way back, when a part of the gradient is there already."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("no room")
 
 
 class StopAt(Callback):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from seqkit.files import replace_folder
 from seqkit.host import fast_bfloat16
+from seqkit.layers.dropout import Dropout
 from seqkit.layers.embedding import Embedding, OutputLayer
 from seqkit.layers.positions import LearnedPositions
 from seqkit.models.build import NeuralModel, Sizes, build
@@ -83,7 +84,11 @@ def _borrowed(path: Path, settings: Text) -> Codecs:
 def build_model(recipe: Recipe, codecs: Codecs) -> NeuralModel:
     """The recipe's model with fresh weights, a function of the seed alone."""
     torch.manual_seed(seed_of(recipe.train.seed))
-    return build(recipe.model, Sizes(len(codecs.source), len(codecs.target), codecs.joint))
+    model = build(recipe.model, Sizes(len(codecs.source), len(codecs.target), codecs.joint))
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.cheap = recipe.train.cheap_dropout
+    return model
 
 
 def load_model(recipe: Recipe, codecs: Codecs, tensors: Mapping[str, Tensor]) -> AnyModel:
@@ -114,6 +119,7 @@ def optimizers(settings: Train, model: nn.Module, processes: Processes | None = 
         rate=settings.learning_rate,
         matrices=hidden_matrices(model),
         processes=processes,
+        fused=settings.fused_optimizer,
     )
 
 

@@ -28,8 +28,8 @@ __all__ = ["CPU", "Loaded", "clear", "device_of", "load", "out_of", "record", "s
 CPU = torch.device("cpu")
 MOST_PROCESSES = 8
 
-# Settings that may change when a run is resumed: they decide how long it goes on, how it is watched and how it is
-# searched, not what a step does. Every other setting is part of what the run is.
+# Settings that may change when a run is resumed: they decide how long it goes on, how it is watched and searched, and
+# by which of several equal means it is computed, not what a step does. Every other setting is part of what the run is.
 HARMLESS = frozenset(
     {
         "name",
@@ -50,6 +50,7 @@ HARMLESS = frozenset(
         "train.keep",
         "train.log_seconds",
         "train.keep_heap",
+        "train.fused_optimizer",
     }
 )
 

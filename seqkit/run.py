@@ -20,7 +20,7 @@ from seqkit.files import replace_file
 from seqkit.host import cores
 from seqkit.settings import NGram, Recipe
 from seqkit.text.codec import Codecs
-from seqkit.train import checkpoint
+from seqkit.train import checkpoint, status
 from seqkit.train.model_folder import read_model
 
 __all__ = ["CPU", "Loaded", "clear", "device_of", "load", "out_of", "record", "settle"]
@@ -75,7 +75,8 @@ def out_of(recipe: Recipe, out: Path | None) -> Path:
 
 def clear(run: Path) -> None:
     """Empty a run folder; refuses one that is not a run, for the sake of what else might be in it."""
-    if any(run.iterdir()) and not (run / "recipe.toml").exists():
+    told = any(entry.name != status.NAME for entry in run.iterdir())  # a refused first start leaves no more than that
+    if told and not (run / "recipe.toml").exists():
         raise ConfigError(f"{run} holds something that is not a run", "choose another --out")
     shutil.rmtree(run)
 

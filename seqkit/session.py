@@ -29,6 +29,7 @@ from seqkit.train.model_folder import write_model
 from seqkit.train.progress import Display, Quiet
 from seqkit.train.reporting import About, Reporting
 from seqkit.train.saving import Saving, restore, restore_state
+from seqkit.train.status import attempt_told
 from seqkit.train.trainer import Callback, Progress, Trainer
 
 __all__ = ["train"]
@@ -66,6 +67,7 @@ def train(
             clear(run)
         run.mkdir(parents=True, exist_ok=True)
         lock = stack.enter_context(RunLock(run))
+        stack.enter_context(attempt_told(run))
         recipe = settle(run, recipe, place)
         journal = Journal(run)
         stack.callback(journal.close)
@@ -149,6 +151,7 @@ class _Session:
         progress = trainer.progress
         if progress.stop is not None:
             self.processes.broadcast(False)
+            reporting.complete(progress)
             display.message(f"{self.run} is already complete: {progress.step} steps ({progress.stop})")
             return progress
         self.processes.broadcast(True)
@@ -160,14 +163,16 @@ class _Session:
         except BaseException as error:
             reporting.failed(progress, error)
             raise
-        reporting.finished(progress)
-        if progress.stop not in FINAL:
-            raise Interrupted(
-                self.wishes.request.signal or 2,
-                f"stopped at step {progress.step} ({progress.stop}), all saved",
-                "the same command goes on from there",
-            )
-        return progress
+        if progress.stop in FINAL:
+            reporting.finished(progress)
+            return progress
+        ending = Interrupted(
+            self.wishes.request.signal or 2,
+            f"stopped at step {progress.step} ({progress.stop}), all saved",
+            "the same command goes on from there",
+        )
+        reporting.finished(progress, ending)
+        raise ending
 
     def follow(self) -> Progress:
         """Any other process."""

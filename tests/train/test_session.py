@@ -218,11 +218,12 @@ def test_equal_means_may_change_and_another_random_stream_may_not(corpus: Path) 
     refused(recipe(corpus, steps=9, cheap_dropout=False), corpus / "run", ConfigError, "train.cheap_dropout")
 
 
-@pytest.mark.parametrize("cheap", [True, False])
-def test_the_recipe_decides_about_every_dropout_of_a_model(corpus: Path, cheap: bool) -> None:
-    settings = recipe(corpus, cheap_dropout=cheap)
+@pytest.mark.parametrize("on", [True, False])
+def test_the_recipe_decides_about_every_dropout_and_optimizer(corpus: Path, on: bool) -> None:
+    settings = recipe(corpus, cheap_dropout=on, fused_optimizer=on)
     model = assemble.build_model(settings, prepare(settings, corpus / "run").codecs)
-    assert {module.cheap for module in model.modules() if isinstance(module, Dropout)} == {cheap}
+    assert {module.cheap for module in model.modules() if isinstance(module, Dropout)} == {on}
+    assert {bool(optimizer.defaults["fused"]) for optimizer in assemble.optimizers(settings.train, model)} == {on}
 
 
 def test_changed_data_are_refused(corpus: Path) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from seqkit.files import replace_folder
 from seqkit.host import fast_bfloat16
 from seqkit.layers.deep import Deep
+from seqkit.layers.dropout import Dropout
 from seqkit.layers.embedding import Embedding, OutputLayer
 from seqkit.layers.positions import LearnedPositions
 from seqkit.models.build import NeuralModel, Sizes, build
@@ -88,6 +89,8 @@ def build_model(recipe: Recipe, codecs: Codecs) -> NeuralModel:
     for module in model.modules():
         if isinstance(module, Deep):
             module.recompute = recipe.train.recompute
+        if isinstance(module, Dropout):
+            module.cheap = recipe.train.cheap_dropout
     return model
 
 
@@ -119,6 +122,7 @@ def optimizers(settings: Train, model: nn.Module, processes: Processes | None = 
         rate=settings.learning_rate,
         matrices=hidden_matrices(model),
         processes=processes,
+        fused=settings.fused_optimizer,
     )
 
 

@@ -19,6 +19,7 @@ from seqkit.train.distributed import Processes
 from seqkit.train.journal import Journal
 from seqkit.train.model_folder import write_model
 from seqkit.train.progress import Display
+from seqkit.train.status import read
 from seqkit.train.trainer import Progress
 
 __all__ = ["count"]
@@ -36,7 +37,10 @@ def count(run: Path, task: Task, settings: NGram, display: Display, journal: Jou
         if found.training["data"] != task.fingerprint:
             raise DataError(f"the training data of {run} changed since it was counted", "start anew with --overwrite")
         display.message(f"{run} is already complete")
+        if (told := read(run)) is None or told.state != "done":
+            _done(journal, found.training["progress"]["best"])
         return Progress(step=STEP, stop="steps")
+    journal.status({"state": "running", "step": 0}, force=True)
     began = time.monotonic()
     display.started([f"data: {task.summary}", *(f"      {note}" for note in task.notes)])
     journal.write("start", {"step": 0, "torch": torch.__version__, "data": task.fingerprint, "world": 1})
@@ -68,5 +72,10 @@ def count(run: Path, task: Task, settings: NGram, display: Display, journal: Jou
         run / "model", recipe=config.dump(task.recipe), codec_folder=run / "codec", tensors=tensors, facts=facts
     )
     journal.write("end", {"step": STEP, "reason": "counted", "seconds": progress.seconds})
-    journal.status({"state": "done", "step": STEP, "best": progress.best, "best_step": STEP}, force=True)
+    _done(journal, progress.best)
     return progress
+
+
+def _done(journal: Journal, best: float | None) -> None:
+    ended = {"message": "counted", "exit_code": 0}
+    journal.status({"state": "done", "step": STEP, "best": best, "best_step": STEP, **ended}, force=True)

@@ -17,6 +17,7 @@ do. The command line prints the two lines and leaves with `exit_code`; library c
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "SeqkitError",
     "ThresholdError",
     "closest",
+    "exit_code_of",
+    "no_room",
 ]
 
 
@@ -95,6 +98,20 @@ class Interrupted(SeqkitError):  # noqa: N818 - being stopped is no error
     def __init__(self, signal_number: int, what: str, hint: str | None = None) -> None:
         super().__init__(what, hint)
         self.exit_code = 128 + signal_number
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The code with which a command ends that this error ended."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    if isinstance(error, OSError) and no_room(error):
+        return ResourceError.exit_code
+    return error.exit_code if isinstance(error, SeqkitError) else 1
+
+
+def no_room(error: OSError) -> bool:
+    """Whether something could not be written because the disk, a quota or a limit is used up."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def closest(word: str, choices: Iterable[str]) -> str | None:

@@ -8,10 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-__all__ = ["cores", "fast_bfloat16", "keep_heap", "process_age"]
+__all__ = ["alive", "cores", "fast_bfloat16", "keep_heap", "process_age"]
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
+CLOCK_SECONDS = 5.0  # by which the clock may have been set since
 
 
 def cores() -> int:
@@ -46,11 +47,39 @@ def fast_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def process_age() -> float:
-    """Seconds since this process was started; 0 where the system does not tell."""
+def alive(process: int, *, since: float | None = None) -> bool:
+    """Whether a process runs on this machine; one that began after `since` (UTC seconds) only has an older one's id."""
+    if process <= 0:
+        return False
     try:
-        after_name = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        started = int(after_name[19]) / os.sysconf("SC_CLK_TCK")
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    if _state(process) in ("Z", "X"):  # dead, but its parent has not asked yet
+        return False
+    return since is None or time.time() - process_age(process) <= since + CLOCK_SECONDS
+
+
+def process_age(process: int | None = None) -> float:
+    """Seconds since a process, or else this one, was started; 0 where the system does not tell."""
+    try:
+        started = int(_facts(os.getpid() if process is None else process)[19]) / os.sysconf("SC_CLK_TCK")
         return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
     except (OSError, ValueError, IndexError, AttributeError):
         return 0.0
+
+
+def _facts(process: int) -> list[str]:
+    """What Linux tells of a process, from its state on; the name before that may hold anything."""
+    return (
+        (Path("/proc") / str(process) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    )
+
+
+def _state(process: int) -> str:
+    try:
+        return _facts(process)[0]
+    except (OSError, IndexError):
+        return ""

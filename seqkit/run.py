@@ -20,7 +20,7 @@ from seqkit.files import replace_file
 from seqkit.host import cores
 from seqkit.settings import NGram, Recipe
 from seqkit.text.codec import Codecs
-from seqkit.train import checkpoint
+from seqkit.train import checkpoint, status
 from seqkit.train.model_folder import read_model
 
 __all__ = ["CPU", "Loaded", "clear", "device_of", "load", "out_of", "record", "settle"]
@@ -28,8 +28,8 @@ __all__ = ["CPU", "Loaded", "clear", "device_of", "load", "out_of", "record", "s
 CPU = torch.device("cpu")
 MOST_PROCESSES = 8
 
-# Settings that may change when a run is resumed: they decide how long it goes on, how it is watched and how it is
-# searched, not what a step does. Every other setting is part of what the run is.
+# Settings that may change when a run is resumed: they decide how long it goes on, how it is watched and searched, and
+# by which of several equal means it is computed, not what a step does. Every other setting is part of what the run is.
 HARMLESS = frozenset(
     {
         "name",
@@ -50,6 +50,7 @@ HARMLESS = frozenset(
         "train.keep",
         "train.log_seconds",
         "train.keep_heap",
+        "train.fused_optimizer",
     }
 )
 
@@ -74,7 +75,8 @@ def out_of(recipe: Recipe, out: Path | None) -> Path:
 
 def clear(run: Path) -> None:
     """Empty a run folder; refuses one that is not a run, for the sake of what else might be in it."""
-    if any(run.iterdir()) and not (run / "recipe.toml").exists():
+    told = any(entry.name != status.NAME for entry in run.iterdir())  # a refused first start leaves no more than that
+    if told and not (run / "recipe.toml").exists():
         raise ConfigError(f"{run} holds something that is not a run", "choose another --out")
     shutil.rmtree(run)
 

@@ -14,7 +14,7 @@ import torch
 
 from seqkit import assemble, config
 from seqkit.counting import count
-from seqkit.errors import DataError, Interrupted, ModelError
+from seqkit.errors import DataError, Interrupted, ModelError, SeqkitError
 from seqkit.host import cores, keep_heap
 from seqkit.run import clear, device_of, out_of, record, settle
 from seqkit.settings import AveragedSGD, NGram, Pairs, Recipe
@@ -31,6 +31,7 @@ from seqkit.train.progress import Display, Quiet
 from seqkit.train.reporting import About, Reporting
 from seqkit.train.saving import Saving, restore, restore_state
 from seqkit.train.sealed import size_of
+from seqkit.train.status import attempt_told
 from seqkit.train.trainer import TIGHT, Callback, Progress, Trainer
 
 __all__ = ["train"]
@@ -68,6 +69,7 @@ def train(
             clear(run)
         run.mkdir(parents=True, exist_ok=True)
         lock = stack.enter_context(RunLock(run))
+        stack.enter_context(attempt_told(run))
         recipe = settle(run, recipe, place)
         journal = Journal(run)
         stack.callback(journal.close)
@@ -151,6 +153,7 @@ class _Session:
         progress = trainer.progress
         if progress.stop is not None:
             self.processes.broadcast(False)
+            reporting.complete(progress)
             display.message(f"{self.run} is already complete: {progress.step} steps ({progress.stop})")
             return progress
         self.processes.broadcast(True)
@@ -163,16 +166,18 @@ class _Session:
         except BaseException as error:
             reporting.failed(progress, error)
             raise
-        reporting.finished(progress)
+        if progress.stop in FINAL:
+            reporting.finished(progress)
+            return progress
+        ending: SeqkitError = Interrupted(
+            self.wishes.request.signal or 2,
+            f"stopped at step {progress.step} ({progress.stop}), all saved",
+            "the same command goes on from there",
+        )
         if progress.stop == "memory":
-            raise trainer.too_large(f"more than {TIGHT:.0%} of the steps did not fit; all is saved")
-        if progress.stop not in FINAL:
-            raise Interrupted(
-                self.wishes.request.signal or 2,
-                f"stopped at step {progress.step} ({progress.stop}), all saved",
-                "the same command goes on from there",
-            )
-        return progress
+            ending = trainer.too_large(f"more than {TIGHT:.0%} of the steps did not fit; all is saved")
+        reporting.finished(progress, ending)
+        raise ending
 
     def follow(self) -> Progress:
         """Any other process."""

@@ -15,7 +15,7 @@ from typing import NamedTuple, NoReturn
 
 import click
 
-from seqkit.errors import ConfigError, Interrupted, SeqkitError, closest
+from seqkit.errors import ConfigError, Interrupted, ResourceError, SeqkitError, closest, no_room
 
 __all__ = ["COMMANDS", "Common", "Group", "common", "follow_up", "main", "run"]
 
@@ -182,6 +182,8 @@ def main(words: Sequence[str]) -> int:
         return _tell(_usage(error), given)
     except SeqkitError as error:
         return _tell(error, given)
+    except OSError as error:
+        return _tell(_full(error) if no_room(error) else _fault(error, given), given)
     except Exception as error:
         return _tell(_fault(error, given), given)
     return 0
@@ -206,6 +208,12 @@ def _usage(error: click.ClickException) -> ConfigError:
         return ConfigError(f"unknown option {error.option_name} ({path})", f"did you mean {near}?" if near else hint)
     message = " ".join(error.format_message().split()).rstrip(".")
     return ConfigError(f"{message[:1].lower()}{message[1:]} ({path})", hint)
+
+
+def _full(error: OSError) -> ResourceError:
+    """Wherever the disk is full, it is no fault of ours."""
+    what = f" {error.filename}" if error.filename else ""
+    return ResourceError(f"cannot write{what}: {error.strerror}", "make room, then give the same command again")
 
 
 def _fault(error: Exception, given: Common) -> SeqkitError:

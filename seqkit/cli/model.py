@@ -37,8 +37,11 @@ def info(model: Path) -> None:
     Everything is verified by its checksum; nothing in the folder is executed.
     """
     from seqkit.run import load
-    from seqkit.train import checkpoint
+    from seqkit.train import checkpoint, status
 
+    told = status.read(model)
+    if told is not None:  # said first: a run that ended before its first checkpoint has nothing else to tell
+        click.echo(f"{'run':12}{escape(told.text())}")
     loaded = load(model)
     for name, value in _facts(loaded):
         click.echo(f"{name:12}{escape(value)}")

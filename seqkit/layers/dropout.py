@@ -33,15 +33,15 @@ class ByteDropout(torch.autograd.Function):
         return keep.to(gradient.dtype).mul_(gradient).mul_(ctx.scale), None
 
 
-def dropout(x: Tensor, rate: float) -> Tensor:
+def dropout(x: Tensor, rate: float, *, cheap: bool = True) -> Tensor:
     """Zero a share `rate` of the elements and scale up the others (Srivastava et al., 2014); always active.
 
-    On a CPU the rate is rounded to a multiple of 1/256, and the scale fits the rounded rate, so that the expectation is
-    exactly `x`.
+    Where it is `cheap`, which concerns CPUs only, the rate is rounded to a multiple of 1/256, and the scale fits the
+    rounded rate, so that the expectation is exactly `x`. Otherwise it is torch's own.
     """
     if rate == 0:
         return x
-    if x.device.type != "cpu":
+    if not cheap or x.device.type != "cpu":
         return F.dropout(x, rate)
     kept: Tensor = ByteDropout.apply(x, min(255, max(1, round(rate * 256))))  # type: ignore[no-untyped-call]
     return kept
@@ -50,12 +50,14 @@ def dropout(x: Tensor, rate: float) -> Tensor:
 class Dropout(nn.Module):
     """`dropout` while training, the identity otherwise."""
 
+    cheap = True  # whether it may differ from torch's own for the sake of speed
+
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        return dropout(x, self.rate) if self.training else x
+        return dropout(x, self.rate, cheap=self.cheap) if self.training else x
 
     def extra_repr(self) -> str:
         return f"{self.rate}"
@@ -67,4 +69,4 @@ class LockedDropout(Dropout):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return x
-        return x * dropout(torch.ones_like(x[:, :1]), self.rate)  # (N, 1, D)
+        return x * dropout(torch.ones_like(x[:, :1]), self.rate, cheap=self.cheap)  # (N, 1, D)

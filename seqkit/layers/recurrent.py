@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from seqkit.layers.dropout import Dropout, LockedDropout, dropout
+from seqkit.layers.dropout import Dropout, LockedDropout
 from seqkit.layers.gru import narrow_gru
 from seqkit.layers.linear import PRODUCTS
 from seqkit.layers.rnn import narrow_rnn
@@ -49,19 +49,21 @@ def fused(kind: Kind, inputs: int, width: int) -> Fused:
     return module
 
 
-def run(layer: Fused, x: Tensor, before: LayerState | None, *, weight_drop: float = 0.0) -> tuple[Tensor, LayerState]:
-    """`layer(x, before)`, with a share `weight_drop` of the entries of its recurrent matrix dropped, if any.
+def run(
+    layer: Fused, x: Tensor, before: LayerState | None, *, drop: Dropout | None = None
+) -> tuple[Tensor, LayerState]:
+    """`layer(x, before)`, with entries of its recurrent matrix dropped by `drop`, if any.
 
     On a CPU all kinds heed `products_in`. oneDNN's LSTM trains 1.5 times as fast in bfloat16 up to some 300 wide, and
     no slower beyond; `narrow_gru` 1.5 to 1.7 times as fast as torch's GRU at 200 to 256, but not in one step, and so
     does `narrow_rnn`. torch's own GRU and RNN would round their states at each step, and gain less.
     """
     dtype = _arithmetic(layer, x)
-    if not weight_drop and dtype == x.dtype:
+    if drop is None and dtype == x.dtype:
         after: tuple[Tensor, LayerState] = layer(x, before)
         return after
     w, u, b_w, b_u = layer.all_weights[0]
-    weights = [w, dropout(u, weight_drop), b_w, b_u]
+    weights = [w, u if drop is None else drop(u), b_w, b_u]
     zeros = x.new_zeros(1, len(x), layer.hidden_size)
     start = before if isinstance(before, Tensor) else zeros
     if not isinstance(layer, nn.LSTM) and dtype != x.dtype:
@@ -117,19 +119,19 @@ class RecurrentStack(nn.Module):
         sizes = [inputs, *[width] * (layers - 1)]
         self.layers = cast(Sequence[Fused], nn.ModuleList(fused(kind, size, width) for size in sizes))
         self.dropout = LockedDropout(dropout) if locked else Dropout(dropout)
-        self.weight_drop = weight_drop
+        self.weight_drop = Dropout(weight_drop)
 
     def forward(self, x: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
         """Read x (N, T, I) on from `state` (None: from zeros): outputs of the top layer (N, T, D) and the new state."""
         hiddens, cells = [], []
-        weight_drop = self.weight_drop if self.training else 0.0
+        drop = self.weight_drop if self.training and self.weight_drop.rate else None
         for index, layer in enumerate(self.layers):
             x = self.dropout(x) if index else x
             before = None
             if state is not None:
                 hidden = state.hidden[:, index].unsqueeze(0).contiguous()  # (1, N, D)
                 before = hidden if state.cell is None else (hidden, state.cell[:, index].unsqueeze(0).contiguous())
-            x, after = run(layer, x, before, weight_drop=weight_drop)
+            x, after = run(layer, x, before, drop=drop)
             hidden, cell = after if isinstance(after, tuple) else (after, None)
             hiddens.append(hidden[0])
             if cell is not None:

@@ -184,3 +184,10 @@ class Train(Settings, frozen=True, kw_only=True):
     keep_heap: Annotated[
         bool, Meta(description="let the C library keep freed memory (Linux CPU; faster, holds on to its peak)")
     ] = True
+    cheap_dropout: Annotated[
+        bool,
+        Meta(description="draw one random byte for an element that may drop out (CPU; faster), not torch's own way"),
+    ] = True
+    fused_optimizer: Annotated[
+        bool, Meta(description="update all weights in torch's fused kernels (faster), not one tensor after the other")
+    ] = True

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from seqkit.errors import ResourceError
-from seqkit.files import replace_file
+from seqkit.train.status import write
 
 __all__ = ["Journal"]
 
@@ -41,7 +41,7 @@ class Journal:
 
     def __init__(self, run: Path, *, clock: Callable[[], float] = time.time) -> None:
         """Open or create the log in `run`, repairing a torn end. Raises ResourceError if it cannot be opened."""
-        self._run = run
+        self.run = run
         self._clock = clock
         self._status_written = -float("inf")
         self.lost = 0
@@ -73,13 +73,12 @@ class Journal:
             return
         self._status_written = now
         own = {"pid": os.getpid(), "host": socket.gethostname(), "t": round(now, 3), "attempt": self.attempt}
-        with contextlib.suppress(OSError):
-            replace_file(self._run / "status.json", _json({**own, **facts}) + b"\n")
+        write(self.run, _json({**own, **facts}) + b"\n")
 
     def samples(self, step: int, rows: Sequence[tuple[str, str, str]]) -> None:
         """Append (source, reference, hypothesis) rows to `samples.tsv`; tabs and line breaks in them become spaces."""
         cells = [[str(step), *(text.translate(ONE_LINE) for text in row)] for row in rows]
-        header = "" if (self._run / "samples.tsv").exists() else SAMPLES_HEADER
+        header = "" if (self.run / "samples.tsv").exists() else SAMPLES_HEADER
         self._append("samples.tsv", header + "".join("\t".join(row) + "\n" for row in cells))
 
     def log(self, text: str) -> None:
@@ -88,7 +87,7 @@ class Journal:
         self._append("train.log", f"{moment} {text.rstrip()}\n")
 
     def _append(self, name: str, text: str) -> None:
-        with contextlib.suppress(OSError), (self._run / name).open("ab") as stream:
+        with contextlib.suppress(OSError), (self.run / name).open("ab") as stream:
             stream.write(text.encode(errors="replace"))
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from types import TracebackType
 import msgspec
 
 from seqkit.errors import BusyError, ResourceError
+from seqkit.host import alive
 
 __all__ = ["RunLock"]
 
@@ -107,14 +108,5 @@ def _lives(holder: _Holder) -> bool:
     """Whether the process still runs; of one on another host nothing is known, so it does."""
     if holder.host != socket.gethostname():
         return True
-    if (
-        holder.pid == os.getpid() or holder.pid <= 0
-    ):  # ours, reused after a restart: a live one would hold the file lock
-        return False
-    try:
-        os.kill(holder.pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
+    # If it is ours, it was reused after a restart: a live one would hold the file lock.
+    return holder.pid != os.getpid() and alive(holder.pid)

@@ -22,27 +22,29 @@ def build_optimizers(
     rate: float,
     matrices: Collection[str],
     processes: Processes | None = None,
+    fused: bool = True,
 ) -> list[torch.optim.Optimizer]:
     """The optimizers of a run; `matrices` names the hidden matrices, which Muon treats apart and shares out.
 
-    Each group remembers its base rate under "base", for `set_rates`. torch's fused kernels are used where they exist:
-    on a CPU they are several times faster than its loops.
+    Each group remembers its base rate under "base", for `set_rates`. torch's kernels for all weights at once
+    are used where they exist, unless `fused` is False: on a CPU they are several times faster than its loops.
     """
+    kernels = True if fused else None  # None: what torch would take by itself
     everything = list(parameters.values())
     optimizers: list[torch.optim.Optimizer]
     match settings:
         case AdamW():
-            optimizers = [_adamw(everything, rate, settings.betas, settings.weight_decay)]
+            optimizers = [_adamw(everything, rate, settings.betas, settings.weight_decay, kernels)]
         case Adam():
-            optimizers = [torch.optim.Adam(everything, lr=rate, betas=settings.betas, fused=True)]
+            optimizers = [torch.optim.Adam(everything, lr=rate, betas=settings.betas, fused=kernels)]
         case SGD():
             optimizers = [
                 torch.optim.SGD(
-                    everything, lr=rate, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True
+                    everything, lr=rate, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=kernels
                 )
             ]
         case AveragedSGD():
-            optimizers = [torch.optim.SGD(everything, lr=rate, weight_decay=settings.weight_decay, fused=True)]
+            optimizers = [torch.optim.SGD(everything, lr=rate, weight_decay=settings.weight_decay, fused=kernels)]
         case RMSprop():
             optimizers = [
                 torch.optim.RMSprop(everything, lr=rate, alpha=settings.smoothing, momentum=settings.momentum)
@@ -59,7 +61,7 @@ def build_optimizers(
                     weight_decay=settings.weight_decay,
                     processes=processes,
                 ),
-                _adamw(others, rate, settings.betas, settings.weight_decay),
+                _adamw(others, rate, settings.betas, settings.weight_decay, kernels),
             ]
         case _:
             assert_never(settings)
@@ -77,6 +79,6 @@ def set_rates(optimizers: Collection[torch.optim.Optimizer], factor: float) -> N
 
 
 def _adamw(
-    parameters: list[nn.Parameter], rate: float, betas: tuple[float, float], decay: float
+    parameters: list[nn.Parameter], rate: float, betas: tuple[float, float], decay: float, kernels: bool | None
 ) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=rate, betas=betas, weight_decay=decay, fused=True)
+    return torch.optim.AdamW(parameters, lr=rate, betas=betas, weight_decay=decay, fused=kernels)

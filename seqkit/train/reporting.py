@@ -9,12 +9,14 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from seqkit.errors import SeqkitError, exit_code_of
 from seqkit.loss import Tally
 from seqkit.train.callbacks import FINAL
 from seqkit.train.journal import Journal
 from seqkit.train.memory import peak
 from seqkit.train.progress import Display
 from seqkit.train.snapshot import Sample, Snapshot
+from seqkit.train.status import ended_by, read
 from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
 
 __all__ = ["About", "Reporting"]
@@ -116,18 +118,27 @@ class Reporting(Callback):
         self.since = time.monotonic()  # validation does not count as slow training
         self.window, self.padded = None, 0
 
-    def finished(self, progress: Progress) -> None:
-        """Record how it ended, once everything is saved."""
+    def finished(self, progress: Progress, ending: SeqkitError | None = None) -> None:
+        """Record how it ended, once everything is saved; `ending` is what its caller will raise."""
         state = "done" if progress.stop in FINAL else "stopped"
         event = "end" if progress.stop in FINAL else "stop"
         self.journal.write(event, {"step": progress.step, "reason": progress.stop, "seconds": progress.seconds})
-        self.journal.status({**self._status(state, progress), "message": progress.stop}, force=True)
+        code = 0 if ending is None else exit_code_of(ending)
+        ended = {"message": progress.stop, "exit_code": code}
+        self.journal.status({**self._status(state, progress), **ended}, force=True)
+
+    def complete(self, progress: Progress) -> None:
+        """Put down that there is nothing left to do, should the status not say so already."""
+        found = read(self.journal.run)
+        if found is None or found.state != "done":
+            ended = {"message": progress.stop, "exit_code": 0}
+            self.journal.status({**self._status("done", progress), **ended}, force=True)
 
     def failed(self, progress: Progress, error: BaseException) -> None:
         """Record why it broke off."""
-        message = str(error) or type(error).__name__
-        self.journal.write("stop", {"step": progress.step, "reason": message})
-        self.journal.status({**self._status("failed", progress), "message": message}, force=True)
+        ended = ended_by(error)
+        self.journal.write("stop", {"step": progress.step, "reason": ended["message"]})
+        self.journal.status({**self._status("failed", progress), **ended}, force=True)
         self.journal.log("".join(traceback.format_exception(error)))
 
     def told(self, event: str, fields: Mapping[str, object]) -> None:
@@ -219,4 +230,5 @@ class Reporting(Callback):
         )
 
     def _status(self, state: str, progress: Progress) -> dict[str, object]:
-        return {"state": state, "step": progress.step, "best": progress.best, "best_step": progress.best_step}
+        reached = {"step": progress.step, "best": progress.best, "best_step": progress.best_step}
+        return {"state": state, **reached, "message": None, "exit_code": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -98,6 +99,15 @@ def test_a_fault_of_ours_is_one_line_and_a_log(
     monkeypatch.setattr(platformdirs, "user_log_path", lambda *_, **__: tmp_path / "missing")
     assert main(["act"]) == 1
     assert "--debug" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_no_fault_of_ours(install: Install, capsys: pytest.CaptureFixture[str], number: int) -> None:
+    install(raising(OSError(number, os.strerror(number), "out.txt")))
+    assert main(["act"]) == 5
+    what, hint = capsys.readouterr().err.splitlines()
+    assert what == f"seqkit: error: cannot write out.txt: {os.strerror(number)}"
+    assert "make room" in hint
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), errors.DataError("x")])

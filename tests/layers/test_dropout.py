@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,3 +133,14 @@ def test_only_training_locks_and_a_rate_of_zero_draws_nothing() -> None:
     assert LockedDropout(0.5).eval()(x) is x
     assert LockedDropout(0.0)(x) is x
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", [Dropout, LockedDropout])
+def test_what_is_not_cheap_is_torch_s_own(kind: type[Dropout]) -> None:
+    module, x = kind(0.3), torch.randn(6, 5, 40)
+    module.cheap = False
+    torch.manual_seed(0)
+    out = module(x)
+    torch.manual_seed(0)
+    expected = F.dropout(x, 0.3) if kind is Dropout else x * F.dropout(torch.ones(6, 1, 40), 0.3)
+    assert torch.equal(out, expected)

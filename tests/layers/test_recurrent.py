@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seqkit.layers import cells, recurrent
-from seqkit.layers.dropout import dropout
+from seqkit.layers import cells
 from seqkit.layers.linear import products_in
 from seqkit.layers.masks import length_mask
 from seqkit.layers.recurrent import BidirectionalStack, Kind, RecurrentStack, StackState, fused, last, reverse
@@ -161,25 +160,23 @@ def test_a_locked_stack_drops_the_same_features_at_every_step() -> None:
 
 
 @contextlib.contextmanager
-def masks_noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
+def masks_noted(stack: RecurrentStack) -> Iterator[list[Tensor]]:
     """Every recurrent matrix as it was used."""
     seen: list[Tensor] = []
-    with monkeypatch.context() as patch:
-        patch.setattr(recurrent, "dropout", lambda x, rate: seen.append(dropout(x, rate)) or seen[-1])
-        yield seen
+    hook = stack.weight_drop.register_forward_hook(lambda _module, _inputs, used: seen.append(used))
+    yield seen
+    hook.remove()
 
 
 @every_kind
 @pytest.mark.parametrize("begun", [False, True])
-def test_dropped_weights_are_the_plain_stack_with_zeros_in_its_recurrent_matrices(
-    kind: Kind, begun: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dropped_weights_are_the_plain_stack_with_zeros_in_its_recurrent_matrices(kind: Kind, begun: bool) -> None:
     """One mask a layer holds for all steps; gradients reach the raw matrix where it was kept, and nothing changes."""
     stack, x = stack_of(kind, weight_drop=0.5), torch.randn(3, 5, 3, dtype=torch.float64)
     with torch.no_grad():
         before = stack.eval()(x)[1] if begun else None
     held = {name: parameter.detach().clone() for name, parameter in stack.named_parameters()}
-    with masks_noted(monkeypatch) as used:
+    with masks_noted(stack) as used:
         out, state = stack.train()(x, before)
     gradients = dict(zip(held, torch.autograd.grad(out.square().sum(), list(stack.parameters())), strict=True))
     torch.testing.assert_close(dict(stack.named_parameters()), held, rtol=0, atol=0)
@@ -258,10 +255,10 @@ def test_a_narrow_stack_goes_on_from_a_state_and_hands_on_a_wide_one(kind: Kind)
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
-def test_a_narrow_stack_drops_weights(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_stack_drops_weights(kind: Kind) -> None:
     stack, x = stack_of(kind, weight_drop=0.5).float(), torch.randn(3, 5, 3)
     matrices = [layer.get_parameter("weight_hh_l0") for layer in stack.layers]
-    with products_in(torch.bfloat16), masks_noted(monkeypatch) as used:
+    with products_in(torch.bfloat16), masks_noted(stack) as used:
         out, _ = stack(x)
     gradients = torch.autograd.grad(out.square().sum(), matrices)
     plain = stack_of(kind).float()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 import torch
+from torch import Tensor
 from train_toys import toy_group, toy_model
 
 from seqkit.assemble import hidden_matrices
@@ -32,11 +33,11 @@ every_optimizer = pytest.mark.parametrize("settings", EVERY, ids=lambda settings
 
 
 def built(
-    settings: Optimizer, objective: Objective, *, rate: float = 1e-3
+    settings: Optimizer, objective: Objective, *, rate: float = 1e-3, fused: bool = True
 ) -> tuple[list[torch.optim.Optimizer], set[str]]:
     parameters = dict(objective.model.named_parameters())
     matrices = hidden_matrices(objective.model)
-    return build_optimizers(settings, parameters, rate=rate, matrices=matrices), matrices
+    return build_optimizers(settings, parameters, rate=rate, matrices=matrices, fused=fused), matrices
 
 
 @every_optimizer
@@ -135,3 +136,26 @@ def test_settings_reach_torch() -> None:
     assert (adamw.defaults["betas"], adamw.defaults["weight_decay"]) == ((0.5, 0.6), 0.7)
     assert (sgd.defaults["momentum"], sgd.defaults["weight_decay"]) == (0.3, 0.4)
     assert (rmsprop.defaults["alpha"], rmsprop.defaults["momentum"]) == (0.8, 0.2)
+
+
+def moved(settings: Optimizer, *, fused: bool) -> tuple[Tensor, list[str]]:
+    """The weights after three steps, and the operations by which the last one was made."""
+    objective = Objective(toy_model(), smoothing=0.1)
+    optimizers, _ = built(settings, objective, rate=0.01, fused=fused)
+    for seed in range(3):
+        objective.zero_grad()
+        objective(toy_group(seed).batches[0])[0].objective.backward()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            for optimizer in optimizers:
+                optimizer.step()
+    return torch.cat([parameter.detach().flatten() for parameter in objective.parameters()]), [
+        event.key for event in profile.key_averages()
+    ]
+
+
+@pytest.mark.parametrize("settings", [AdamW(), Adam(), SGD(momentum=0.9)], ids=lambda settings: type(settings).__name__)
+def test_without_fused_kernels_the_same_steps_are_made_one_tensor_after_the_other(settings: Optimizer) -> None:
+    (fused, kernels), (loop, operations) = (moved(settings, fused=fused) for fused in (True, False))
+    torch.testing.assert_close(loop, fused, rtol=1e-4, atol=1e-6)
+    assert [name for name in kernels if "_fused_" in name]
+    assert not [name for name in operations if "_fused_" in name]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 import torch
-from session_toys import contents, progress, refused, same, same_tensors, stopped
+from session_toys import contents, progress, refused, same, same_tensors, stopped, tensors
 from torch import Tensor
 
 from seqkit import assemble
@@ -20,6 +20,7 @@ from seqkit.batch import pad
 from seqkit.config import build
 from seqkit.demo import reverse
 from seqkit.errors import ConfigError, DataError, DivergenceError, ModelError
+from seqkit.layers.dropout import Dropout
 from seqkit.run import CPU, load
 from seqkit.search.hypothesis import EOS
 from seqkit.search.score import score
@@ -206,6 +207,23 @@ def test_a_changed_model_is_refused(corpus: Path) -> None:
     train(recipe(corpus, steps=2), out=corpus / "run", device="cpu")
     changed = recipe(corpus, steps=4, model={"width": 32})
     refused(changed, corpus / "run", ConfigError, "model.width", "16", "32", "--overwrite")
+
+
+def test_equal_means_may_change_and_another_random_stream_may_not(corpus: Path) -> None:
+    """Fused kernels make the same step, up to rounding; torch's own dropout draws other masks."""
+    train(recipe(corpus, steps=6), out=corpus / "straight", device="cpu")
+    train(recipe(corpus, steps=3), out=corpus / "run", device="cpu")
+    train(recipe(corpus, steps=6, fused_optimizer=False), out=corpus / "run", device="cpu")
+    torch.testing.assert_close(tensors(corpus / "run"), tensors(corpus / "straight"), rtol=1e-3, atol=1e-5)
+    refused(recipe(corpus, steps=9, cheap_dropout=False), corpus / "run", ConfigError, "train.cheap_dropout")
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_recipe_decides_about_every_dropout_and_optimizer(corpus: Path, on: bool) -> None:
+    settings = recipe(corpus, cheap_dropout=on, fused_optimizer=on)
+    model = assemble.build_model(settings, prepare(settings, corpus / "run").codecs)
+    assert {module.cheap for module in model.modules() if isinstance(module, Dropout)} == {on}
+    assert {bool(optimizer.defaults["fused"]) for optimizer in assemble.optimizers(settings.train, model)} == {on}
 
 
 def test_changed_data_are_refused(corpus: Path) -> None:

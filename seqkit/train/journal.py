@@ -32,6 +32,10 @@ class _Line(msgspec.Struct, frozen=True):
     attempt: int
 
 
+class _Status(msgspec.Struct, frozen=True):
+    state: str
+
+
 class Journal:
     """The writer of a run's own files; `attempt` counts how often the run was started.
 
@@ -75,6 +79,13 @@ class Journal:
         own = {"pid": os.getpid(), "host": socket.gethostname(), "t": round(now, 3), "attempt": self.attempt}
         with contextlib.suppress(OSError):
             replace_file(self._run / "status.json", _json({**own, **facts}) + b"\n")
+
+    def state(self) -> str | None:
+        """The state that `status.json` tells of, if it can be read."""
+        try:
+            return msgspec.json.decode((self._run / "status.json").read_bytes(), type=_Status).state
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
 
     def samples(self, step: int, rows: Sequence[tuple[str, str, str]]) -> None:
         """Append (source, reference, hypothesis) rows to `samples.tsv`; tabs and line breaks in them become spaces."""

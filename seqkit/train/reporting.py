@@ -52,7 +52,7 @@ class Reporting(Callback):
         self.window: Tally | None = None
         self.padded = 0
         self.since = self.recorded = self.began = time.monotonic()
-        self.first_step = 0
+        self.first_step = self.recorded_step = 0
         self.losses: list[float] = []
         self.scores: list[float] = []
         self.perplexities: list[float] = []
@@ -64,7 +64,7 @@ class Reporting(Callback):
     def started(self, trainer: Trainer) -> None:
         """Note where this attempt begins."""
         self.since = self.recorded = self.began = time.monotonic()
-        self.first_step = trainer.progress.step
+        self.first_step = self.recorded_step = trainer.progress.step
         self.journal.status(self._status("running", trainer.progress), force=True)
 
     def stepped(self, trainer: Trainer, step: Step) -> None:
@@ -160,8 +160,9 @@ class Reporting(Callback):
         self.snapshot = self._snapshot(trainer, base)
         self.display.update(self.snapshot)
         self.journal.status(self._status("running", progress))
-        if now - self.recorded >= RECORD_SECONDS or progress.stop is not None:
-            self.recorded = now
+        due = now - self.recorded >= RECORD_SECONDS or progress.stop is not None
+        if due and progress.step > self.recorded_step:  # a step has one record in an attempt
+            self.recorded, self.recorded_step = now, progress.step
             self.journal.write(
                 "step",
                 {

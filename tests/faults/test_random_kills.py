@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_toys import assert_nothing_broken, assert_same_end, begin, events, write_corpus
+from fault_toys import assert_nothing_broken, assert_same_end, attempt, begin, events, write_corpus
 
 from seqkit.train import checkpoint, reporting
 
@@ -96,23 +96,23 @@ class Kills:
 
 
 def finish(folder: Path, *, steps: int, processes: int, fork: bool, run: str = "run") -> None:
-    attempt = Attempt(folder, steps=steps, processes=processes, fork=fork, run=run)
-    if attempt.wait(3000) is None:
-        attempt.kill()
-    assert attempt.wait() == 0, attempt.told.read_text(encoding="utf-8")
+    started = Attempt(folder, steps=steps, processes=processes, fork=fork, run=run)
+    if started.wait(3000) is None:
+        started.kill()
+    assert started.wait() == 0, started.told.read_text(encoding="utf-8")
 
 
 def seconds_to_first_step(folder: Path, *, processes: int, fork: bool) -> float:
     """How long this machine, as busy as it is, needs before anything is trained."""
     began = time.monotonic()
-    attempt = Attempt(folder, steps=10**9, processes=processes, fork=fork, run="trial")
+    started = Attempt(folder, steps=10**9, processes=processes, fork=fork, run="trial")
     try:
         while not any(line["event"] == "step" for line in logged(folder / "trial")):
             assert time.monotonic() < began + 200
-            attempt.lives_on(0.05)
+            started.lives_on(0.05)
         return time.monotonic() - began
     finally:
-        attempt.kill()
+        started.kill()
 
 
 def logged(run: Path) -> list[dict[str, Any]]:
@@ -131,15 +131,17 @@ def standing(run: Path) -> int:
 
 def killed(folder: Path, *, kills: int, seed: int, processes: int, fork: bool) -> Kills:
     """Kill the run so many times; each attempt must begin at the newest checkpoint that the one before had saved."""
+    if fork:
+        assert attempt(folder, "--version").code == 0  # what all others are forks of has now imported everything
     chance, found, run = random.Random(seed), Kills(), folder / "run"
     longest = 2.5 * seconds_to_first_step(folder, processes=processes, fork=fork)
     stood = before = 0
     while found.made < kills:
-        attempt = Attempt(folder, steps=10**9, processes=processes, fork=fork)
+        started = Attempt(folder, steps=10**9, processes=processes, fork=fork)
         try:
-            attempt.lives_on(chance.uniform(0.0, longest))
+            started.lives_on(chance.uniform(0.0, longest))
         finally:
-            attempt.kill()
+            started.kill()
         found.made += 1
         assert_nothing_broken(run)
         lines = logged(run)

@@ -14,6 +14,7 @@ import lzma
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +25,11 @@ from seqkit.errors import DataError, SeqkitError, closest
 __all__ = [
     "decode",
     "expand_braces",
+    "fault",
     "lines",
     "open_binary",
+    "recover",
+    "remove",
     "replace_file",
     "replace_folder",
     "replacing",
@@ -231,6 +235,7 @@ def replace_folder(partial: Path, final: Path) -> None:
     if replaces:
         shutil.rmtree(old, ignore_errors=True)  # left by a process that died here and had our number
         final.rename(old)
+        fault("between-renames")
     try:
         partial.rename(final)
     except OSError:
@@ -239,3 +244,35 @@ def replace_folder(partial: Path, final: Path) -> None:
         raise
     sync(final.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(folder: Path, names: str) -> None:
+    """Clear up behind a process that died in `replace_file` or `replace_folder`, where nobody else is at work.
+
+    What was renamed away and not yet replaced returns; everything else that was temporary goes. `names`: a pattern of
+    the names to look after, so that nothing is touched that others are writing.
+    """
+    if not folder.is_dir():
+        return
+    for entry in sorted(folder.iterdir()):
+        left = re.fullmatch(rf"\.({names})\.\d+\.(old|tmp)", entry.name)
+        if left and left[2] == "old" and not (folder / left[1]).exists():
+            with contextlib.suppress(OSError):
+                entry.rename(folder / left[1])
+        elif left:
+            remove(entry)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a folder, if it is there and can be deleted."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def fault(name: str) -> None:
+    """Die here, as by a power cut, if SEQKIT_FAULT names this point: how tests prove what survives a crash."""
+    if os.environ.get("SEQKIT_FAULT") == name:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -15,18 +15,20 @@ import torch
 
 from seqkit import config
 from seqkit.assemble import AnyModel, load_model, resolve
-from seqkit.errors import ConfigError, ModelError, closest
-from seqkit.files import replace_file
+from seqkit.errors import ConfigError, ModelError, ResourceError, closest
+from seqkit.files import recover, remove, replace_file
 from seqkit.host import cores
 from seqkit.settings import NGram, Recipe
 from seqkit.text.codec import Codecs
 from seqkit.train import checkpoint, status
 from seqkit.train.model_folder import read_model
 
-__all__ = ["CPU", "Loaded", "clear", "device_of", "load", "out_of", "record", "settle"]
+__all__ = ["CPU", "Loaded", "clear", "device_of", "load", "out_of", "record", "replaceable", "settle", "tidy"]
 
 CPU = torch.device("cpu")
 MOST_PROCESSES = 8
+RECIPE = "recipe.toml"
+LOCK = "lock"
 
 # Settings that may change when a run is resumed: they decide how long it goes on, how it is watched and searched, and
 # by which of several equal means it is computed, not what a step does. Every other setting is part of what the run is.
@@ -73,12 +75,34 @@ def out_of(recipe: Recipe, out: Path | None) -> Path:
     return out or Path(recipe.out or Path("runs") / recipe.name)
 
 
-def clear(run: Path) -> None:
-    """Empty a run folder; refuses one that is not a run, for the sake of what else might be in it."""
-    told = any(entry.name != status.NAME for entry in run.iterdir())  # a refused first start leaves no more than that
-    if told and not (run / "recipe.toml").exists():
+def replaceable(run: Path) -> None:
+    """Refuse to throw away a folder that is not a run, for the sake of what else might be in it."""
+    told = run.is_dir() and any(entry.name != status.NAME for entry in run.iterdir())
+    if told and not (run / RECIPE).exists():  # a refused first start leaves no more than a status
         raise ConfigError(f"{run} holds something that is not a run", "choose another --out")
-    shutil.rmtree(run)
+
+
+def clear(run: Path) -> None:
+    """Empty a run folder whose lock is held; the lock stays.
+
+    The recipe goes last: as long as anything of the old run is left, one can see that it is a run, and which.
+    """
+    for entry in sorted(run.iterdir(), key=lambda entry: entry.name == RECIPE):
+        if entry.name != LOCK:
+            remove(entry)
+    if [entry.name for entry in run.iterdir()] != [LOCK]:
+        raise ResourceError(f"{run} cannot be emptied", "choose another --out")
+
+
+def tidy(run: Path) -> None:
+    """Clear up after a crash: what was half-written goes, what was being replaced returns.
+
+    Call it with the run's lock held, before anything is looked for.
+    """
+    checkpoint.clean(run / "checkpoints")
+    recover(run, r"recipe\.toml|status\.json|codec|model")
+    for name in (".codec.tmp", "model.tmp"):
+        remove(run / name)
 
 
 def settle(run: Path, recipe: Recipe, device: torch.device) -> Recipe:
@@ -87,7 +111,7 @@ def settle(run: Path, recipe: Recipe, device: torch.device) -> Recipe:
     Before that nothing is lost by starting anew, so a first start that failed binds nobody. What a later start changes
     is not written down yet: `record` does that, when nothing else speaks against going on.
     """
-    path = run / "recipe.toml"
+    path = run / RECIPE
     recipe = resolve(recipe)
     resumed = any((run / "checkpoints").glob("step-*")) and path.exists()
     count = min(cores(), MOST_PROCESSES) if device.type == "cpu" else 1
@@ -110,7 +134,10 @@ def settle(run: Path, recipe: Recipe, device: torch.device) -> Recipe:
 
 def record(run: Path, recipe: Recipe) -> None:
     """Write down what a run goes by."""
-    replace_file(run / "recipe.toml", config.dump(recipe))
+    try:
+        replace_file(run / RECIPE, config.dump(recipe))
+    except OSError as error:
+        raise ResourceError(f"cannot write {run / RECIPE}: {error.strerror}", "free some space") from error
 
 
 def _compare(run: Path, first: Recipe, now: Recipe) -> None:

@@ -14,24 +14,23 @@ import torch
 
 from seqkit import assemble, config
 from seqkit.counting import count
-from seqkit.errors import DataError, Interrupted, ModelError, SeqkitError
+from seqkit.errors import DataError, Interrupted, ModelError, ResourceError, SeqkitError
 from seqkit.host import cores, keep_heap
-from seqkit.run import clear, device_of, out_of, record, settle
+from seqkit.run import clear, device_of, out_of, record, replaceable, settle, tidy
 from seqkit.settings import AveragedSGD, NGram, Pairs, Recipe
 from seqkit.tasks import Place, Task, prepare
-from seqkit.train import checkpoint
+from seqkit.train import checkpoint, status
 from seqkit.train.average import Average
 from seqkit.train.averaged_sgd import Trigger
 from seqkit.train.callbacks import FINAL, Averaging, Interruption, Limits, StopRequest, Validation
 from seqkit.train.distributed import Processes, connect, launch
 from seqkit.train.journal import Journal
 from seqkit.train.lock import RunLock
-from seqkit.train.model_folder import write_model
+from seqkit.train.model_folder import published_step, write_model
 from seqkit.train.progress import Display, Quiet
 from seqkit.train.reporting import About, Reporting
 from seqkit.train.saving import Saving, restore, restore_state
 from seqkit.train.sealed import size_of
-from seqkit.train.status import attempt_told
 from seqkit.train.trainer import TIGHT, Callback, Progress, Trainer
 
 __all__ = ["train"]
@@ -65,11 +64,17 @@ def train(
     shown = display or Quiet()
     with contextlib.ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
-        if overwrite and run.exists():
-            clear(run)
-        run.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            replaceable(run)
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResourceError(f"cannot make {run}: {error.strerror}", "choose another --out") from error
         lock = stack.enter_context(RunLock(run))
-        stack.enter_context(attempt_told(run))
+        if overwrite:
+            clear(run)
+        tidy(run)
+        stack.enter_context(status.attempt_told(run))
         recipe = settle(run, recipe, place)
         journal = Journal(run)
         stack.callback(journal.close)
@@ -151,9 +156,9 @@ class _Session:
         for warning in warnings:
             reporting.told("warn", {"message": warning})
         progress = trainer.progress
-        if progress.stop is not None:
+        if progress.complete:
             self.processes.broadcast(False)
-            reporting.complete(progress)
+            self._complete(trainer, found, reporting)
             display.message(f"{self.run} is already complete: {progress.step} steps ({progress.stop})")
             return progress
         self.processes.broadcast(True)
@@ -220,7 +225,7 @@ class _Session:
             request=self.wishes.request,
             told=_unheard if reporting is None else reporting.told,
         )
-        callbacks += [saving, *watching]
+        callbacks += [*watching, saving]  # what is saved has been recorded: no validation can be missing from the log
         validate = self.task.validator(model, Place(self.processes, self.device), average)
         if validate is not None:
             every = settings.validate_every or min(1000, stream.count(0))
@@ -260,7 +265,7 @@ class _Session:
             or (stop == "minutes" and (settings.minutes is None or settings.minutes * 60 > progress.seconds + 60))
         )
         if stop not in FINAL or raised or (stop == "patience" and self.wishes.reset_best):
-            progress.stop = None
+            progress.stop, progress.complete = None, False
         return told
 
     def _about(self) -> About:
@@ -317,6 +322,20 @@ class _Session:
             "codec": self.task.codecs.target.fingerprint,
             "from": None if found is None else found.path.name,
         }
+
+    def _complete(self, trainer: Trainer, found: checkpoint.Checkpoint | None, reporting: Reporting) -> None:
+        """Do for a complete run what a death after its last save left undone."""
+        best = checkpoint.best(self.run / "checkpoints")
+        step = trainer.progress.step if best is None else best.step
+        published = published_step(self.run / "model")
+        told = status.read(self.run)
+        if published == step and told is not None and told.state == "done":
+            return
+        reporting.journal.write("resume", self._facts(trainer, found))
+        checkpoint.prune(self.run / "checkpoints", self.recipe.train.keep)
+        if published != step:
+            self._publish(trainer)
+        reporting.finished(trainer.progress)
 
     def _publish(self, trainer: Trainer) -> None:
         """Write `model/` from the best checkpoint, or from the last where nothing was validated."""

@@ -70,7 +70,8 @@ class Limits(Callback):
             progress.horizon = min(known)
         if settings.steps is not None and progress.step >= settings.steps:
             progress.stop = "steps"
-        if settings.epochs is not None and progress.epoch >= settings.epochs:
+        behind = progress.epoch + (progress.position >= trainer.stream.count(progress.epoch))
+        if settings.epochs is not None and behind >= settings.epochs:
             progress.stop = "epochs"
 
     def stepped(self, trainer: Trainer, step: Step) -> None:
@@ -127,11 +128,6 @@ class Validation(Callback):
         self.settings = settings
         self.every = every
         self.validate = validate
-        self.last = -1
-
-    def started(self, trainer: Trainer) -> None:
-        """A resumed run does not validate again what it validated last."""
-        self.last = trainer.progress.step
 
     def stepped(self, trainer: Trainer, step: Step) -> None:
         """Validate when it is time."""
@@ -140,26 +136,26 @@ class Validation(Callback):
 
     def ended(self, trainer: Trainer) -> None:
         """Validate the final weights, unless the run was interrupted."""
-        if trainer.progress.stop in FINAL and trainer.progress.step != self.last:
+        if trainer.progress.stop in FINAL and trainer.progress.step != trainer.progress.validated:
             self._run(trainer)
 
     def _run(self, trainer: Trainer) -> None:
-        progress = trainer.progress
-        self.last = progress.step
+        progress, settings = trainer.progress, self.settings
         trainer.objective.eval()
         report = self.validate()
         trainer.objective.train()
-        score = report.scores[self.settings.metric]
-        if is_better(score, progress.best, metric=self.settings.metric):
+        progress.validated = progress.step
+        score = report.scores[settings.metric]
+        if is_better(score, progress.best, metric=settings.metric):
             progress.best, progress.best_step, progress.stale = score, progress.step, 0
         else:
             progress.stale += 1
-        trainer.validated(report)
-        settings = self.settings
+        # Decided before anyone is told: what is saved now must know it, or a run that dies here would go on too long.
         if settings.patience is not None and progress.stale >= settings.patience:
             progress.stop = progress.stop or "patience"
         if settings.target is not None and not is_better(settings.target, score, metric=settings.metric):
             progress.stop = progress.stop or "target"
+        trainer.validated(report)
 
 
 def is_better(score: float, best: float | None, *, metric: str) -> bool:

@@ -22,10 +22,11 @@ import msgspec
 from torch import Tensor
 
 from seqkit.errors import ModelError, ResourceError
-from seqkit.files import replace_file
-from seqkit.train.sealed import NewerFormatError, check, fault, publish, read_tensors, remove, write_tensors
+from seqkit.files import fault, recover, remove, replace_file
+from seqkit.train.sealed import NewerFormatError, check, publish, read_tensors, write_tensors
 
 __all__ = [
+    "BEST",
     "Best",
     "Checkpoint",
     "best",
@@ -193,15 +194,9 @@ def clean(folder: Path) -> None:
     A checkpoint that was caught between the two renames of its replacement returns. Call it with the run's lock held,
     before `newest`.
     """
-    if not folder.is_dir():
-        return
-    for entry in sorted(folder.iterdir()):
-        replaced = re.fullmatch(r"\.(step-\d+)\.\d+\.old", entry.name)
-        if replaced and not (folder / replaced[1]).exists():
-            with contextlib.suppress(OSError):
-                entry.rename(folder / replaced[1])
-        elif replaced or re.fullmatch(r"step-\d+\.tmp|\.best\.json\.\d+\.tmp", entry.name):
-            remove(entry)
+    recover(folder, rf"step-\d+|{re.escape(BEST)}")
+    for entry in folder.glob("step-*.tmp"):
+        remove(entry)
 
 
 def prune(folder: Path, keep: int) -> list[int]:

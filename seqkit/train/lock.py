@@ -40,10 +40,10 @@ class RunLock:
     def __enter__(self) -> RunLock:
         """Take the folder. Raises BusyError naming the process that has it, ResourceError if nothing can be written."""
         try:
-            self._descriptor = self._open()
+            self._descriptor, alone = self._open()
             content = os.pread(self._descriptor, 4096, 0)
             holder = _parse(content)
-            if holder is not None and _lives(holder):
+            if holder is not None and _lives(holder, alone=alone):
                 raise self._busy(holder)
             if content:
                 whose = f"process {holder.pid}, which is dead" if holder else "a process that did not finish writing it"
@@ -59,8 +59,10 @@ class RunLock:
             raise
         return self
 
-    def _open(self) -> int:
+    def _open(self) -> tuple[int, bool]:
+        """The open file, and whether the system's own lock on it is ours."""
         while True:
+            alone = True
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,10 +71,10 @@ class RunLock:
                 os.close(descriptor)
                 raise self._busy(holder) from None
             except OSError:
-                pass  # a file system without locks: the process id decides
+                alone = False  # a file system without locks: the process id decides
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), self.path.stat()):
-                    return descriptor
+                    return descriptor, alone
             os.close(descriptor)  # its holder removed the file between our opening and locking it
 
     def _busy(self, holder: _Holder | None) -> BusyError:
@@ -104,9 +106,11 @@ def _parse(content: bytes) -> _Holder | None:
         return None
 
 
-def _lives(holder: _Holder) -> bool:
-    """Whether the process still runs; of one on another host nothing is known, so it does."""
+def _lives(holder: _Holder, *, alone: bool) -> bool:
+    """Whether the process still runs; of one on another host nothing is known, so it does.
+
+    `alone`: the file lock is ours. A live holder on this host would have it, so whoever has its number now is another.
+    """
     if holder.host != socket.gethostname():
         return True
-    # If it is ours, it was reused after a restart: a live one would hold the file lock.
-    return holder.pid != os.getpid() and alive(holder.pid)
+    return not alone and holder.pid != os.getpid() and alive(holder.pid)

@@ -5,6 +5,7 @@ model/   recipe.toml   codec/   model.safetensors   manifest.json
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from typing import Any
 from torch import Tensor
 
 from seqkit.errors import ModelError
-from seqkit.train.sealed import check, publish, read_tensors, remove, write_tensors
+from seqkit.files import recover
+from seqkit.train.sealed import check, publish, read_tensors, write_tensors
 
-__all__ = ["ModelFolder", "read_model", "write_model"]
+__all__ = ["ModelFolder", "published_step", "read_model", "write_model"]
 
 RECIPE = "recipe.toml"
 CODEC = "codec"
@@ -49,11 +51,17 @@ def write_model(
         (partial / RECIPE).write_bytes(recipe.encode())
         shutil.copytree(codec_folder, partial / CODEC)
         write_tensors(partial / WEIGHTS, tensors)
-    for left in final.parent.glob(
-        f".{final.name}.*.old"
-    ):  # by a crash between the two renames of an earlier replacement
-        remove(left)
+    recover(final.parent, re.escape(final.name))  # from a crash in an earlier replacement
     return final
+
+
+def published_step(path: Path) -> int | None:
+    """The step whose weights a stand-alone model holds; None if there is no good model."""
+    try:
+        step = read_model(path).facts.get("step")
+    except ModelError:
+        return None
+    return step if isinstance(step, int) else None
 
 
 def read_model(path: Path) -> ModelFolder:

@@ -16,7 +16,7 @@ from seqkit.train.journal import Journal
 from seqkit.train.memory import peak
 from seqkit.train.progress import Display
 from seqkit.train.snapshot import Sample, Snapshot
-from seqkit.train.status import ended_by, read
+from seqkit.train.status import ended_by
 from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
 
 __all__ = ["About", "Reporting"]
@@ -55,7 +55,7 @@ class Reporting(Callback):
         self.window: Tally | None = None
         self.padded = self.tight = 0
         self.since = self.recorded = self.began = time.monotonic()
-        self.first_step = 0
+        self.first_step = self.recorded_step = 0
         self.losses: list[float] = []
         self.scores: list[float] = []
         self.perplexities: list[float] = []
@@ -67,7 +67,7 @@ class Reporting(Callback):
     def started(self, trainer: Trainer) -> None:
         """Note where this attempt begins."""
         self.since = self.recorded = self.began = time.monotonic()
-        self.first_step = trainer.progress.step
+        self.first_step = self.recorded_step = trainer.progress.step
         self.journal.status(self._status("running", trainer.progress), force=True)
 
     def stepped(self, trainer: Trainer, step: Step) -> None:
@@ -127,13 +127,6 @@ class Reporting(Callback):
         ended = {"message": progress.stop, "exit_code": code}
         self.journal.status({**self._status(state, progress), **ended}, force=True)
 
-    def complete(self, progress: Progress) -> None:
-        """Put down that there is nothing left to do, should the status not say so already."""
-        found = read(self.journal.run)
-        if found is None or found.state != "done":
-            ended = {"message": progress.stop, "exit_code": 0}
-            self.journal.status({**self._status("done", progress), **ended}, force=True)
-
     def failed(self, progress: Progress, error: BaseException) -> None:
         """Record why it broke off."""
         ended = ended_by(error)
@@ -184,8 +177,9 @@ class Reporting(Callback):
         self.snapshot = self._snapshot(trainer, base)
         self.display.update(self.snapshot)
         self.journal.status(self._status("running", progress))
-        if now - self.recorded >= RECORD_SECONDS or progress.stop is not None:
-            self.recorded = now
+        due = now - self.recorded >= RECORD_SECONDS or progress.stop is not None
+        if due and progress.step > self.recorded_step:  # a step has one record in an attempt
+            self.recorded, self.recorded_step = now, progress.step
             self.journal.write(
                 "step",
                 {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from seqkit.state import map_state, tensors_of
 from seqkit.train import checkpoint
 from seqkit.train.average import Average
 from seqkit.train.callbacks import FINAL, StopRequest
+from seqkit.train.sealed import size_of
 from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
 from seqkit.train.weights import load_strictly, named_tensors, optimizer_tensors, restore_optimizer
 
@@ -58,12 +60,14 @@ class Saving(Callback):
         self.seconds = 0.0  # what the last save took
 
     def started(self, trainer: Trainer) -> None:
-        """Clear what a crash left behind."""
-        if trainer.processes.first:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            checkpoint.clean(self.folder)
+        """Clear what a crash left behind, and refuse to begin where there is no room to save."""
         if trainer.progress.step:
             self.saved = trainer.progress.step
+        if not trainer.processes.first:
+            return
+        self._make_room(trainer)
+        checkpoint.clean(self.folder)
+        self._mark_best(trainer)
 
     def stepped(self, trainer: Trainer, step: Step) -> None:
         """Save when it is time."""
@@ -79,19 +83,58 @@ class Saving(Callback):
         best = progress.best_step == progress.step
         if best or self.settings.save_every is None:
             self._save(trainer)
-        if best and trainer.processes.first and self.saved == progress.step and progress.best is not None:
-            checkpoint.mark_best(self.folder, progress.step, score=progress.best, metric=self.settings.metric)
 
     def ended(self, trainer: Trainer) -> None:
         """Save the end; here a failure is an error."""
+        trainer.progress.complete = trainer.progress.stop in FINAL
         self._save(trainer, must=True)
+
+    def _make_room(self, trainer: Trainer) -> None:
+        """See that the folder can take what will be saved: a checkpoint, and another one before the first may go."""
+        weights = sum(parameter.nbytes for parameter in trainer.objective.model.parameters())
+        each = weights * (3 if self.average is None else 4)  # optimizers keep at most two numbers a weight
+        needed = each if self.saved else 2 * each
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.folder).free
+        except OSError as error:
+            raise ResourceError(f"cannot make {self.folder}: {error.strerror}", "choose another --out") from error
+        if free < needed:
+            raise ResourceError(
+                f"no room for checkpoints in {self.folder}: {size_of(needed)} needed, {size_of(free)} free",
+                "free some space, or train elsewhere with --out",
+            )
+
+    def _mark_best(self, trainer: Trainer) -> None:
+        """Let `best.json` name the best, as soon as its checkpoint stands.
+
+        A death, a full disk or damage may have come between the two: then it is made good here.
+        """
+        progress = trainer.progress
+        try:
+            try:
+                marked = checkpoint.best(self.folder)
+            except ModelError as error:
+                self.told("warn", {"message": f"{error.what}; written anew"})
+                (self.folder / checkpoint.BEST).unlink()
+                marked = None
+            if progress.best_step is None or progress.best is None or (marked and marked.step == progress.best_step):
+                return
+            if checkpoint.verify(checkpoint.step_path(self.folder, progress.best_step)) is None:
+                metric = self.settings.metric
+                checkpoint.mark_best(self.folder, progress.best_step, score=progress.best, metric=metric)
+        except OSError as error:
+            message = f"cannot write {self.folder / checkpoint.BEST}: {error.strerror}; trying again at the next save"
+            self.told("warn", {"message": message})
 
     def _save(self, trainer: Trainer, *, must: bool = False) -> None:
         progress = trainer.progress
         self.when = time.monotonic()
-        # The last save of a complete run is made anew even at a saved step: it says why the run is over.
-        finished = must and progress.stop in FINAL
-        if not trainer.processes.first or (self.saved == progress.step and not finished):
+        # The last save of a complete run is made anew even at a saved step: it says that the run is over.
+        if not trainer.processes.first:
+            return
+        if self.saved == progress.step and not progress.complete:
+            self._mark_best(trainer)
             return
         began = time.monotonic()
         model = named_tensors(trainer.objective.model)
@@ -123,6 +166,7 @@ class Saving(Callback):
             return
         self.saved = progress.step
         self.seconds = time.monotonic() - began
+        self._mark_best(trainer)
         checkpoint.prune(self.folder, self.settings.keep)
         self.told("save", {"step": progress.step, "seconds": round(self.seconds, 3)})
 
@@ -159,4 +203,6 @@ def restore(
         restore_optimizer(optimizer, names, tensors=own, facts=facts[index])
     if average is not None and (average.begun or "average" in found.stems):
         average.restore(found.tensors("average"), int(found.training["averaged"]))
-    return msgspec.convert(found.training["progress"], Progress)
+    facts_of_run = dict(found.training["progress"])
+    facts_of_run.setdefault("complete", facts_of_run["stop"] in FINAL)  # what was saved before this was noted
+    return msgspec.convert(facts_of_run, Progress)

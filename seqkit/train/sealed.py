@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
 import shutil
-import signal
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,17 +23,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from seqkit.errors import ModelError, ResourceError
-from seqkit.files import replace_folder, sha256, sync
+from seqkit.files import fault, remove, replace_folder, sha256, sync
 
 __all__ = [
     "FORMAT",
     "Manifest",
     "NewerFormatError",
     "check",
-    "fault",
     "publish",
     "read_tensors",
-    "remove",
     "size_of",
     "write_tensors",
 ]
@@ -72,12 +68,6 @@ class Manifest(msgspec.Struct, frozen=True):
     def names(self) -> frozenset[str]:
         """The names of the sealed files, relative to the folder."""
         return frozenset(entry.name for entry in self.files)
-
-
-def fault(name: str) -> None:
-    """Die here, as by a power cut, if SEQKIT_FAULT names this point: how tests prove what survives a crash."""
-    if os.environ.get("SEQKIT_FAULT") == name:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -222,12 +212,3 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"cannot read {path}: {error}") from None
-
-
-def remove(path: Path) -> None:
-    """Delete a file, a link or a folder, if it is there and can be deleted."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink()

@@ -92,7 +92,9 @@ class Progress:
     best_step: int | None = None
     stale: int = 0  # validations since the best
     scores: list[float | None] = field(default_factory=list)  # before averaging began; None: not finite
+    validated: int | None = None  # the step of the last validation
     stop: str | None = None  # why the run is over
+    complete: bool = False  # whether what follows the last step was done too: the last validation, the last save
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from seqkit.errors import ModelError, ResourceError
-from seqkit.train import checkpoint, sealed
+from seqkit.files import fault
+from seqkit.train import checkpoint
 
 WEIGHTS = {"model": {"w": torch.arange(600.0).reshape(20, 30)}, "optimizer": {"w/exp_avg": torch.ones(20, 30)}}
 
@@ -275,4 +276,4 @@ def test_death_between_the_renames_of_a_replacement(tmp_path: Path) -> None:
 
 def test_faults_need_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQKIT_FAULT", "mid-prune")
-    sealed.fault("before-write")  # still alive
+    fault("before-write")  # still alive

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import socket
@@ -83,7 +85,18 @@ def test_impossible_processes_are_dead(tmp_path: Path, pid: int) -> None:
         assert lock.warning
 
 
-def test_written_holder_decides_where_the_system_cannot(tmp_path: Path) -> None:
+def test_a_number_that_another_process_has_by_now_holds_nothing(tmp_path: Path) -> None:
+    """Who were to hold this folder would hold the system's lock on the file too."""
+    claim(tmp_path, pid=os.getppid(), host=socket.gethostname())
+    with RunLock(tmp_path) as lock:
+        assert f"process {os.getppid()}" in (lock.warning or "")
+
+
+def test_written_holder_decides_where_the_system_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", without_locks)
     here = socket.gethostname()
     claim(tmp_path, pid=dead_process(), host=here)
     with RunLock(tmp_path) as lock:

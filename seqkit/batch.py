@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["Batch", "Padded", "pad"]
@@ -37,6 +38,24 @@ class Batch:
         source = None if self.source is None else self.source.to(device)
         inputs = None if self.inputs is None else self.inputs.to(device, non_blocking=True)
         return Batch(source, inputs, self.targets.to(device), self.continues)
+
+    def widened(self, multiple: int) -> Batch:
+        """The same batch with padding up to a multiple of columns; one without a source, whose state may go on, is not.
+
+        Behind padded columns a state is worth nothing.
+        """
+        if self.source is None:
+            return self
+        inputs = None if self.inputs is None else _widened(self.inputs, multiple)
+        return Batch(_both(self.source, multiple), inputs, _both(self.targets, multiple), self.continues)
+
+
+def _both(padded: Padded, multiple: int) -> Padded:
+    return Padded(_widened(padded.ids, multiple), _widened(padded.mask, multiple))
+
+
+def _widened(x: Tensor, multiple: int) -> Tensor:
+    return F.pad(x, (0, -x.shape[1] % multiple))
 
 
 def pad(sequences: Sequence[Sequence[int]]) -> Padded:

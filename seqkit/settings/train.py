@@ -134,12 +134,19 @@ class Train(Settings, frozen=True, kw_only=True):
         float, Meta(ge=0, lt=1, description="decay of a moving average of the weights, used for validation; 0 = off")
     ] = 0.0
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        Meta(description="arithmetic of the layers; auto: bfloat16 where this device is faster with it at this width"),
+        Literal["auto", "float32", "tf32", "bfloat16"],
+        Meta(
+            description="arithmetic of the layers; auto: bfloat16 where this device is faster with it at this width; "
+            "tf32: float32 whose products a GPU rounds (float32 elsewhere)"
+        ),
     ] = "auto"
     output_precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Meta(description="arithmetic of the output layer's products; auto: bfloat16 where the processor has it"),
+    ] = "auto"
+    compile: Annotated[
+        bool | Literal["auto"],
+        Meta(description="have torch compile the layers: minutes at the start, faster steps on a GPU; auto: off"),
     ] = "auto"
     processes: Annotated[
         Annotated[int, Meta(ge=1)] | Literal["auto"],

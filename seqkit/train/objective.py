@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -17,6 +18,8 @@ from seqkit.state import Features, Output, State, Trainable
 
 __all__ = ["Objective"]
 
+MULTIPLE = 8  # of columns that compiled layers read: fewer shapes, and those that tensor cores like
+
 
 class Objective(nn.Module):
     """Masked cross-entropy of a model's predictions."""
@@ -28,24 +31,32 @@ class Objective(nn.Module):
         smoothing: float,
         layers: torch.dtype = torch.float32,
         products: torch.dtype | None = None,
+        compiled: bool = False,
     ) -> None:
-        """`layers` is the arithmetic of the layers (autocast), `products` that of the output layer's products."""
+        """`layers` is the arithmetic of the layers (autocast), `products` that of the output layer's products.
+
+        With `compiled` torch compiles all work before the loss, which has few and large operations as it is.
+        """
         super().__init__()
         self.model = model
         self.smoothing = smoothing
         self.layers = layers
         self.products = products
+        self.compiled = compiled
+        # A function is compiled, not the model: so the names of its weights stay what they are.
+        self._read = torch.compile(self.read, dynamic=True) if compiled else self.read
 
     def forward(self, batch: Batch, state: State = None) -> tuple[Tally, State]:
         """Teacher forcing over one batch: the summed loss, and the state behind its last tokens."""
+        batch = batch.widened(MULTIPLE) if self.compiled else batch
         with self._arithmetic(batch.targets.ids.device):
-            found = self.read(batch, state)
+            found = self._read(batch, state)
         output = cast(Output, self.model.output)
         tally = cross_entropy(
             _wide(found.hidden), output, batch.targets, smoothing=self.smoothing, products=self.products
         )
         if found.penalty is not None:
-            penalty = found.penalty[batch.targets.mask].sum()
+            penalty = found.penalty.masked_fill(~batch.targets.mask, 0).sum()
             tally = dataclasses.replace(tally, objective=tally.objective + penalty)
         return tally, found.state
 
@@ -56,6 +67,15 @@ class Objective(nn.Module):
         model = cast(Trainable, self.model)
         memory, first = model.start(batch.source)
         return model.features(batch.inputs, memory, first if state is None else state)
+
+    @contextlib.contextmanager
+    def uncompiled(self) -> Iterator[None]:
+        """Within the body every module is called as it stands."""
+        kept, self._read = self._read, self.read
+        try:
+            yield
+        finally:
+            self._read = kept
 
     def _arithmetic(self, device: torch.device) -> contextlib.AbstractContextManager[None]:
         """How the layers calculate. On a CPU only their products are narrowed: converting the rest costs more."""

@@ -18,7 +18,18 @@ from seqkit.layers.embedding import Embedding, OutputLayer
 from seqkit.layers.positions import LearnedPositions
 from seqkit.models.build import NeuralModel, Sizes, build
 from seqkit.models.ngram import NGramModel
-from seqkit.settings import Labelled, NGram, Pairs, Recipe, SentencePiece, Text, Train
+from seqkit.settings import (
+    Labelled,
+    NGram,
+    Pairs,
+    Recipe,
+    SentencePiece,
+    Text,
+    Train,
+    Transformer,
+    TransformerLabeller,
+    TransformerLanguageModel,
+)
 from seqkit.text.codec import Codec, Codecs
 from seqkit.train.distributed import Processes
 from seqkit.train.objective import Objective
@@ -40,6 +51,7 @@ __all__ = [
 ]
 
 AnyModel = NeuralModel | NGramModel
+SelfAttention = Transformer | TransformerLanguageModel | TransformerLabeller
 
 BFLOAT16_WIDTH = 128  # narrower layers lose more to conversions than bfloat16 products give
 
@@ -147,5 +159,6 @@ def objective(recipe: Recipe, model: nn.Module, device: torch.device) -> Objecti
     settings = resolve(recipe).train
     smoothing = settings.label_smoothing
     assert smoothing != "auto"
-    compiled = settings.compile is True
+    # The kernels of recurrent layers are whole already, and the compiler would only stumble over them.
+    compiled = settings.compile is True and isinstance(recipe.model, SelfAttention)
     return Objective(model, smoothing=smoothing, layers=layers, products=products, compiled=compiled)

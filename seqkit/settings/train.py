@@ -146,7 +146,9 @@ class Train(Settings, frozen=True, kw_only=True):
     ] = "auto"
     compile: Annotated[
         bool | Literal["auto"],
-        Meta(description="have torch compile the layers: minutes at the start, faster steps on a GPU; auto: off"),
+        Meta(
+            description="have torch compile a Transformer: a minute at the start, for faster steps on a GPU; auto: off"
+        ),
     ] = "auto"
     processes: Annotated[
         Annotated[int, Meta(ge=1)] | Literal["auto"],

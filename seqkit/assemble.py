@@ -20,7 +20,18 @@ from seqkit.layers.embedding import Embedding, OutputLayer
 from seqkit.layers.positions import LearnedPositions
 from seqkit.models.build import NeuralModel, Sizes, build
 from seqkit.models.ngram import NGramModel
-from seqkit.settings import Labelled, NGram, Pairs, Recipe, SentencePiece, Text, Train
+from seqkit.settings import (
+    Labelled,
+    NGram,
+    Pairs,
+    Recipe,
+    SentencePiece,
+    Text,
+    Train,
+    Transformer,
+    TransformerLabeller,
+    TransformerLanguageModel,
+)
 from seqkit.text.codec import Codec, Codecs
 from seqkit.train.distributed import Processes
 from seqkit.train.objective import Objective
@@ -37,10 +48,12 @@ __all__ = [
     "optimizers",
     "precisions",
     "resolve",
+    "set_float32",
     "text_layer",
 ]
 
 AnyModel = NeuralModel | NGramModel
+SelfAttention = Transformer | TransformerLanguageModel | TransformerLabeller
 
 BFLOAT16_WIDTH = 128  # narrower layers lose more to conversions than bfloat16 products give
 
@@ -129,17 +142,34 @@ def optimizers(settings: Train, model: nn.Module, processes: Processes | None = 
 def precisions(recipe: Recipe, device: torch.device) -> tuple[torch.dtype, torch.dtype | None]:
     """The arithmetic of the layers, and of the output layer's products (None: the tensors' own)."""
     settings, model = recipe.train, recipe.model
-    fast = device.type == "cuda" or fast_bfloat16()
-    wide = device.type == "cuda" or (not isinstance(model, NGram) and model.width >= BFLOAT16_WIDTH)
+    gpu = device.type == "cuda"
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else fast_bfloat16()
+    wide = gpu or (not isinstance(model, NGram) and model.width >= BFLOAT16_WIDTH)
     layers = settings.precision == "bfloat16" or (settings.precision == "auto" and fast and wide)
     products = settings.output_precision == "bfloat16" or (settings.output_precision == "auto" and fast)
     return torch.bfloat16 if layers else torch.float32, torch.bfloat16 if products else None
 
 
+def set_float32(recipe: Recipe, device: torch.device) -> None:
+    """How this process makes products of float32 on a GPU: exactly, or with TF32's ten bits where that is wanted.
+
+    Where the layers are in bfloat16 the recurrent ones stay in float32, and need no more bits than the others.
+    """
+    if device.type == "cuda":
+        layers, _ = precisions(recipe, device)
+        rounded = recipe.train.precision == "tf32"
+        torch.set_float32_matmul_precision("high" if rounded else "highest")
+        torch.backends.cudnn.allow_tf32 = rounded or layers == torch.bfloat16
+
+
 def objective(recipe: Recipe, model: nn.Module, device: torch.device) -> Objective:
     """Model and loss as one module."""
     layers, products = precisions(recipe, device)
-    smoothing = resolve(recipe).train.label_smoothing
+    settings = resolve(recipe).train
+    smoothing = settings.label_smoothing
     assert smoothing != "auto"
-    drop = recipe.train.r_drop
-    return Objective(model, smoothing=smoothing, r_drop=drop, layers=layers, products=products)
+    # The kernels of recurrent layers are whole already, and the compiler would only stumble over them.
+    compiled = settings.compile is True and isinstance(recipe.model, SelfAttention)
+    return Objective(
+        model, smoothing=smoothing, r_drop=settings.r_drop, layers=layers, products=products, compiled=compiled
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["Batch", "Padded", "pad"]
@@ -21,6 +22,10 @@ class Padded(NamedTuple):
     def to(self, device: torch.device | str) -> Padded:
         """The same sequences on another device."""
         return Padded(self.ids.to(device, non_blocking=True), self.mask.to(device, non_blocking=True))
+
+    def rows(self, rows: Tensor) -> Padded:
+        """The rows (M,) that are named, in that order."""
+        return Padded(self.ids[rows], self.mask[rows])
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,27 @@ class Batch:
 
     def rows(self, rows: Tensor) -> Batch:
         """The rows (M,) that are named, in that order."""
-        source, targets = (None if side is None else Padded(*(part[rows] for part in side)) for side in self._sides)
-        assert targets is not None
-        return Batch(source, None if self.inputs is None else self.inputs[rows], targets, self.continues)
+        source = None if self.source is None else self.source.rows(rows)
+        inputs = None if self.inputs is None else self.inputs[rows]
+        return Batch(source, inputs, self.targets.rows(rows), self.continues)
 
-    @property
-    def _sides(self) -> tuple[Padded | None, Padded]:
-        return self.source, self.targets
+    def widened(self, multiple: int) -> Batch:
+        """The same batch with padding up to a multiple of columns; one without a source, whose state may go on, is not.
+
+        Behind padded columns a state is worth nothing.
+        """
+        if self.source is None:
+            return self
+        inputs = None if self.inputs is None else _widened(self.inputs, multiple)
+        return Batch(_both(self.source, multiple), inputs, _both(self.targets, multiple), self.continues)
+
+
+def _both(padded: Padded, multiple: int) -> Padded:
+    return Padded(_widened(padded.ids, multiple), _widened(padded.mask, multiple))
+
+
+def _widened(x: Tensor, multiple: int) -> Tensor:
+    return F.pad(x, (0, -x.shape[1] % multiple))
 
 
 def pad(sequences: Sequence[Sequence[int]]) -> Padded:

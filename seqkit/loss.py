@@ -62,8 +62,10 @@ def cross_entropy(
     `products` is the arithmetic of the matrix products (default: the tensors' own); sums are always made in at least
     float32.
     """
-    rows = hidden[targets.mask]  # (R, D)
-    wanted = targets.ids[targets.mask]  # (R,)
+    # Looked for once: a GPU is waited for wherever the size of a result depends on numbers.
+    places = targets.mask.flatten().nonzero()[:, 0]
+    rows = hidden.flatten(0, 1).index_select(0, places)  # (R, D)
+    wanted = targets.ids.flatten().index_select(0, places)  # (R,)
     chunk = chunk or rows_at_a_time(output)
     if torch.is_grad_enabled():
         sums: tuple[Tensor, Tensor] = ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]

@@ -36,9 +36,9 @@ def agreeing_cross_entropy(
     hidden (2B, T, D), the second reading of row b in row B + b; targets (B, T). Smoothing, `chunk` and `products` are
     those of `cross_entropy`. The tally counts each target once.
     """
-    first, second = hidden.chunk(2)
-    rows = torch.stack([first[targets.mask], second[targets.mask]])  # (2, R, D)
-    wanted = targets.ids[targets.mask]  # (R,)
+    places = targets.mask.flatten().nonzero()[:, 0]
+    rows = torch.stack([reading.flatten(0, 1).index_select(0, places) for reading in hidden.chunk(2)])  # (2, R, D)
+    wanted = targets.ids.flatten().index_select(0, places)  # (R,)
     chunk = chunk or max(1, rows_at_a_time(output) // 2)
     objective, nll = AgreeingCrossEntropy.apply(  # type: ignore[no-untyped-call]
         rows, output.weight, output.bias, wanted, weight, smoothing, chunk, products

@@ -53,20 +53,30 @@ HARMLESS = frozenset(
         "train.log_seconds",
         "train.keep_heap",
         "train.fused_optimizer",
+        "train.compile",
     }
 )
 
 
 def device_of(name: str) -> torch.device:
-    """`auto` is the GPU if there is one; anything else is torch's own name for a device."""
+    """`auto` is the GPU if there is one; anything else is torch's own name for a device. Its float32 is exact."""
     if name == "auto":
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else CPU
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"unknown device {name!r}", "use auto, cpu, cuda or cuda:1") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if device.type != "cuda":
+        return device
+    if not torch.cuda.is_available():
         raise ConfigError("this torch sees no GPU", "use --device cpu, or install torch for your GPU")
+    if device.index is None:  # of several processes each has its own
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if device.index >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ConfigError(f"there is no {device}: this torch sees {count} GPU{'s' * (count > 1)}", "count them from 0")
+    # cuDNN would round float32 to ten bits unless told otherwise; what is not asked for by train.precision is exact.
+    torch.backends.cudnn.allow_tf32 = False
     return device
 
 

@@ -194,6 +194,7 @@ class _Session:
 
     def _trainer(self, reporting: Reporting | None) -> tuple[Trainer, checkpoint.Checkpoint | None, list[str]]:
         recipe, settings = self.recipe, self.recipe.train
+        assemble.set_float32(recipe, self.device)
         if settings.keep_heap and self.device.type == "cpu":
             keep_heap()
         if self.device.type == "cpu":
@@ -272,8 +273,10 @@ class _Session:
         settings = self.recipe.train
         layers, products = assemble.precisions(self.recipe, self.device)
         words = "bf16" if layers == torch.bfloat16 else "fp32"
+        if settings.precision == "tf32" and self.device.type == "cuda":
+            words = "tf32"
         if products == torch.bfloat16 and layers != torch.bfloat16:
-            words = "fp32, bf16 output"
+            words += ", bf16 output"
         world = self.processes.world
         return About(
             run=str(self.run),

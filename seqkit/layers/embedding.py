@@ -10,7 +10,8 @@ from seqkit.layers.dropout import dropout as drop
 
 __all__ = ["Embedding", "OutputLayer"]
 
-CHUNK = 256  # rows whose scores exist at one time when tokens are looked up
+# Rows whose scores exist at one time when tokens are looked up: what stays in a CPU's cache, or fills a GPU.
+CHUNKS = {"cpu": 256, "cuda": 4096}
 
 
 class Embedding(nn.Module):
@@ -58,8 +59,9 @@ class OutputLayer(nn.Module):
         """The log-probabilities of given tokens: hidden (N, T, D), targets (N, T) -> (N, T), a few rows at a time."""
         rows, wanted = hidden.flatten(0, 1), targets.flatten()
         found = rows.new_empty(len(rows), dtype=torch.promote_types(rows.dtype, torch.float32))
-        for start in range(0, len(rows), CHUNK):
-            part = slice(start, start + CHUNK)
+        chunk = CHUNKS.get(rows.device.type, 1024)
+        for start in range(0, len(rows), chunk):
+            part = slice(start, start + chunk)
             scores = self(rows[part]).to(found.dtype)
             found[part] = scores.gather(1, wanted[part, None])[:, 0] - scores.logsumexp(1)
         return found.view_as(targets)

@@ -138,8 +138,11 @@ class Train(Settings, frozen=True, kw_only=True):
         float, Meta(ge=0, lt=1, description="decay of a moving average of the weights, used for validation; 0 = off")
     ] = 0.0
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        Meta(description="arithmetic of the layers; auto: bfloat16 where this device is faster with it at this width"),
+        Literal["auto", "float32", "tf32", "bfloat16"],
+        Meta(
+            description="arithmetic of the layers; auto: bfloat16 where this device is faster with it at this width; "
+            "tf32: float32 whose products a GPU rounds (float32 elsewhere)"
+        ),
     ] = "auto"
     recompute: Annotated[
         bool,
@@ -148,6 +151,12 @@ class Train(Settings, frozen=True, kw_only=True):
     output_precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Meta(description="arithmetic of the output layer's products; auto: bfloat16 where the processor has it"),
+    ] = "auto"
+    compile: Annotated[
+        bool | Literal["auto"],
+        Meta(
+            description="have torch compile a Transformer: a minute at the start, for faster steps on a GPU; auto: off"
+        ),
     ] = "auto"
     processes: Annotated[
         Annotated[int, Meta(ge=1)] | Literal["auto"],

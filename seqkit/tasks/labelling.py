@@ -73,7 +73,9 @@ class Labelling(Task):
     def objective(self, model: nn.Module, device: torch.device) -> LabellingObjective:
         """Cross-entropy of every label."""
         like = assemble.objective(self.recipe, model, device)
-        return LabellingObjective(model, smoothing=like.smoothing, layers=like.layers, products=like.products)
+        return LabellingObjective(
+            model, smoothing=like.smoothing, layers=like.layers, products=like.products, compiled=like.compiled
+        )
 
     def validator(self, model: nn.Module, place: Place, average: Average | None) -> Callable[[], Report] | None:
         """Loss, accuracy and, where labels mark spans, F1 on the development set."""

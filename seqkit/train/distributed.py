@@ -103,6 +103,8 @@ def connect(device: torch.device) -> Processes:
     """Join the processes that torchrun or `launch` started (RANK and WORLD_SIZE), or be alone."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where the engine, and whatever names no device, looks for its GPU
     if world == 1:
         return Processes()
     if rank > 0 and LAUNCHED in os.environ:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -18,6 +19,8 @@ from seqkit.state import Features, Output, State, Trainable, select
 
 __all__ = ["Objective"]
 
+MULTIPLE = 8  # of columns that compiled layers read: fewer shapes, and those that tensor cores like
+
 
 class Objective(nn.Module):
     """Masked cross-entropy of a model's predictions."""
@@ -30,10 +33,12 @@ class Objective(nn.Module):
         r_drop: float = 0.0,
         layers: torch.dtype = torch.float32,
         products: torch.dtype | None = None,
+        compiled: bool = False,
     ) -> None:
         """`r_drop` is the weight of the agreement of two readings; with 0, as outside of training, there is but one.
 
-        `layers` is the arithmetic of the layers (autocast), `products` that of the output layer's products.
+        `layers` is the arithmetic of the layers (autocast), `products` that of the output layer's products. With
+        `compiled` torch compiles all work before the loss, which has few and large operations as it is.
         """
         super().__init__()
         self.model = model
@@ -41,19 +46,23 @@ class Objective(nn.Module):
         self.r_drop = r_drop
         self.layers = layers
         self.products = products
+        self.compiled = compiled
+        # A function is compiled, not the model: so the names of its weights stay what they are.
+        self._read = torch.compile(self.read, dynamic=True) if compiled else self.read
 
     def forward(self, batch: Batch, state: State = None) -> tuple[Tally, State]:
         """Teacher forcing over one batch: the summed loss, and the state behind its last tokens."""
+        batch = batch.widened(MULTIPLE) if self.compiled else batch
         if self.training and self.r_drop and torch.is_grad_enabled():
             return self._twice(batch, state)
         with self._arithmetic(batch.targets.ids.device):
-            found = self.read(batch, state)
+            found = self._read(batch, state)
         output = cast(Output, self.model.output)
         tally = cross_entropy(
             _wide(found.hidden), output, batch.targets, smoothing=self.smoothing, products=self.products
         )
         if found.penalty is not None:
-            penalty = found.penalty[batch.targets.mask].sum()
+            penalty = found.penalty.masked_fill(~batch.targets.mask, 0).sum()
             tally = dataclasses.replace(tally, objective=tally.objective + penalty)
         return tally, found.state
 
@@ -63,7 +72,7 @@ class Objective(nn.Module):
         both = own.repeat(2)
         doubled = batch.rows(both)
         with self._arithmetic(own.device):
-            found = self.read(doubled, select(state, both))
+            found = self._read(doubled, select(state, both))
         tally = agreeing_cross_entropy(
             _wide(found.hidden),
             cast(Output, self.model.output),
@@ -73,7 +82,7 @@ class Objective(nn.Module):
             products=self.products,
         )
         if found.penalty is not None:
-            penalty = found.penalty[doubled.targets.mask].sum() / 2
+            penalty = found.penalty.masked_fill(~doubled.targets.mask, 0).sum() / 2
             tally = dataclasses.replace(tally, objective=tally.objective + penalty)
         return tally, select(found.state, own)
 
@@ -84,6 +93,15 @@ class Objective(nn.Module):
         model = cast(Trainable, self.model)
         memory, first = model.start(batch.source)
         return model.features(batch.inputs, memory, first if state is None else state)
+
+    @contextlib.contextmanager
+    def uncompiled(self) -> Iterator[None]:
+        """Within the body every module is called as it stands."""
+        kept, self._read = self._read, self.read
+        try:
+            yield
+        finally:
+            self._read = kept
 
     def _arithmetic(self, device: torch.device) -> contextlib.AbstractContextManager[None]:
         """How the layers calculate. On a CPU only their products are narrowed: converting the rest costs more."""

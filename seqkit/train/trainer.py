@@ -328,7 +328,8 @@ class Trainer:
         read = f", with the training examples {shown} (counted from 0)" if examples else ""
         self._seed()
         for batch in (each.to(self.device) for each in group.batches if not each.continues):
-            found = culprit(self.objective.model, partial(self._objective, batch))
+            with self.objective.uncompiled():  # what is compiled tells nothing of what is inside
+                found = culprit(self.objective.model, partial(self._objective, batch))
             if found != "the norm of all gradients":
                 return f": {found} is not finite{read}"
         return read

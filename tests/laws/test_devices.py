@@ -1,0 +1,240 @@
+"""A model anywhere but on the CPU calculates the same, and no tensor of its work is left behind on the CPU.
+
+`elsewhere.SecondDevice` stands for a GPU, so that this is known of every model in any machine.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, cast
+
+import pytest
+import torch
+from all_models import FIRST, MODELS, TARGET, close, every_decodable, every_model, make, sources, tokens
+from elsewhere import ELSEWHERE, AnyModule, Elsewhere, SecondDevice, elsewhere
+
+from seqkit.batch import Batch, Padded
+from seqkit.data.datasets import Encoded
+from seqkit.decoding import Wishes, search_many
+from seqkit.models.ensemble import Ensemble
+from seqkit.models.labeller import SequenceLabeller, build_labeller
+from seqkit.models.language import LanguageModel
+from seqkit.models.seq2seq import EncoderDecoder
+from seqkit.models.stepping import Stepper, arranged
+from seqkit.scoring import Blocks, dynamic_log_probs, pair_log_probs, token_features, token_log_probs
+from seqkit.search.beam import beam
+from seqkit.search.hypothesis import BOS
+from seqkit.search.rules import Ban, BanPhrases, Fusion, Rule
+from seqkit.search.sample import Sampling, sample
+from seqkit.settings import (
+    Constant,
+    Model,
+    NGram,
+    RecurrentLabeller,
+    RecurrentLanguageModel,
+    Search,
+    Transformer,
+    TransformerLabeller,
+    TransformerLanguageModel,
+)
+from seqkit.state import map_state
+from seqkit.tasks.labelling import predict
+from seqkit.train.labelling import LabellingObjective
+from seqkit.train.muon import Muon
+from seqkit.train.objective import Objective
+from seqkit.train.trainer import Trainer
+
+CPU = torch.device("cpu")
+READ = ([4, 5, 6, 7], [8], [], [5, 5, 4])  # as sources, as prompts, and as lines to score
+LINES = Encoded.from_lists(READ)
+
+
+@pytest.fixture(autouse=True)
+def second_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # Tensors that stand for others keep count of changes, which those of the inference mode do not.
+    for verb in ("start", "advance"):
+        monkeypatch.setattr(Stepper, verb, torch.no_grad()(inspect.unwrap(getattr(Stepper, verb))))
+    with SecondDevice():
+        yield
+
+
+def on(device: torch.device, module: AnyModule) -> AnyModule:
+    return module if device == CPU else elsewhere(module)
+
+
+class Group(NamedTuple):
+    batches: Sequence[Batch]
+    tokens: int
+    padded: int
+
+
+def batch_of(model: object) -> Batch:
+    """Three rows of text of unequal length, with a source for a model that reads one."""
+    ids = tokens(3, 6)
+    mask = torch.arange(5) < torch.tensor([[5], [2], [4]])
+    source = sources(4, 2, 5) if isinstance(model, EncoderDecoder) else None
+    return Batch(source, ids[:, :-1], Padded(ids[:, 1:], mask))
+
+
+def trainer_of(objective: Objective, device: torch.device) -> Trainer:
+    """Both kinds of optimizer: our own, and one of torch's that needs no kernels for the device."""
+    parameters = list(objective.parameters())
+    matrices = [each for each in parameters if each.ndim == 2]
+    others = [each for each in parameters if each.ndim != 2]
+    optimizers = [Muon(matrices, lr=0.02), torch.optim.RMSprop(others, lr=0.01)]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["base"] = group["lr"]
+    return Trainer(
+        objective=objective,
+        optimizers=optimizers,
+        schedule=Constant(),
+        stream=cast(Any, type("NoStream", (), {"carries": 0})()),
+        callbacks=[],
+        seed=1,
+        clip=0.5,
+        device=device,
+    )
+
+
+@every_model
+def test_training(settings: Model) -> None:
+    train_on_both(settings, products=None, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("name", ["transformer-pre", "language-lstm"])
+def test_training_with_a_narrow_loss(name: str) -> None:
+    train_on_both(MODELS[name], products=torch.bfloat16, tolerance=2e-3)  # each device adds up in its own order
+
+
+def train_on_both(settings: Model, *, products: torch.dtype | None, tolerance: float) -> None:
+    """Two steps on each device: the first has the same gradients, and after the second the weights are alike."""
+    slopes, weights = [], []
+    for device in (CPU, ELSEWHERE):
+        model = on(device, make(settings, dtype=torch.float32))
+        trainer = trainer_of(Objective(model, smoothing=0.1, products=products), device)
+        batch = batch_of(model)
+        group = Group([batch, batch], 2 * int(batch.targets.mask.sum()), 2 * batch.targets.mask.numel())
+        trainer.step(group)
+        slopes.append(trainer.gradients.vector.cpu().clone())
+        trainer.step(group)
+        assert all(parameter.device == device for parameter in model.parameters())
+        assert isinstance(trainer.gradients.vector, Elsewhere) == (device == ELSEWHERE)
+        weights.append(torch.cat([part.detach().cpu().flatten() for part in model.parameters()]))
+    torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-4, atol=tolerance)
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=0.01)  # Muon makes much of a last bit
+
+
+@every_decodable
+def test_search(settings: Model) -> None:
+    model, source = make(settings), sources(5, 2, 4)
+    searches = [
+        (Search(beam=3, nbest=3, maximum_length=5), []),
+        (Search(beam=1, maximum_length=5, no_repeat=2), [Ban((FIRST,))]),
+        (Search(beam=4, groups=2, maximum_length=4, repetition_penalty=1.5), [BanPhrases(((4, 5), (6,)))]),
+    ]
+    expected = [beam(arranged(model), source, search, rules=rules) for search, rules in searches]
+    model = elsewhere(model)
+    for (search, rules), known in zip(searches, expected, strict=True):
+        for moved in {model, arranged(model)}:  # one and the same, but for a Transformer
+            found = beam(moved, source.to(ELSEWHERE), search, rules=rules)
+            assert [[each.ids for each in row] for row in found] == [[each.ids for each in row] for row in known]
+            close(
+                torch.tensor([each.log_prob for row in found for each in row]),
+                torch.tensor([each.log_prob for row in known for each in row]),
+            )
+
+
+def test_search_in_a_narrow_arithmetic() -> None:
+    stepper = arranged(elsewhere(make(Transformer(width=8, heads=2, feed_forward=12))), products=torch.bfloat16)
+    assert all(row[0].ids for row in beam(stepper, sources(5, 2).to(ELSEWHERE), Search(beam=2, maximum_length=5)))
+
+
+def test_search_with_all_that_can_be_asked_of_it() -> None:
+    models = [make(Transformer(width=8, heads=2, feed_forward=12), seed=seed) for seed in (1, 2)]
+    speaker = LanguageModel(**make(TransformerLanguageModel(width=8, heads=2, feed_forward=8))._modules)
+    bounds = torch.ones(TARGET, dtype=torch.bool)
+    terms = [[[[7, 8], [8]], [[5]]], [], [[[4]]], [[[6, 6]]]]
+    found = []
+    for device in (CPU, ELSEWHERE):
+        both = arranged(Ensemble([on(device, model) for model in models]))
+        rules: list[Rule] = [Fusion(on(device, speaker), 0.3, (BOS,), device)]
+        wishes = Wishes(prefixes=[[7], [], [], [4, 4]], terms=terms, bounds=bounds, rules=rules)
+        plain = Wishes(prefixes=wishes.prefixes, rules=rules)
+        for search, wish in (
+            (Search(beam=3, maximum_length=6), wishes),
+            (Search(beam=2, maximum_length=6), plain),
+            (Search(method="sample", nbest=3, nucleus=0.8, top_k=4, maximum_length=6), plain),
+        ):
+            found.append(
+                [[each.ids for each in row] for row in search_many(both, READ, search, device=device, wishes=wish)]
+            )
+    assert found[:3] == found[3:]
+
+
+@every_decodable
+def test_drawing_and_searching_without_a_source(settings: Model) -> None:
+    if not isinstance(settings, RecurrentLanguageModel | TransformerLanguageModel | NGram):
+        pytest.skip("translates")
+    model = make(settings)
+    sampling = Sampling(maximum_length=6, nucleus=0.9, minimum_length=2, context=5)
+    search = Search(beam=3, maximum_length=6)
+    prompts = [[BOS, *line] for line in READ]
+    drawn, found = sample(model, prompts, sampling=sampling), beam(model, None, search, prompt=(BOS, 4))
+    model = elsewhere(model)
+    again = sample(arranged(model), prompts, sampling=sampling, device=ELSEWHERE)
+    assert [each.ids for each in again] == [each.ids for each in drawn]
+    with ELSEWHERE:
+        [best] = beam(arranged(model), None, search, prompt=(BOS, 4))
+    assert best[0].ids == found[0][0].ids
+
+
+@every_decodable
+def test_scoring(settings: Model) -> None:
+    found = []
+    for device in (CPU, ELSEWHERE):
+        model = cast(Any, on(device, make(settings)))
+        if isinstance(model, EncoderDecoder):
+            found.append([pair_log_probs(model, LINES, LINES, device=device, budget=8)])
+            continue
+        found.append(
+            [token_log_probs(model, LINES, each, device=device, budget=8) for each in ("lines", "whole", Blocks(4, 2))]
+        )
+        if not isinstance(settings, NGram):
+            found[-1].append(token_features(model, LINES, "whole", device=device, budget=8))
+            found[-1].append(dynamic_log_probs(model, LINES, "whole", rate=0.1, segment=4, device=device))
+    for one, other in zip(*found, strict=True):
+        close(torch.from_numpy(other), torch.from_numpy(one))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        RecurrentLabeller(width=6, embedding=5, dropout=0.0),
+        TransformerLabeller(width=8, heads=2, feed_forward=12, layers=1, dropout=0.0),
+    ],
+    ids=["recurrent", "transformer"],
+)
+def test_labelling(settings: RecurrentLabeller | TransformerLabeller) -> None:
+    torch.manual_seed(0)
+    labeller: SequenceLabeller = build_labeller(settings, tokens=TARGET, labels=7)
+    found, sums = [], []
+    for device in (CPU, ELSEWHERE):
+        labeller = on(device, labeller).eval()
+        found.append(predict(labeller, LINES, longest=3, device=device).ids.tolist())
+        source = sources(4, 2, 5)
+        batch = Batch(source, None, Padded(source.ids.clamp(max=6), source.mask)).to(device)
+        tally, _ = LabellingObjective(labeller, smoothing=0.1)(batch)
+        sums.append(float(tally.objective.detach()))
+    assert found[0] == found[1]
+    assert sums[1] == pytest.approx(sums[0], rel=1e-5)
+
+
+def test_a_tensor_left_on_the_cpu_is_noticed() -> None:
+    there = torch.ones(2, 3).to(ELSEWHERE)
+    mixed = (lambda: there + torch.ones(3), lambda: torch.ones(4)[there[:, 0].long()], lambda: there[torch.arange(1)])
+    for mistake in mixed:
+        with pytest.raises(RuntimeError, match=r"meets one that is elsewhere|device"):
+            mistake()
+    assert map_state(lambda part: part + 1, (there,))[0].tolist() == [[2.0] * 3] * 2

@@ -130,6 +130,10 @@ class Reporting(Callback):
             self.saved = (int(str(fields["step"])), time.monotonic())
         elif event == "warn":
             self.display.message(str(fields["message"]))
+        elif event == "horizon":
+            self.display.message(
+                f"the learning rate now falls towards step {fields['horizon']}, not {fields['before']}"
+            )
         elif event == "skip":
             self.display.message(f"step skipped: {fields['reason']}")
 

@@ -78,6 +78,7 @@ class Saving(Callback):
         progress = trainer.progress
         best = progress.best_step == progress.step
         if best or self.settings.save_every is None:
+            self.saved = None  # a checkpoint of this step would not know the score: its validation was left at first
             self._save(trainer)
         if best and trainer.processes.first and self.saved == progress.step and progress.best is not None:
             checkpoint.mark_best(self.folder, progress.step, score=progress.best, metric=self.settings.metric)
@@ -159,4 +160,4 @@ def restore(
         restore_optimizer(optimizer, names, tensors=own, facts=facts[index])
     if average is not None and (average.begun or "average" in found.stems):
         average.restore(found.tensors("average"), int(found.training["averaged"]))
-    return msgspec.convert(found.training["progress"], Progress)
+    return msgspec.convert({"validated": found.step, **found.training["progress"]}, Progress)  # older ones lack it

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -44,12 +45,14 @@ def search_many(
     *,
     device: torch.device,
     wishes: Wishes | None = None,
+    batch_done: Callable[[], object] | None = None,
 ) -> list[list[Hypothesis]]:
     """The n-best hypotheses of each source (ids without `</s>`); an empty source gets an empty list.
 
     With `method="sample"` they are draws, likeliest first; with `"minimum_risk"` all `settings.samples` draws, in no
     order. What is drawn depends on the source and the seed, not on the other sources. On a CPU, batches go side by
-    side, one a thread: the products of one step are too small to share out well.
+    side, one a thread: the products of one step are too small to share out well. `batch_done` is called after each
+    batch, from the caller's thread, and may raise to leave the rest.
     """
     wishes = wishes or Wishes()
     found: list[list[Hypothesis]] = [[] for _ in sources]
@@ -59,7 +62,10 @@ def search_many(
         for index, hypotheses in zip(job.indices, _search(model, sources, job, wishes, device), strict=True):
             found[index] = hypotheses
 
-    _side_by_side(run, jobs, device)
+    with contextlib.closing(_side_by_side(run, jobs, device)) as done:
+        for _ in done:
+            if batch_done is not None:
+                batch_done()
     return found
 
 
@@ -180,16 +186,17 @@ def _number(ids: Sequence[int]) -> int:
     return int.from_bytes(digest[:6], "little") << 8
 
 
-def _side_by_side(run: Callable[[_Job], None], jobs: Sequence[_Job], device: torch.device) -> None:
+def _side_by_side(
+    run: Callable[[_Job], None], jobs: Sequence[_Job], device: torch.device
+) -> Generator[None, None, None]:
+    """Run the jobs, and pause after each that is done; those that have not begun when this is closed never do."""
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1 or len(jobs) < 2:
-        for job in jobs:
-            run(job)
+        yield from map(run, jobs)
         return
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(min(threads, len(jobs))) as pool:
-            for _ in pool.map(run, jobs):  # raises what a thread raised
-                pass
+            yield from pool.map(run, jobs)  # raises what a thread raised; closing it takes back what has not begun
     finally:
         torch.set_num_threads(threads)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,43 +20,32 @@ from seqkit.errors import ConfigError, ModelError, ResourceError, closest
 from seqkit.files import recover, remove, replace_file
 from seqkit.host import cores
 from seqkit.settings import NGram, Recipe
+from seqkit.settings.resuming import rule_of
 from seqkit.text.codec import Codecs
 from seqkit.train import checkpoint, status
 from seqkit.train.model_folder import read_model
+from seqkit.train.schedule import needs_horizon
 
-__all__ = ["CPU", "Loaded", "clear", "device_of", "load", "out_of", "record", "replaceable", "settle", "tidy"]
+__all__ = [
+    "CPU",
+    "Change",
+    "Loaded",
+    "clear",
+    "device_of",
+    "load",
+    "out_of",
+    "record",
+    "replaceable",
+    "settle",
+    "tidy",
+]
 
 CPU = torch.device("cpu")
 MOST_PROCESSES = 8
 RECIPE = "recipe.toml"
 LOCK = "lock"
 
-# Settings that may change when a run is resumed: they decide how long it goes on, how it is watched and searched, and
-# by which of several equal means it is computed, not what a step does. Every other setting is part of what the run is.
-HARMLESS = frozenset(
-    {
-        "name",
-        "out",
-        "data.source",
-        "data.target",
-        "train.steps",
-        "train.epochs",
-        "train.minutes",
-        "train.validate_every",
-        "train.validate_beam",
-        "train.validate_lines",
-        "train.patience",
-        "train.processes",
-        "train.target",
-        "train.save_every",
-        "train.save_minutes",
-        "train.keep",
-        "train.log_seconds",
-        "train.keep_heap",
-        "train.fused_optimizer",
-        "train.compile",
-    }
-)
+Change = tuple[str, object, object]  # a setting's path, what it was, what it is now
 
 
 def device_of(name: str) -> torch.device:
@@ -115,8 +105,9 @@ def tidy(run: Path) -> None:
         remove(run / name)
 
 
-def settle(run: Path, recipe: Recipe, device: torch.device) -> Recipe:
-    """The recipe this run goes by: resolved at its first start, compared with it once there is a checkpoint.
+def settle(run: Path, recipe: Recipe, device: torch.device, *, extend: bool = False) -> tuple[Recipe, list[Change]]:
+    """The recipe this run goes by, and what is new in it: resolved at its first start, compared once there is a
+    checkpoint.
 
     Before that nothing is lost by starting anew, so a first start that failed binds nobody. What a later start changes
     is not written down yet: `record` does that, when nothing else speaks against going on.
@@ -124,22 +115,25 @@ def settle(run: Path, recipe: Recipe, device: torch.device) -> Recipe:
     path = run / RECIPE
     recipe = resolve(recipe)
     resumed = any((run / "checkpoints").glob("step-*")) and path.exists()
+    changes: list[Change] = []
     count = min(cores(), MOST_PROCESSES) if device.type == "cpu" else 1
     if resumed:
         first = config.load(path)
         count = first.train.processes if isinstance(first.train.processes, int) else count
-        _compare(run, first, recipe)
+    settings = recipe.train
+    if settings.processes == "auto":
+        recipe = msgspec.structs.replace(recipe, train=msgspec.structs.replace(settings, processes=count))
+    if resumed:
+        changes = config.difference(first, recipe)
+        _check(run, recipe, changes, extend=extend)
     else:
         shutil.rmtree(run / "codec", ignore_errors=True)
-    settings = recipe.train
     limits = {settings.steps, settings.epochs, settings.minutes, settings.patience, settings.target}
     if limits == {None} and not isinstance(recipe.model, NGram):
         raise ConfigError("nothing says when to stop", "set train.steps, train.epochs or train.minutes")
-    if recipe.train.processes == "auto":
-        recipe = msgspec.structs.replace(recipe, train=msgspec.structs.replace(settings, processes=count))
     if not resumed:
         record(run, recipe)
-    return recipe
+    return recipe, changes
 
 
 def record(run: Path, recipe: Recipe) -> None:
@@ -150,19 +144,22 @@ def record(run: Path, recipe: Recipe) -> None:
         raise ResourceError(f"cannot write {run / RECIPE}: {error.strerror}", "free some space") from error
 
 
-def _compare(run: Path, first: Recipe, now: Recipe) -> None:
-    """Refuse to go on with a recipe that means another run."""
-    changed = [
-        (key, old, new)
-        for key, old, new in config.difference(first, now)
-        if key not in HARMLESS and not key.startswith("search.")
-    ]
-    if changed:
-        key, old, new = changed[0]
-        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+def _check(run: Path, recipe: Recipe, changes: Sequence[Change], *, extend: bool) -> None:
+    """Refuse to go on with a recipe that means another run, or with another limit for a rate that falls towards it."""
+    binding = [change for change in changes if rule_of(change[0]) == "binding"]
+    if binding:
+        key, old, new = binding[0]
+        more = f" (and {len(binding) - 1} more)" if len(binding) > 1 else ""
         raise ConfigError(
             f"{run} was started with {key} = {old}, and now it is {new}{more}",
             "choose another --out, or --overwrite to throw the old run away",
+        )
+    limits = [change for change in changes if rule_of(change[0]) == "limit"]
+    if limits and needs_horizon(recipe.train.schedule) and not extend:
+        key, old, new = limits[0]
+        raise ConfigError(
+            f"{run} was started with {key} = {old}, and now it is {new}, but its learning rate falls towards the limit",
+            "--extend goes on all the same: from here the rate is that of the other limit",
         )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -80,11 +80,12 @@ def token_log_probs(
     device: torch.device,
     budget: int = BUDGET,
     share: tuple[int, int] = (0, 1),
+    piece_done: Callable[[], object] | None = None,
 ) -> Values:
     """The log-probability of each token of `stream_of(lines)`, in nats: (tokens + lines,), whatever the budget.
 
-    `share` (rank, world) scores this process's part of the batches only and leaves the rest at zero. Raises ConfigError
-    for a context that makes no sense.
+    `share` (rank, world) scores this process's part of the batches only and leaves the rest at zero. `piece_done` is
+    called after each and may raise to leave the rest. Raises ConfigError for a context that makes no sense.
     """
     found = np.zeros(len(lines.ids) + len(lines), dtype=np.float64)
     for piece, state in _steps(lines, context, budget, share):
@@ -93,6 +94,8 @@ def token_log_probs(
         values, after = model.log_probs(inputs, targets, memory, state.value if piece.continues else first)
         state.value = after if context == "whole" else None
         found[piece.places[piece.counted]] = values.cpu().double().numpy()[piece.counted]
+        if piece_done is not None:
+            piece_done()
     return found
 
 

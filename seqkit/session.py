@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +17,13 @@ from seqkit import assemble, config
 from seqkit.counting import count
 from seqkit.errors import DataError, Interrupted, ModelError, ResourceError, SeqkitError
 from seqkit.host import cores, keep_heap
-from seqkit.run import clear, device_of, out_of, record, replaceable, settle, tidy
+from seqkit.run import Change, clear, device_of, out_of, record, replaceable, settle, tidy
 from seqkit.settings import AveragedSGD, NGram, Pairs, Recipe
 from seqkit.tasks import Place, Task, prepare
 from seqkit.train import checkpoint, status
 from seqkit.train.average import Average
 from seqkit.train.averaged_sgd import Trigger
-from seqkit.train.callbacks import FINAL, Averaging, Interruption, Limits, StopRequest, Validation
+from seqkit.train.callbacks import FINAL, Averaging, Interruption, Limits, StopRequest, Validation, reached
 from seqkit.train.distributed import Processes, connect, launch
 from seqkit.train.journal import Journal
 from seqkit.train.lock import RunLock
@@ -44,6 +45,7 @@ def train(
     overwrite: bool = False,
     allow_data_change: bool = False,
     reset_best: bool = False,
+    extend: bool = False,
     display: Display | None = None,
     request: StopRequest | None = None,
     age: float = 0.0,
@@ -51,7 +53,8 @@ def train(
     """Train a recipe into its run folder, going on from its last checkpoint if there is one.
 
     With `allow_data_change` a run whose training text has changed begins its epoch anew with the new text; without, it
-    is refused. `reset_best` forgets the best score so far and how long ago it was.
+    is refused. `reset_best` forgets the best score so far and how long ago it was. `extend` accepts another limit where
+    the learning rate falls towards it.
     `request` stops the run from outside; `age` is how many seconds ago `train.minutes` began to count. Returns where
     the run stands when it is complete; a run that was asked to stop raises Interrupted after saving.
     """
@@ -75,7 +78,7 @@ def train(
             clear(run)
         tidy(run)
         stack.enter_context(status.attempt_told(run))
-        recipe = settle(run, recipe, place)
+        recipe, changes = settle(run, recipe, place, extend=extend)
         journal = Journal(run)
         stack.callback(journal.close)
         stack.callback(shown.close)
@@ -93,10 +96,11 @@ def train(
         if "WORLD_SIZE" not in os.environ:
             words = ["train", str(run / "recipe.toml"), "--out", str(run), "--device", place.type, "--quiet"]
             words += ["--allow-data-change"] * allow_data_change + ["--reset-best"] * reset_best
+            words += ["--extend"] * extend
             stack.enter_context(launch(world if place.type == "cpu" else 1, words))
         processes = connect(place)
         stack.callback(processes.close)
-        session = _Session(run, recipe, task, place, processes, wishes, began, before)
+        session = _Session(run, recipe, task, place, processes, wishes, began, before, changes)
         return session.lead(shown, journal)
 
 
@@ -147,6 +151,7 @@ class _Session:
     began: float
     # What `checkpoint.newest` found, where it was asked already.
     before: tuple[checkpoint.Checkpoint | None, list[str]] | None = None
+    changes: Sequence[Change] = ()  # what the last attempt had otherwise
 
     def lead(self, display: Display, journal: Journal) -> Progress:
         """The first process: also reports, saves and publishes the model."""
@@ -204,13 +209,19 @@ class _Session:
         late = isinstance(settings.optimizer, AveragedSGD)  # its average begins when validation stops improving
         average = Average(model, None if late else settings.average) if late or settings.average else None
         found, warnings = self.before or checkpoint.newest(self.run / "checkpoints")
-        progress, same = Progress(), True
+        progress, same, changed = Progress(), True, False
+        limits = [settings.steps, settings.epochs, settings.minutes]
         if found is not None:
             _check(self.run, self.task, found, self.wishes)
             progress = restore(found, model=model, optimizers=optimizers, average=average)
             same = found.training["data"] == self.task.fingerprint
+            changed = not same or found.training.get("limits") != limits
             warnings = [*warnings, *self._reopen(progress, same=same)]
-        callbacks: list[Callback] = [Interruption(self.wishes.request), Limits(settings, began=self.began)]
+        told = _unheard if reporting is None else reporting.told
+        callbacks: list[Callback] = [
+            Interruption(self.wishes.request),
+            Limits(settings, began=self.began, changed=changed, told=told),
+        ]
         if average is not None:
             callbacks.append(Averaging(average))
         if average is not None and isinstance(settings.optimizer, AveragedSGD):
@@ -221,13 +232,13 @@ class _Session:
             settings,
             folder=self.run / "checkpoints",
             codec=self.task.codecs.target.fingerprint,
-            facts={"data": self.task.fingerprint, "world": self.processes.world},
+            facts={"data": self.task.fingerprint, "world": self.processes.world, "limits": limits},
             average=average,
             request=self.wishes.request,
-            told=_unheard if reporting is None else reporting.told,
+            told=told,
         )
         callbacks += [*watching, saving]  # what is saved has been recorded: no validation can be missing from the log
-        validate = self.task.validator(model, Place(self.processes, self.device), average)
+        validate = self.task.validator(model, Place(self.processes, self.device, self._wish), average)
         if validate is not None:
             every = settings.validate_every or min(1000, stream.count(0))
             callbacks.insert(-len(watching) - 1, Validation(settings, every=every, validate=validate))
@@ -247,6 +258,10 @@ class _Session:
             restore_state(found, trainer)
         return trainer, found, warnings
 
+    def _wish(self) -> str | None:
+        """Why a validation is to be left."""
+        return self.wishes.request.reason
+
     def _reopen(self, progress: Progress, *, same: bool) -> list[str]:
         """Change what a checkpoint says as this attempt wants it; what is to be told of that.
 
@@ -264,8 +279,10 @@ class _Session:
             (stop == "steps" and (settings.steps is None or settings.steps > progress.step))
             or (stop == "epochs" and (settings.epochs is None or settings.epochs > progress.epoch + 1))
             or (stop == "minutes" and (settings.minutes is None or settings.minutes * 60 > progress.seconds + 60))
+            or (stop == "patience" and (settings.patience is None or settings.patience > progress.stale))
+            or (stop == "target" and not reached(settings, progress.best))
         )
-        if stop not in FINAL or raised or (stop == "patience" and self.wishes.reset_best):
+        if stop not in FINAL or raised:
             progress.stop, progress.complete = None, False
         return told
 
@@ -302,6 +319,7 @@ class _Session:
             f"device: {self._about().device}, {torch.get_num_threads()} threads a process, {self._about().precision}",
             f"memory: {size_of(used)} a process after the largest batch, {self._room()}",
         ]
+        lines += [f"changed since: {key} = {old} -> {new}" for key, old, new in self.changes]
         if found is not None:
             lines.insert(0, f"resuming {self.run} at step {found.step} (epoch {trainer.progress.epoch + 1})")
         return lines
@@ -324,6 +342,7 @@ class _Session:
             "data": self.task.fingerprint,
             "codec": self.task.codecs.target.fingerprint,
             "from": None if found is None else found.path.name,
+            "changed": {key: [old, new] for key, old, new in self.changes},
         }
 
     def _complete(self, trainer: Trainer, found: checkpoint.Checkpoint | None, reporting: Reporting) -> None:

@@ -34,6 +34,7 @@ __all__ = ["command", "stopped_by_signals"]
 @click.option("--overwrite", is_flag=True, help="Throw away a run that is in the folder, and start anew.")
 @click.option("--allow-data-change", is_flag=True, help="Go on with changed text: the epoch begins anew.")
 @click.option("--reset-best", is_flag=True, help="Forget the best score so far, and the patience used up.")
+@click.option("--extend", is_flag=True, help="Go on with another limit, though the rate falls towards the old one.")
 @files.settings
 def command(
     recipe: Path | None,
@@ -44,6 +45,7 @@ def command(
     overwrite: bool,
     allow_data_change: bool,
     reset_best: bool,
+    extend: bool,
     overrides: tuple[str, ...],
 ) -> None:
     """Train a model, or go on where training stopped: by the same command.
@@ -74,6 +76,7 @@ def command(
             overwrite=overwrite,
             allow_data_change=allow_data_change,
             reset_best=reset_best,
+            extend=extend,
             display=shown,
             request=request,
             age=process_age(),

@@ -163,11 +163,18 @@ def longest_piece(recipe: Recipe, data: Labelled) -> int:
 
 @torch.no_grad()
 def predict(
-    model: SequenceLabeller, tokens: Encoded, *, longest: int, device: torch.device, share: tuple[int, int] = (0, 1)
+    model: SequenceLabeller,
+    tokens: Encoded,
+    *,
+    longest: int,
+    device: torch.device,
+    share: tuple[int, int] = (0, 1),
+    batch_done: Callable[[], object] | None = None,
 ) -> Encoded:
     """The most probable label of each token; sentences of more than `longest` tokens are read in pieces.
 
     `share` (rank, world) labels this process's part of the batches only and leaves the ids of the rest at 0.
+    `batch_done` is called after each batch and may raise to leave the rest.
     """
     found = np.zeros(len(tokens.ids), dtype=np.int32)
     pieces = _pieces(tokens, longest)
@@ -181,6 +188,8 @@ def predict(
         counted = batch.targets.mask.numpy()
         places = pieces.offsets[mine][:, None] + np.arange(ids.shape[1])
         found[places[counted]] = ids[counted]
+        if batch_done is not None:
+            batch_done()
     return Encoded(found, tokens.offsets)
 
 
@@ -211,7 +220,7 @@ class LabellingValidator(Validator):
         # The loss leaves out what training would leave out: one endless line must not end a run in its validation.
         self.scored = np.flatnonzero(self.tokens.lengths <= task.data.maximum_length)
 
-    def loss(self) -> torch.Tensor:
+    def loss(self, piece_done: Callable[[], object]) -> torch.Tensor:
         """This process's share of the sentences."""
         tokens, labels = self.tokens.take(self.scored), self.labels.take(self.scored)
         total = torch.zeros(3, dtype=torch.float64)
@@ -223,12 +232,21 @@ class LabellingValidator(Validator):
             assert batch.source is not None  # labelled batches always have one
             tally = cross_entropy(self.labelling.features(batch.source), self.labelling.output, batch.targets)
             total += torch.stack([tally.objective, tally.nll, tally.tokens]).cpu().double()
+            piece_done()
         return total
 
     def scores(self) -> Scores:
         """Accuracy, F1 if there are spans to find, and a few labelled sentences."""
         share = (self.processes.rank, self.processes.world)
-        found = predict(self.labelling, self.tokens, longest=self.longest, device=self.device, share=share)
+        with self.together() as piece_done:
+            found = predict(
+                self.labelling,
+                self.tokens,
+                longest=self.longest,
+                device=self.device,
+                share=share,
+                batch_done=piece_done,
+            )
         self.processes.sum(torch.from_numpy(found.ids))  # each id is 0 in all processes but one
         labels = spell(self.codecs.target, found)
         result = label_scores(labels, self.dev.labels)

@@ -184,10 +184,12 @@ class LanguageValidator(Validator):
         self.dev = Encoded.from_lists(task.codecs.target.encode_many(dev.lines))
         self.context = context_of(task.recipe)
 
-    def loss(self) -> torch.Tensor:
+    def loss(self, piece_done: Callable[[], object]) -> torch.Tensor:
         """This process's share of the text."""
-        share = (self.processes.rank, self.processes.world)
-        values = token_log_probs(self.scoring, self.dev, self.context, device=self.device, share=share)
+        share, device = (self.processes.rank, self.processes.world), self.device
+        values = token_log_probs(
+            self.scoring, self.dev, self.context, device=device, share=share, piece_done=piece_done
+        )
         nll, tokens = -float(values.sum()), len(values) if self.processes.first else 0
         return torch.tensor([nll, nll, tokens], dtype=torch.float64)
 

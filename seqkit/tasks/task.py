@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,16 +19,21 @@ from seqkit.text.codec import Codecs
 from seqkit.train.average import Average
 from seqkit.train.distributed import Processes
 from seqkit.train.objective import Objective
-from seqkit.train.trainer import Report, Stream
+from seqkit.train.trainer import Abandoned, Report, Stream
 
-__all__ = ["Place", "Scores", "Task", "Validator"]
+__all__ = ["Place", "Scores", "Task", "Validator", "no_wish"]
+
+
+def no_wish() -> None:
+    """Nobody wishes to stop."""
 
 
 class Place(NamedTuple):
-    """Where training happens."""
+    """Where training happens, and who may break it off."""
 
     processes: Processes
     device: torch.device
+    wish: Callable[[], str | None] = no_wish  # why this process would like to stop, if it would
 
 
 @dataclass(frozen=True)
@@ -67,30 +73,66 @@ class Scores:
 
 
 class Validator(ABC):
-    """Scores a model on the development set while it trains; every process does its share and knows the result."""
+    """Scores a model on the development set while it trains; every process does its share and knows the result.
+
+    Where a process wishes to stop, all leave the validation together, between two pieces of work, by `Abandoned`.
+    """
 
     def __init__(self, model: nn.Module, place: Place, average: Average | None) -> None:
         self.model = model
-        self.processes, self.device = place
+        self.processes, self.device, self.wish = place
         self.average = average
 
     def __call__(self) -> Report:
         """Loss and scores with the averaged weights, where there are such; the model's mode is left as it was."""
         began = time.monotonic()
-        was_training = self.model.training
-        self.model.eval()
-        with contextlib.nullcontext() if self.average is None else self.average.applied(), torch.no_grad():
-            total = self.loss()
+        with (
+            self._evaluating(),
+            contextlib.nullcontext() if self.average is None else self.average.applied(),
+            torch.no_grad(),
+        ):
+            with self.together() as piece_done:
+                total = self.loss(piece_done)
             self.processes.sum(total)
             found = self.scores()
-        self.model.train(was_training)
         tally = Tally(*total)
         return Report(
             tally, {"loss": tally.loss, **found.values}, found.signature, found.samples, time.monotonic() - began
         )
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[Callable[[], object]]:
+        """Work that can be left. What is yielded is to be called after each piece, of which any process may have more.
+
+        Processes ask each other before the first piece, after each, and until the last of them has done all of its own:
+        so they ask equally often, and raise `Abandoned` at the same time.
+        """
+        self._ask(busy=True)
+        yield partial(self._ask, busy=True)
+        while self._ask(busy=False):
+            pass
+
+    def _ask(self, *, busy: bool) -> bool:
+        """Whether any process is still busy."""
+        wish = self.wish()
+        answer = torch.tensor([wish is not None, busy], dtype=torch.int64)
+        self.processes.sum(answer)
+        wishing, working = answer.tolist()
+        if wishing:
+            raise Abandoned(next(reason for reason in self.processes.gather(wish) if reason is not None))
+        return bool(working)
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(training)
+
     @abstractmethod
-    def loss(self) -> torch.Tensor:
+    def loss(self, piece_done: Callable[[], object]) -> torch.Tensor:
         """This process's share of objective, negative log-likelihood and tokens: (3,), float64, on the CPU."""
 
     @abstractmethod

@@ -176,7 +176,7 @@ class TranslationValidator(Validator):
         self.scored = np.setdiff1d(np.arange(len(dev)), long)
         self.budget = max(settings.batch_tokens, longest + 1)
 
-    def loss(self) -> torch.Tensor:
+    def loss(self, piece_done: Callable[[], object]) -> torch.Tensor:
         """Teacher forcing over this process's pairs."""
         source, target = self.source.take(self.scored), self.target.take(self.scored)
         total = torch.zeros(3, dtype=torch.float64)
@@ -191,6 +191,7 @@ class TranslationValidator(Validator):
             hidden = self.translating.features(batch.inputs, memory, state).hidden
             tally = cross_entropy(hidden, self.translating.output, batch.targets)
             total += torch.stack([tally.objective, tally.nll, tally.tokens]).cpu().double()
+            piece_done()
         return total
 
     def scores(self) -> Scores:
@@ -211,7 +212,9 @@ class TranslationValidator(Validator):
         order = np.argsort(self.source.lengths[: self.lines], kind="stable")
         mine = order[self.processes.rank :: self.processes.world].tolist()
         sources = [self.source[i].tolist() for i in mine]
-        found = search_many(arranged(self.translating), sources, self.search, device=self.device)
+        with self.together() as piece_done:
+            model = arranged(self.translating)
+            found = search_many(model, sources, self.search, device=self.device, batch_done=piece_done)
         texts = [self.codecs.target.decode(best[0].ids) if best else "" for best in found]
         results = [""] * self.lines
         for part in self.processes.gather(list(zip(mine, texts, strict=True))):

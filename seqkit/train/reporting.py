@@ -141,6 +141,10 @@ class Reporting(Callback):
             self.saved = (int(str(fields["step"])), time.monotonic())
         elif event == "warn":
             self.display.message(str(fields["message"]))
+        elif event == "horizon":
+            self.display.message(
+                f"the learning rate now falls towards step {fields['horizon']}, not {fields['before']}"
+            )
         elif event == "skip" and "ids" in fields:
             self.display.message(f"skipped: training examples {fields['ids']} (counted from 0): {fields['reason']}")
         elif event == "skip":

@@ -82,6 +82,7 @@ class Saving(Callback):
         progress = trainer.progress
         best = progress.best_step == progress.step
         if best or self.settings.save_every is None:
+            self.saved = None  # a checkpoint of this step would not know the score: its validation was left at first
             self._save(trainer)
 
     def ended(self, trainer: Trainer) -> None:
@@ -203,6 +204,6 @@ def restore(
         restore_optimizer(optimizer, names, tensors=own, facts=facts[index])
     if average is not None and (average.begun or "average" in found.stems):
         average.restore(found.tensors("average"), int(found.training["averaged"]))
-    facts_of_run = dict(found.training["progress"])
-    facts_of_run.setdefault("complete", facts_of_run["stop"] in FINAL)  # what was saved before this was noted
+    facts_of_run = {"validated": found.step, **found.training["progress"]}  # which older ones lack
+    facts_of_run.setdefault("complete", facts_of_run["stop"] in FINAL)
     return msgspec.convert(facts_of_run, Progress)

@@ -24,7 +24,18 @@ from seqkit.train.objective import Objective
 from seqkit.train.optim import set_rates
 from seqkit.train.schedule import factor
 
-__all__ = ["TIGHT", "Callback", "Group", "Progress", "Report", "Step", "Stream", "Trainer", "seed_of"]
+__all__ = [
+    "TIGHT",
+    "Abandoned",
+    "Callback",
+    "Group",
+    "Progress",
+    "Report",
+    "Step",
+    "Stream",
+    "Trainer",
+    "seed_of",
+]
 
 EXAMPLES = 10  # of a bad step that are named
 BAD_STEPS = 20  # as many steps in a row without a finite gradient are taken for divergence
@@ -91,8 +102,8 @@ class Progress:
     best: float | None = None
     best_step: int | None = None
     stale: int = 0  # validations since the best
+    validated: int = 0  # the step of the last validation that was made to its end
     scores: list[float | None] = field(default_factory=list)  # before averaging began; None: not finite
-    validated: int | None = None  # the step of the last validation
     stop: str | None = None  # why the run is over
     complete: bool = False  # whether what follows the last step was done too: the last validation, the last save
 
@@ -130,11 +141,22 @@ class _Read(NamedTuple):
     lost: list[str]
 
 
+class Abandoned(Exception):  # noqa: N818 - being stopped is no error
+    """A validation was left before its end, by all processes at once, since one of them wishes to stop."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class Callback:
     """What may happen around the loop; every moment does nothing unless a subclass says otherwise."""
 
     def started(self, trainer: Trainer) -> None:
         """Before the first step of this attempt."""
+
+    def ready(self, trainer: Trainer) -> None:
+        """Before the first step too, when every callback has started: what an earlier attempt left undone."""
 
     def stepped(self, trainer: Trainer, step: Step) -> None:
         """After each step."""
@@ -186,6 +208,8 @@ class Trainer:
         self.objective.train()
         for callback in self.callbacks:
             callback.started(self)
+        for callback in self.callbacks:
+            callback.ready(self)
         while progress.stop is None:
             for group in self.stream.groups(progress.epoch, progress.position):
                 step = self.step(group)

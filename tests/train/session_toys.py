@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -15,11 +16,13 @@ from seqkit.session import train
 from seqkit.settings import Recipe
 from seqkit.train import checkpoint
 from seqkit.train.callbacks import StopRequest
-from seqkit.train.trainer import Progress
+from seqkit.train.trainer import Group, Progress, Step, Trainer
+
+WHEN = {"t", "attempt", "seconds"}
 
 
 class AfterLooks(StopRequest):
-    """A signal that arrives when it has been looked for so many times, once a step."""
+    """A signal that arrives when it has been looked for so many times: after a step, or in a validation."""
 
     looks = 0
 
@@ -59,14 +62,33 @@ def same_tensors(run: Path, other: Path) -> None:
     assert [name for name in one if not torch.equal(one[name], two[name])] == []
 
 
+def events(run: Path, *kinds: str) -> list[dict[str, Any]]:
+    """The events of these kinds in the log of a run, of all attempts."""
+    lines = (run / "log.jsonl").read_bytes().splitlines()
+    return [event for event in map(msgspec.json.decode, lines) if event["event"] in kinds]
+
+
+def scored(run: Path) -> list[dict[str, Any]]:
+    """What the validations of a run found, as its log has it, and which were the best; but not when."""
+    found = events(run, "valid", "best")
+    return [{key: value for key, value in event.items() if key not in WHEN} for event in found]
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def stopped(recipe: Recipe, out: Path, *, at: int) -> None:
-    """Train until a signal stops the run at step `at`."""
-    with pytest.raises(Interrupted) as caught:
-        train(recipe, out=out, device="cpu", request=AfterLooks(at - 1))
+    """Train until a wish, made before step `at`, stops the run after it."""
+    original = Trainer.step
+
+    def step(self: Trainer, group: Group) -> Step:
+        if self.progress.step == at - 1:
+            self.wish = "SIGTERM"
+        return original(self, group)
+
+    with patch.object(Trainer, "step", step), pytest.raises(Interrupted) as caught:
+        train(recipe, out=out, device="cpu", request=StopRequest(signal=15))
     assert caught.value.exit_code == 143
     assert progress(out).step == at
 

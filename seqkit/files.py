@@ -7,6 +7,7 @@ in some languages' corpora, and then line n of the source is no longer line n of
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
@@ -14,6 +15,7 @@ import lzma
 import os
 import re
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ __all__ = [
     "expand_braces",
     "lines",
     "open_binary",
+    "read_plain",
     "replace_file",
     "replace_folder",
     "replacing",
@@ -57,6 +60,29 @@ def open_binary(path: str | Path) -> BinaryIO:
         raise DataError(f"{path} does not exist", _similar_file(path)) from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:  # a recipe can spell a name that no file has
+        raise DataError(f"cannot read {str(path)!r}: it has a NUL character in its name") from None
+
+
+def read_plain(path: Path, *, limit: int) -> bytes:
+    """The content of a plain file of at most `limit` bytes: for folders that may come from anywhere.
+
+    A pipe would never end, a device has no size, and a link leads out of the folder: none of them is opened. Raises
+    OSError.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "it is a link, not a plain file", str(path)) from None
+        raise
+    with open(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a plain file", str(path))
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(path))
+        return stream.read(limit)
 
 
 def _open_zstandard(path: Path) -> BinaryIO:

@@ -5,6 +5,7 @@ run/recipe.toml  codec/  checkpoints/step-00001200/  model/  log.jsonl  status.j
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import torch
 from seqkit import config
 from seqkit.assemble import AnyModel, load_model, resolve
 from seqkit.errors import ConfigError, ModelError, closest
-from seqkit.files import replace_file
+from seqkit.files import read_plain, replace_file
 from seqkit.host import cores
 from seqkit.settings import NGram, Recipe
 from seqkit.text.codec import Codecs
@@ -90,7 +91,7 @@ def settle(run: Path, recipe: Recipe, device: torch.device) -> Recipe:
     resumed = any((run / "checkpoints").glob("step-*")) and path.exists()
     count = min(cores(), MOST_PROCESSES) if device.type == "cpu" else 1
     if resumed:
-        first = config.load(path)
+        first = _recipe_of(run)
         count = first.train.processes if isinstance(first.train.processes, int) else count
         _compare(run, first, recipe)
     else:
@@ -140,14 +141,42 @@ class Loaded:
 
 def load(path: Path, *, device: torch.device = CPU) -> Loaded:
     """Read a run folder (its best verified checkpoint) or a stand-alone `model/` folder."""
-    if not path.is_dir():
-        near = closest(str(path), (str(entry.parent) for entry in path.parent.glob("*/recipe.toml")))
+    if not os.path.isdir(path):  # Path's own raises for names that no file can have
+        near = _similar(path)
         raise ModelError(f"{path} is not a model folder", f"did you mean {near}?" if near else "train one first")
     if (path / "checkpoints").is_dir():
         return _load_run(path, device)
     folder = read_model(path)
-    recipe = config.read(folder.recipe, where=str(path / "recipe.toml"))
+    recipe = _recipe(folder.recipe, path / "recipe.toml")
     return _loaded(path, recipe, Codecs.load(folder.codec), folder.tensors(), dict(folder.facts), device)
+
+
+def _similar(path: Path) -> str | None:
+    with contextlib.suppress(OSError):  # a name may be too long for any file
+        return closest(str(path), (str(entry.parent) for entry in path.parent.glob("*/recipe.toml")))
+    return None
+
+
+def _recipe_of(run: Path) -> Recipe:
+    path = run / "recipe.toml"
+    try:
+        text = read_plain(path, limit=config.LARGEST_FILE).decode()
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing", "put the run's recipe back") from None
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ModelError(f"{path} is damaged: it is not UTF-8", "put the run's recipe back") from None
+    return _recipe(text, path)
+
+
+def _recipe(text: str, path: Path) -> Recipe:
+    """The recipe of a trained model: one that cannot be read is a fault of the folder, not of who uses it."""
+    try:
+        return config.read(text, where=str(path))
+    except ConfigError as error:
+        first, *more = error.what.split("\n")
+        raise ModelError(f"{path} cannot be used: {first}" if more else error.what, error.hint) from None
 
 
 def _load_run(path: Path, device: torch.device) -> Loaded:
@@ -160,7 +189,7 @@ def _load_run(path: Path, device: torch.device) -> Loaded:
         found, _ = checkpoint.newest(folder)
     if found is None:
         raise ModelError(f"{path} has no checkpoint yet", "wait for the first, or train longer")
-    recipe = config.load(path / "recipe.toml")
+    recipe = _recipe_of(path)
     tensors = found.tensors("average" if "average" in found.stems else "model")
     own = best if best is not None and best.step == found.step else None
     facts: dict[str, object] = {"step": found.step, "score": own and own.score, "metric": own and own.metric}
@@ -175,5 +204,8 @@ def _loaded(
     facts: dict[str, object],
     device: torch.device,
 ) -> Loaded:
-    model = load_model(recipe, codecs, tensors)
+    try:
+        model = load_model(recipe, codecs, tensors)
+    except ConfigError as error:
+        raise ModelError(f"{path}: {error.what}", error.hint) from None
     return Loaded(path, recipe, codecs, model.to(device).eval(), facts)

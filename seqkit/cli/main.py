@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it: the commands are a table of
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -51,6 +52,8 @@ seqkit trains translation systems and language models and uses them, on a laptop
 seqkit --help lists the commands; seqkit COMMAND --help shows examples of one."""
 
 COMMON_HELP = "Every command also takes -q (quiet), -v (verbose), --debug and --no-color."
+
+LONGEST_LINE = 1000  # characters of an error: names come from anywhere
 
 # flag: which field of Common it sets
 COMMON_FLAGS = {
@@ -182,6 +185,12 @@ def main(words: Sequence[str]) -> int:
         return _tell(_usage(error), given)
     except SeqkitError as error:
         return _tell(error, given)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            return _tell(_fault(error, given), given)
+        return _tell(
+            ConfigError(f"no file has so long a name: {str(error.filename)[:60]}...", "use a shorter one"), given
+        )
     except Exception as error:
         return _tell(_fault(error, given), given)
     return 0
@@ -236,5 +245,6 @@ def _tell(error: SeqkitError, given: Common) -> int:
     if error.hint:
         lines.append(f"hint: {error.hint}")
     for line in "\n".join(lines).split("\n"):
+        line = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
         click.echo("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line), err=True)
     return error.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from seqkit.errors import ModelError
+from seqkit.errors import ModelError, ResourceError
 from seqkit.files import replace_folder
 from seqkit.host import fast_bfloat16
 from seqkit.layers.embedding import Embedding, OutputLayer
@@ -82,9 +83,20 @@ def _borrowed(path: Path, settings: Text) -> Codecs:
 
 
 def build_model(recipe: Recipe, codecs: Codecs) -> NeuralModel:
-    """The recipe's model with fresh weights, a function of the seed alone."""
+    """The recipe's model with fresh weights, a function of the seed alone.
+
+    Raises ResourceError when there is no memory for it.
+    """
     torch.manual_seed(seed_of(recipe.train.seed))
-    return build(recipe.model, _sizes(codecs))
+    try:
+        return build(recipe.model, _sizes(codecs))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        if not re.search("allocate memory|out of memory|overflow", reason):
+            raise
+        raise ResourceError(
+            f"there is no memory for this model: {reason[:200]}", "lower the sizes in [model]"
+        ) from None
 
 
 def load_model(recipe: Recipe, codecs: Codecs, tensors: Mapping[str, Tensor]) -> AnyModel:

@@ -18,7 +18,7 @@ from typing import NamedTuple, get_args
 import msgspec
 
 from seqkit.errors import ConfigError, DataError, closest
-from seqkit.files import open_binary
+from seqkit.files import read_start
 from seqkit.settings import (
     AveragedSGD,
     Labelled,
@@ -44,6 +44,7 @@ __all__ = ["build", "check", "difference", "dump", "load", "read"]
 
 LARGEST_FILE = 1 << 20  # bytes; a recipe has a few thousand
 MOST_MISTAKES = 20  # shown
+MOST_HEADS = 1024  # that are ever proposed
 # Settings that a kind cannot have, for a reason that a person should be told.
 WHY_NOT: dict[tuple[str | None, str], str] = {
     (
@@ -70,8 +71,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises ConfigError naming every mistake with its dotted path and line.
     """
     try:
-        with open_binary(path) as stream:
-            content = stream.read(LARGEST_FILE + 1)
+        content = read_start(path, LARGEST_FILE + 1)
     except DataError as error:
         raise ConfigError(error.what, error.hint) from None
     if len(content) > LARGEST_FILE:
@@ -116,7 +116,7 @@ def check(recipe: Recipe) -> list[tuple[str, str]]:
     model, search = recipe.model, recipe.search
     found = _mismatch(recipe)
     if isinstance(model, SelfAttention | Mixed) and model.width % model.heads:
-        near = max(heads for heads in range(1, model.heads + 1) if model.width % heads == 0)
+        near = next(heads for heads in range(min(model.heads, MOST_HEADS), 0, -1) if model.width % heads == 0)
         what = f"model.heads = {model.heads} does not divide model.width = {model.width}"
         found.append((what, f"set model.heads={near}"))
     elif isinstance(model, SelfAttention) and model.positions == "rotary" and model.width // model.heads % 2:

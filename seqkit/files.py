@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import math
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from seqkit.errors import DataError, SeqkitError, closest
+from seqkit.errors import ConfigError, DataError, SeqkitError, closest
 
 __all__ = [
     "decode",
@@ -29,6 +30,7 @@ __all__ = [
     "lines",
     "open_binary",
     "read_plain",
+    "read_start",
     "replace_file",
     "replace_folder",
     "replacing",
@@ -36,7 +38,9 @@ __all__ = [
     "sync",
 ]
 
+LIST = r"\{([^{}]*,[^{}]*)\}"  # as in x.{en,de}
 READ_SIZE = 1 << 16
+MOST_CHOICES = 1000  # words that one word with braces may stand for
 LONGEST_LINE = 1 << 24  # bytes; longer is no text, and a small compressed file could fill the memory with it
 
 
@@ -64,6 +68,15 @@ def open_binary(path: str | Path) -> BinaryIO:
         raise DataError(f"cannot read {str(path)!r}: it has a NUL character in its name") from None
 
 
+def read_start(path: str | Path, limit: int) -> bytes:
+    """The first `limit` bytes of a file, compressed or not. Raises DataError as `open_binary` and `lines` do."""
+    found = b""
+    with open_binary(path) as stream:
+        while len(found) < limit and (block := _read(stream, str(path))):
+            found += block
+    return found[:limit]
+
+
 def read_plain(path: Path, *, limit: int) -> bytes:
     """The content of a plain file of at most `limit` bytes: for folders that may come from anywhere.
 
@@ -76,6 +89,8 @@ def read_plain(path: Path, *, limit: int) -> bytes:
         if error.errno == errno.ELOOP:
             raise OSError(error.errno, "it is a link, not a plain file", str(path)) from None
         raise
+    except ValueError:
+        raise OSError(errno.EINVAL, "it has a NUL character in its name", str(path)) from None
     with open(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -202,9 +217,13 @@ def decode(line: bytes) -> tuple[str, bool]:
 def expand_braces(word: str) -> list[str]:
     """`x.{en,de}.gz` -> `x.en.gz`, `x.de.gz`, for callers whose shell did not; other words stay as they are.
 
-    Several lists in a word multiply, as in a shell; lists inside lists are not meant to be used.
+    Several lists in a word multiply, as in a shell; lists inside lists are not meant to be used. Raises ConfigError for
+    a word that stands for very many.
     """
-    match = re.search(r"\{([^{}]*,[^{}]*)\}", word)
+    lists = re.findall(LIST, word)
+    if math.prod(1 + found.count(",") for found in lists) > MOST_CHOICES:
+        raise ConfigError(f"{word[:80]} stands for more than {MOST_CHOICES} files", "name the files one by one")
+    match = re.search(LIST, word)
     if match is None:
         return [word]
     before, after = word[: match.start()], word[match.end() :]
@@ -234,12 +253,21 @@ def replace_file(path: str | Path, content: bytes | str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """A stream whose content replaces the file when the block ends well, as `replace_file` does; else it is dropped."""
+    """A stream whose content replaces the file when the block ends well, as `replace_file` does; else it is dropped.
+
+    Until then only its owner may read it; then it has the mode of the file that it replaces, or that of any new file.
+    """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    partial.unlink(missing_ok=True)  # left by a process that died here and had our number
+    # Others may write in the folder too, and guess the name: a link that they left is not followed.
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        with partial.open("wb") as stream:
+        with open(descriptor, "wb") as stream:
+            mode = stat.S_IMODE((path.stat() if path.is_file() else os.fstat(descriptor)).st_mode)
+            _permit(descriptor, 0o600)
             yield stream
+            _permit(descriptor, mode)
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
@@ -247,6 +275,11 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def _permit(descriptor: int, mode: int) -> None:
+    with contextlib.suppress(OSError):  # some file systems have no modes
+        os.fchmod(descriptor, mode)
 
 
 def replace_folder(partial: Path, final: Path) -> None:

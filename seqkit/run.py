@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,21 +57,30 @@ HARMLESS = frozenset(
 
 
 def device_of(name: str) -> torch.device:
-    """`auto` is the GPU if there is one; anything else is torch's own name for a device."""
+    """`auto` is the GPU if there is one. Raises ConfigError for what is neither the CPU nor a GPU that is there."""
     if name == "auto":
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else CPU
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"unknown device {name!r}", "use auto, cpu, cuda or cuda:1") from None
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):  # torch knows many more, and fails late where they are not
+        raise ConfigError(f"unknown device {name[:40]!r}", "use auto, cpu, cuda or cuda:1")
+    device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError("this torch sees no GPU", "use --device cpu, or install torch for your GPU")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise ConfigError(f"there is no device {name}", f"the last one is cuda:{count - 1}")
     return device
 
 
 def out_of(recipe: Recipe, out: Path | None) -> Path:
-    """The folder of a recipe's run: what the caller says, else the recipe, else runs/NAME."""
-    return out or Path(recipe.out or Path("runs") / recipe.name)
+    """The folder of a recipe's run: what the caller says, else the recipe, else runs/NAME.
+
+    Raises ConfigError where that is no name of a folder, or a NAME that leads out of runs.
+    """
+    if out is None and recipe.out is None and (recipe.name in (".", "..") or set("/\0") & set(recipe.name)):
+        raise ConfigError(f"name = {recipe.name[:80]!r} is no name of a folder", "set out, or give --out")
+    folder = out or Path(recipe.out or Path("runs") / recipe.name)
+    if "\0" in str(folder):
+        raise ConfigError(f"out = {str(folder)[:80]!r} is no name of a folder", "it holds a NUL character")
+    return folder
 
 
 def clear(run: Path) -> None:

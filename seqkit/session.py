@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 
 from seqkit import assemble, config
 from seqkit.counting import count
-from seqkit.errors import DataError, Interrupted, ModelError
+from seqkit.errors import ConfigError, DataError, Interrupted, ModelError, ResourceError
 from seqkit.host import cores, keep_heap
 from seqkit.run import clear, device_of, out_of, record, settle
 from seqkit.settings import AveragedSGD, NGram, Pairs, Recipe
@@ -64,7 +65,7 @@ def train(
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         if overwrite and run.exists():
             clear(run)
-        run.mkdir(parents=True, exist_ok=True)
+        _make(run)
         lock = stack.enter_context(RunLock(run))
         recipe = settle(run, recipe, place)
         journal = Journal(run)
@@ -89,6 +90,17 @@ def train(
         stack.callback(processes.close)
         session = _Session(run, recipe, task, place, processes, wishes, began, before)
         return session.lead(shown, journal)
+
+
+def _make(run: Path) -> None:
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(f"{run} cannot be a folder: a file stands there", "choose another --out") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # a matter of the words of the command, told with them
+            raise
+        raise ResourceError(f"cannot make the folder {run}: {error.strerror}", "choose another --out") from None
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,17 @@ import errno
 import importlib
 import io
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from types import FrameType
 from typing import NamedTuple, NoReturn
 
 import click
 
 from seqkit.errors import ConfigError, Interrupted, SeqkitError, closest
+from seqkit.report import escape
 
 __all__ = ["COMMANDS", "Common", "Group", "common", "follow_up", "main", "run"]
 
@@ -149,7 +152,7 @@ def common() -> Common:
 def follow_up(command: str) -> None:
     """Name the command that one would most likely type next, to a person who is looking."""
     if sys.stdout.isatty() and not common().quiet:
-        click.secho(f"next: {command}", err=True, dim=True, color=False if "NO_COLOR" in os.environ else None)
+        click.secho(f"next: {escape(command)}", err=True, dim=True, color=False if "NO_COLOR" in os.environ else None)
 
 
 def run() -> NoReturn:
@@ -161,7 +164,13 @@ def run() -> NoReturn:
     ):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors=errors)
+    # As an interruption does, the end that others ask for leaves through every `finally`: no file stays half written.
+    signal.signal(signal.SIGTERM, _leave)
     sys.exit(main(sys.argv[1:]))
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def main(words: Sequence[str]) -> int:

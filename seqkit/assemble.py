@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,6 +13,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from seqkit.errors import ModelError, ResourceError
 from seqkit.files import replace_folder
 from seqkit.host import fast_bfloat16
 from seqkit.layers.deep import Deep
@@ -37,7 +39,7 @@ from seqkit.train.distributed import Processes
 from seqkit.train.objective import Objective
 from seqkit.train.optim import build_optimizers
 from seqkit.train.trainer import seed_of
-from seqkit.train.weights import load_strictly
+from seqkit.train.weights import check_shapes, load_strictly
 
 __all__ = [
     "AnyModel",
@@ -96,9 +98,19 @@ def _borrowed(path: Path, settings: Text) -> Codecs:
 
 
 def build_model(recipe: Recipe, codecs: Codecs) -> NeuralModel:
-    """The recipe's model with fresh weights, a function of the seed alone."""
+    """The recipe's model with fresh weights, a function of the seed alone.
+
+    Raises ResourceError when there is no memory for it.
+    """
     torch.manual_seed(seed_of(recipe.train.seed))
-    model = build(recipe.model, Sizes(len(codecs.source), len(codecs.target), codecs.joint))
+    try:
+        model = build(recipe.model, _sizes(codecs))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        if not re.search("allocate memory|out of memory|overflow", reason):
+            raise
+        what = f"there is no memory for this model: {reason[:200]}"
+        raise ResourceError(what, "lower the sizes in [model]") from None
     for module in model.modules():
         if isinstance(module, Deep):
             module.recompute = recipe.train.recompute
@@ -111,9 +123,29 @@ def load_model(recipe: Recipe, codecs: Codecs, tensors: Mapping[str, Tensor]) ->
     """The recipe's model with the weights, or counts, that `tensors` hold. Raises ModelError if they do not fit."""
     if isinstance(recipe.model, NGram):
         return NGramModel.from_tensors(recipe.model, tensors, vocabulary=len(codecs.target))
+    _check_size(recipe, codecs, tensors)
     model = build_model(recipe, codecs)
     load_strictly(model, tensors)
     return model
+
+
+def _check_size(recipe: Recipe, codecs: Codecs, tensors: Mapping[str, Tensor]) -> None:
+    """Compare recipe and weights before anything is allocated: a foreign recipe may ask for more than there is."""
+    settings = msgspec.to_builtins(recipe.model)
+    for name, count in settings.items():
+        if name.endswith("layers") and count > len(tensors):  # each layer has tensors of its own
+            what = f"the weights do not fit the model: {len(tensors)} tensors are too few for model.{name} = {count}"
+            raise ModelError(what, "the recipe describes another model")
+    try:
+        with torch.device("meta"):
+            bare = build(recipe.model, _sizes(codecs))
+    except RuntimeError as error:  # a size that no tensor can have
+        raise ModelError(f"no model is as large as the recipe says: {error}", "the recipe is damaged") from None
+    check_shapes(bare, tensors)
+
+
+def _sizes(codecs: Codecs) -> Sizes:
+    return Sizes(len(codecs.source), len(codecs.target), codecs.joint)
 
 
 def hidden_matrices(model: nn.Module) -> set[str]:

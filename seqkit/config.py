@@ -19,7 +19,7 @@ import msgspec
 
 from seqkit.consistency import check
 from seqkit.errors import ConfigError, DataError, closest
-from seqkit.files import open_binary
+from seqkit.files import read_start
 from seqkit.settings import Recipe, Settings, toml
 from seqkit.settings.schema import REQUIRED, Field, choices, fields, keys, kind_of, words
 
@@ -52,8 +52,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises ConfigError naming every mistake with its dotted path and line.
     """
     try:
-        with open_binary(path) as stream:
-            content = stream.read(LARGEST_FILE + 1)
+        content = read_start(path, LARGEST_FILE + 1)
     except DataError as error:
         raise ConfigError(error.what, error.hint) from None
     if len(content) > LARGEST_FILE:

@@ -25,6 +25,8 @@ from seqkit.settings.schema import kind_of
 
 __all__ = ["check"]
 
+MOST_HEADS = 1024  # that are ever proposed
+
 SelfAttention = Transformer | TransformerLanguageModel | TransformerLabeller
 
 
@@ -33,7 +35,7 @@ def check(recipe: Recipe) -> list[tuple[str, str]]:
     model, search = recipe.model, recipe.search
     found = _mismatch(recipe)
     if isinstance(model, SelfAttention | Mixed) and model.width % model.heads:
-        near = max(heads for heads in range(1, model.heads + 1) if model.width % heads == 0)
+        near = next(heads for heads in range(min(model.heads, MOST_HEADS), 0, -1) if model.width % heads == 0)
         what = f"model.heads = {model.heads} does not divide model.width = {model.width}"
         found.append((what, f"set model.heads={near}"))
     elif isinstance(model, SelfAttention) and model.positions == "rotary" and model.width // model.heads % 2:

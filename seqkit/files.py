@@ -7,20 +7,23 @@ in some languages' corpora, and then line n of the source is no longer line n of
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
 import lzma
+import math
 import os
 import re
 import shutil
 import signal
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from seqkit.errors import DataError, SeqkitError, closest
+from seqkit.errors import ConfigError, DataError, SeqkitError, closest
 
 __all__ = [
     "decode",
@@ -28,6 +31,8 @@ __all__ = [
     "fault",
     "lines",
     "open_binary",
+    "read_plain",
+    "read_start",
     "recover",
     "remove",
     "replace_file",
@@ -37,7 +42,9 @@ __all__ = [
     "sync",
 ]
 
+LIST = r"\{([^{}]*,[^{}]*)\}"  # as in x.{en,de}
 READ_SIZE = 1 << 16
+MOST_CHOICES = 1000  # words that one word with braces may stand for
 LONGEST_LINE = 1 << 24  # bytes; longer is no text, and a small compressed file could fill the memory with it
 
 
@@ -61,6 +68,40 @@ def open_binary(path: str | Path) -> BinaryIO:
         raise DataError(f"{path} does not exist", _similar_file(path)) from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:  # a recipe can spell a name that no file has
+        raise DataError(f"cannot read {str(path)!r}: it has a NUL character in its name") from None
+
+
+def read_start(path: str | Path, limit: int) -> bytes:
+    """The first `limit` bytes of a file, compressed or not. Raises DataError as `open_binary` and `lines` do."""
+    found = b""
+    with open_binary(path) as stream:
+        while len(found) < limit and (block := _read(stream, str(path))):
+            found += block
+    return found[:limit]
+
+
+def read_plain(path: Path, *, limit: int) -> bytes:
+    """The content of a plain file of at most `limit` bytes: for folders that may come from anywhere.
+
+    A pipe would never end, a device has no size, and a link leads out of the folder: none of them is opened. Raises
+    OSError.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "it is a link, not a plain file", str(path)) from None
+        raise
+    except ValueError:
+        raise OSError(errno.EINVAL, "it has a NUL character in its name", str(path)) from None
+    with open(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a plain file", str(path))
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(path))
+        return stream.read(limit)
 
 
 def _open_zstandard(path: Path) -> BinaryIO:
@@ -180,9 +221,13 @@ def decode(line: bytes) -> tuple[str, bool]:
 def expand_braces(word: str) -> list[str]:
     """`x.{en,de}.gz` -> `x.en.gz`, `x.de.gz`, for callers whose shell did not; other words stay as they are.
 
-    Several lists in a word multiply, as in a shell; lists inside lists are not meant to be used.
+    Several lists in a word multiply, as in a shell; lists inside lists are not meant to be used. Raises ConfigError for
+    a word that stands for very many.
     """
-    match = re.search(r"\{([^{}]*,[^{}]*)\}", word)
+    lists = re.findall(LIST, word)
+    if math.prod(1 + found.count(",") for found in lists) > MOST_CHOICES:
+        raise ConfigError(f"{word[:80]} stands for more than {MOST_CHOICES} files", "name the files one by one")
+    match = re.search(LIST, word)
     if match is None:
         return [word]
     before, after = word[: match.start()], word[match.end() :]
@@ -212,12 +257,21 @@ def replace_file(path: str | Path, content: bytes | str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """A stream whose content replaces the file when the block ends well, as `replace_file` does; else it is dropped."""
+    """A stream whose content replaces the file when the block ends well, as `replace_file` does; else it is dropped.
+
+    Until then only its owner may read it; then it has the mode of the file that it replaces, or that of any new file.
+    """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    partial.unlink(missing_ok=True)  # left by a process that died here and had our number
+    # Others may write in the folder too, and guess the name: a link that they left is not followed.
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        with partial.open("wb") as stream:
+        with open(descriptor, "wb") as stream:
+            mode = stat.S_IMODE((path.stat() if path.is_file() else os.fstat(descriptor)).st_mode)
+            _permit(descriptor, 0o600)
             yield stream
+            _permit(descriptor, mode)
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
@@ -225,6 +279,11 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def _permit(descriptor: int, mode: int) -> None:
+    with contextlib.suppress(OSError):  # some file systems have no modes
+        os.fchmod(descriptor, mode)
 
 
 def replace_folder(partial: Path, final: Path) -> None:

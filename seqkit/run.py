@@ -5,7 +5,9 @@ run/recipe.toml  codec/  checkpoints/step-00001200/  model/  log.jsonl  status.j
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ import torch
 from seqkit import config
 from seqkit.assemble import AnyModel, load_model, resolve
 from seqkit.errors import ConfigError, ModelError, ResourceError, closest
-from seqkit.files import recover, remove, replace_file
+from seqkit.files import read_plain, recover, remove, replace_file
 from seqkit.host import cores
 from seqkit.settings import NGram, Recipe
 from seqkit.settings.resuming import rule_of
@@ -49,30 +51,39 @@ Change = tuple[str, object, object]  # a setting's path, what it was, what it is
 
 
 def device_of(name: str) -> torch.device:
-    """`auto` is the GPU if there is one; anything else is torch's own name for a device. Its float32 is exact."""
+    """`auto` is the GPU if there is one. Raises ConfigError for what is neither the CPU nor a GPU that is there.
+
+    On a GPU float32 is exact afterwards.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"unknown device {name!r}", "use auto, cpu, cuda or cuda:1") from None
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):  # torch knows many more, and fails late where they are not
+        raise ConfigError(f"unknown device {name[:40]!r}", "use auto, cpu, cuda or cuda:1")
+    device = torch.device(name)
     if device.type != "cuda":
         return device
     if not torch.cuda.is_available():
         raise ConfigError("this torch sees no GPU", "use --device cpu, or install torch for your GPU")
     if device.index is None:  # of several processes each has its own
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    if device.index >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise ConfigError(f"there is no {device}: this torch sees {count} GPU{'s' * (count > 1)}", "count them from 0")
+    if device.index >= (count := torch.cuda.device_count()):
+        raise ConfigError(f"there is no device {device}", f"the last one is cuda:{count - 1}")
     # cuDNN would round float32 to ten bits unless told otherwise; what is not asked for by train.precision is exact.
     torch.backends.cudnn.allow_tf32 = False
     return device
 
 
 def out_of(recipe: Recipe, out: Path | None) -> Path:
-    """The folder of a recipe's run: what the caller says, else the recipe, else runs/NAME."""
-    return out or Path(recipe.out or Path("runs") / recipe.name)
+    """The folder of a recipe's run: what the caller says, else the recipe, else runs/NAME.
+
+    Raises ConfigError where that is no name of a folder, or a NAME that leads out of runs.
+    """
+    if out is None and recipe.out is None and (recipe.name in (".", "..") or set("/\0") & set(recipe.name)):
+        raise ConfigError(f"name = {recipe.name[:80]!r} is no name of a folder", "set out, or give --out")
+    folder = out or Path(recipe.out or Path("runs") / recipe.name)
+    if "\0" in str(folder):
+        raise ConfigError(f"out = {str(folder)[:80]!r} is no name of a folder", "it holds a NUL character")
+    return folder
 
 
 def replaceable(run: Path) -> None:
@@ -118,7 +129,7 @@ def settle(run: Path, recipe: Recipe, device: torch.device, *, extend: bool = Fa
     changes: list[Change] = []
     count = min(cores(), MOST_PROCESSES) if device.type == "cpu" else 1
     if resumed:
-        first = config.load(path)
+        first = _recipe_of(run)
         count = first.train.processes if isinstance(first.train.processes, int) else count
     settings = recipe.train
     if settings.processes == "auto":
@@ -176,14 +187,42 @@ class Loaded:
 
 def load(path: Path, *, device: torch.device = CPU) -> Loaded:
     """Read a run folder (its best verified checkpoint) or a stand-alone `model/` folder."""
-    if not path.is_dir():
-        near = closest(str(path), (str(entry.parent) for entry in path.parent.glob("*/recipe.toml")))
+    if not os.path.isdir(path):  # Path's own raises for names that no file can have
+        near = _similar(path)
         raise ModelError(f"{path} is not a model folder", f"did you mean {near}?" if near else "train one first")
     if (path / "checkpoints").is_dir():
         return _load_run(path, device)
     folder = read_model(path)
-    recipe = config.read(folder.recipe, where=str(path / "recipe.toml"))
+    recipe = _recipe(folder.recipe, path / "recipe.toml")
     return _loaded(path, recipe, Codecs.load(folder.codec), folder.tensors(), dict(folder.facts), device)
+
+
+def _similar(path: Path) -> str | None:
+    with contextlib.suppress(OSError):  # a name may be too long for any file
+        return closest(str(path), (str(entry.parent) for entry in path.parent.glob("*/recipe.toml")))
+    return None
+
+
+def _recipe_of(run: Path) -> Recipe:
+    path = run / "recipe.toml"
+    try:
+        text = read_plain(path, limit=config.LARGEST_FILE).decode()
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing", "put the run's recipe back") from None
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ModelError(f"{path} is damaged: it is not UTF-8", "put the run's recipe back") from None
+    return _recipe(text, path)
+
+
+def _recipe(text: str, path: Path) -> Recipe:
+    """The recipe of a trained model: one that cannot be read is a fault of the folder, not of who uses it."""
+    try:
+        return config.read(text, where=str(path))
+    except ConfigError as error:
+        first, *more = error.what.split("\n")
+        raise ModelError(f"{path} cannot be used: {first}" if more else error.what, error.hint) from None
 
 
 def _load_run(path: Path, device: torch.device) -> Loaded:
@@ -196,7 +235,7 @@ def _load_run(path: Path, device: torch.device) -> Loaded:
         found, _ = checkpoint.newest(folder)
     if found is None:
         raise ModelError(f"{path} has no checkpoint yet", "wait for the first, or train longer")
-    recipe = config.load(path / "recipe.toml")
+    recipe = _recipe_of(path)
     tensors = found.tensors("average" if "average" in found.stems else "model")
     own = best if best is not None and best.step == found.step else None
     facts: dict[str, object] = {"step": found.step, "score": own and own.score, "metric": own and own.metric}
@@ -211,5 +250,8 @@ def _loaded(
     facts: dict[str, object],
     device: torch.device,
 ) -> Loaded:
-    model = load_model(recipe, codecs, tensors)
+    try:
+        model = load_model(recipe, codecs, tensors)
+    except ConfigError as error:
+        raise ModelError(f"{path}: {error.what}", error.hint) from None
     return Loaded(path, recipe, codecs, model.to(device).eval(), facts)

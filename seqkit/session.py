@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import time
@@ -15,7 +16,7 @@ import torch
 
 from seqkit import assemble, config
 from seqkit.counting import count
-from seqkit.errors import DataError, Interrupted, ModelError, ResourceError, SeqkitError
+from seqkit.errors import ConfigError, DataError, Interrupted, ModelError, ResourceError, SeqkitError
 from seqkit.host import cores, keep_heap
 from seqkit.run import Change, clear, device_of, out_of, record, replaceable, settle, tidy
 from seqkit.settings import AveragedSGD, NGram, Pairs, Recipe
@@ -69,10 +70,7 @@ def train(
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         if overwrite:
             replaceable(run)
-        try:
-            run.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResourceError(f"cannot make {run}: {error.strerror}", "choose another --out") from error
+        _make(run)
         lock = stack.enter_context(RunLock(run))
         if overwrite:
             clear(run)
@@ -102,6 +100,17 @@ def train(
         stack.callback(processes.close)
         session = _Session(run, recipe, task, place, processes, wishes, began, before, changes)
         return session.lead(shown, journal)
+
+
+def _make(run: Path) -> None:
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(f"{run} cannot be a folder: a file stands there", "choose another --out") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # a matter of the words of the command, told with them
+            raise
+        raise ResourceError(f"cannot make the folder {run}: {error.strerror}", "choose another --out") from None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ from seqkit.cli import files
 from seqkit.cli.main import Group
 from seqkit.config import build, difference, dump, load
 from seqkit.errors import ConfigError, closest
+from seqkit.report import escape
 from seqkit.settings import Recipe, toml
 from seqkit.settings.schema import Key, keys
 
@@ -47,7 +49,7 @@ def show(recipe: Path | None, overrides: tuple[str, ...], as_json: bool) -> None
     seqkit config show > recipe.toml
     """
     found = _read(recipe, overrides) if recipe else build(EXAMPLE, where="command line", overrides=overrides)
-    click.echo(msgspec.json.encode(found).decode() if as_json else dump(found), nl=as_json)
+    _print(msgspec.json.encode(found).decode() if as_json else dump(found).removesuffix("\n"))
 
 
 @command.command("keys")
@@ -89,10 +91,15 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
     found = difference(_read(old), _read(new))
     if as_json:
         rows = [{"setting": path, "old": before, "new": after} for path, before, after in found]
-        click.echo(msgspec.json.encode(rows).decode())
+        _print(msgspec.json.encode(rows).decode())
         return
     for path, before, after in found:
-        click.echo("\t".join([path, *("none" if value is None else toml.write(value) for value in (before, after))]))
+        _print("\t".join([path, *("none" if value is None else toml.write(value) for value in (before, after))]))
+
+
+def _print(text: str) -> None:
+    """Show what recipes hold: as it is to a program, escaped to a person, for whom a name could forge the others."""
+    click.echo("\n".join(map(escape, text.split("\n"))) if sys.stdout.isatty() else text)
 
 
 def _read(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:

@@ -139,7 +139,7 @@ def _of_model(translator: Translator, test: Sequence[str], search: Search) -> Te
 
     pairs = read_pairs(test, keep_blank=True)
     if not common().quiet:
-        click.echo(f"{translator.description}, translating {len(pairs)} lines ...", err=True)
+        click.echo(f"{escape(translator.description)}, translating {len(pairs)} lines ...", err=True)
     began = time.monotonic()
     found = list(translator.translate(pairs.source, search=search))
     seconds = time.monotonic() - began
@@ -238,4 +238,4 @@ def _write(folder: Path, hypotheses: Sequence[str], results: bytes) -> None:
     except OSError as error:
         raise ResourceError(f"cannot write {folder}: {error.strerror}", "the scores above are right") from None
     if not common().quiet:
-        click.echo(f"written to {folder}", err=True)
+        click.echo(f"written to {escape(str(folder))}", err=True)

@@ -5,17 +5,21 @@ Nothing heavy is imported before a command needs it: the commands are a table of
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from types import FrameType
 from typing import NamedTuple, NoReturn
 
 import click
 
 from seqkit.errors import ConfigError, Interrupted, ResourceError, SeqkitError, closest, no_room
+from seqkit.report import escape
 
 __all__ = ["COMMANDS", "Common", "Group", "common", "follow_up", "main", "run"]
 
@@ -51,6 +55,8 @@ seqkit trains translation systems and language models and uses them, on a laptop
 seqkit --help lists the commands; seqkit COMMAND --help shows examples of one."""
 
 COMMON_HELP = "Every command also takes -q (quiet), -v (verbose), --debug and --no-color."
+
+LONGEST_LINE = 1000  # characters of an error: names come from anywhere
 
 # flag: which field of Common it sets
 COMMON_FLAGS = {
@@ -146,7 +152,7 @@ def common() -> Common:
 def follow_up(command: str) -> None:
     """Name the command that one would most likely type next, to a person who is looking."""
     if sys.stdout.isatty() and not common().quiet:
-        click.secho(f"next: {command}", err=True, dim=True, color=False if "NO_COLOR" in os.environ else None)
+        click.secho(f"next: {escape(command)}", err=True, dim=True, color=False if "NO_COLOR" in os.environ else None)
 
 
 def run() -> NoReturn:
@@ -158,7 +164,13 @@ def run() -> NoReturn:
     ):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors=errors)
+    # As an interruption does, the end that others ask for leaves through every `finally`: no file stays half written.
+    signal.signal(signal.SIGTERM, _leave)
     sys.exit(main(sys.argv[1:]))
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def main(words: Sequence[str]) -> int:
@@ -183,6 +195,9 @@ def main(words: Sequence[str]) -> int:
     except SeqkitError as error:
         return _tell(error, given)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            what = f"no file has so long a name: {str(error.filename)[:60]}..."
+            return _tell(ConfigError(what, "use a shorter one"), given)
         return _tell(_full(error) if no_room(error) else _fault(error, given), given)
     except Exception as error:
         return _tell(_fault(error, given), given)
@@ -244,5 +259,6 @@ def _tell(error: SeqkitError, given: Common) -> int:
     if error.hint:
         lines.append(f"hint: {error.hint}")
     for line in "\n".join(lines).split("\n"):
+        line = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
         click.echo("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line), err=True)
     return error.exit_code

@@ -50,7 +50,7 @@ def info(model: Path) -> None:
         best = checkpoint.best(folder)
         for step in checkpoint.steps(folder):
             wrong = checkpoint.verify(checkpoint.step_path(folder, step))
-            mark = f"  best: {best.metric} {best.score:.4g}" if best is not None and best.step == step else ""
+            mark = f"  best: {escape(best.metric)} {best.score:.4g}" if best is not None and best.step == step else ""
             click.echo(f"{'checkpoint':12}step {step}  {'whole' if wrong is None else escape(wrong)}{mark}")
 
 
@@ -77,8 +77,8 @@ def average(run: Path, out: Path, last: int | None, steps: str | None) -> None:
         raise ConfigError("--last and --steps exclude each other", "give one of them")
     used = mean_of(run, out, last=last, steps=[int(word) for word in words])
     if not common().quiet:
-        click.echo(f"{out}: the mean of steps {', '.join(map(str, used))}", err=True)
-    follow_up(escape(f"seqkit evaluate {out} TEST"))
+        click.echo(f"{escape(str(out))}: the mean of steps {', '.join(map(str, used))}", err=True)
+    follow_up(f"seqkit evaluate {out} TEST")
 
 
 def _facts(loaded: Loaded) -> list[tuple[str, str]]:

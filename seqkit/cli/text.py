@@ -18,6 +18,7 @@ from seqkit.config import build
 from seqkit.errors import ConfigError, DataError
 from seqkit.files import decode as decode_line
 from seqkit.files import lines, replace_folder
+from seqkit.report import escape
 
 if TYPE_CHECKING:
     from seqkit.text.codec import Codec, Codecs
@@ -73,7 +74,7 @@ def learn(texts: tuple[str, ...], out: Path, overwrite: bool, overrides: tuple[s
         shutil.rmtree(partial, ignore_errors=True)
     if not common().quiet:
         sizes = f"{len(codecs.source)}" if codecs.joint else f"{len(codecs.source)} + {len(codecs.target)}"
-        click.echo(f"{out}: {sizes} tokens", err=True)
+        click.echo(f"{escape(str(out))}: {sizes} tokens", err=True)
     follow_up(f"seqkit text encode {out} < {texts[0]}")
 
 
@@ -159,12 +160,13 @@ def _codec(folder: Path, side: str) -> Codec:
 def _filter(convert: Callable[[list[str]], Iterator[str]]) -> None:
     """Write `convert` of the lines of standard input: as many lines as came in, blank ones blank."""
     reader = lines(sys.stdin.buffer, "standard input")
+    show: Callable[[str], str] = escape if sys.stdout.isatty() else str  # what a token spells may steer a terminal
     bad = 0
     while block := [decode_line(line) for line in islice(reader, BLOCK)]:
         bad += sum(not good for _, good in block)
         texts = [text for text, _ in block]
         answers = [answer if text.strip() else "" for text, answer in zip(texts, convert(texts), strict=True)]
-        sys.stdout.buffer.write("".join(f"{answer}\n" for answer in answers).encode())
+        sys.stdout.buffer.write("".join(f"{show(answer)}\n" for answer in answers).encode())
     if bad and not common().quiet:
         click.echo(f"seqkit: lines with bytes that are not UTF-8, now U+FFFD: {bad}", err=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -135,7 +136,7 @@ def command(
 
 def runs_of(words: Sequence[str]) -> list[Path]:
     """The run folders that words of the command line name, one each or several joined by `+`."""
-    return [Path(part) for word in words for part in ([word] if Path(word).exists() else word.split("+"))]
+    return [Path(part) for word in words for part in ([word] if os.path.exists(word) else word.split("+"))]
 
 
 def search_of(recipe: Recipe, overrides: Sequence[str]) -> Search:

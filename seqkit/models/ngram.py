@@ -76,7 +76,7 @@ class NGramModel(nn.Module):
     def from_tensors(cls, settings: NGram, tensors: Mapping[str, Tensor], *, vocabulary: int) -> NGramModel:
         """The model that gave these `tensors()`. Raises ModelError when they do not belong together."""
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        keys = len(tensors["keys"]) if "keys" in tensors else 0
+        keys = tensors["keys"].numel() if "keys" in tensors else 0
         nodes = (vocabulary + keys,)
         fits = shapes == {"keys": (keys,), "interpolated": nodes, "backoffs": nodes}
         if not fits or tensors["keys"].dtype != torch.int64 or (keys == 0) != (settings.order == 1):
@@ -84,6 +84,12 @@ class NGramModel(nn.Module):
                 f"these tensors are no {settings.order}-gram model of {vocabulary} tokens: {shapes}",
                 "take tensors, settings and vocabulary from the same folder",
             )
+        numbers = [tensors[name] for name in NAMES[1:]]
+        if any(not each.is_floating_point() or bool(each.isnan().any()) for each in numbers):
+            raise ModelError("the probabilities of this n-gram model are no numbers", "put a good copy back")
+        order = tensors["keys"]
+        if keys and (int(order[0]) < 0 or bool((order[1:] <= order[:-1]).any())):
+            raise ModelError("the n-grams of this model are not in their order", "put a good copy back")
         return cls(settings, tensors, vocabulary=vocabulary)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -53,7 +53,7 @@ class SentencePiece(Common, frozen=True, kw_only=True, tag_field="kind", tag="se
     algorithm: Annotated[
         Literal["bpe", "unigram"], Meta(description="byte-pair merges or a unigram language model")
     ] = "bpe"
-    size: Annotated[int, Meta(ge=5, description="pieces in the vocabulary, special ones included")] = 8000
+    size: Annotated[int, Meta(ge=5, le=2**31 - 1, description="pieces in the vocabulary, special ones included")] = 8000
     byte_fallback: Annotated[
         bool, Meta(description="spell unknown characters in bytes, so that nothing is unknown")
     ] = True

@@ -60,9 +60,9 @@ class RMSprop(Settings, frozen=True, kw_only=True, tag_field="kind", tag="rmspro
 class Muon(Settings, frozen=True, kw_only=True, tag_field="kind", tag="muon"):
     """Muon for hidden matrices (Jordan et al., 2024), AdamW at `train.learning_rate` for everything else."""
 
-    rate: Annotated[float, Meta(gt=0, description="base rate of the hidden matrices")] = 0.02
+    rate: Annotated[float, Meta(gt=0, le=1e6, description="base rate of the hidden matrices")] = 0.02
     momentum: Annotated[float, Meta(ge=0, lt=1, description="Nesterov momentum of the hidden matrices")] = 0.95
-    iterations: Annotated[int, Meta(ge=1, description="Newton-Schulz steps")] = 5
+    iterations: Annotated[int, Meta(ge=1, le=100, description="Newton-Schulz steps")] = 5
     betas: Betas = (0.9, 0.98)
     weight_decay: Decay = 0.0
 
@@ -159,7 +159,7 @@ class Train(Settings, frozen=True, kw_only=True):
         ),
     ] = "auto"
     processes: Annotated[
-        Annotated[int, Meta(ge=1)] | Literal["auto"],
+        Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
         Meta(description="data-parallel processes of one thread each on a CPU; auto: one a core where it pays"),
     ] = "auto"
     seed: Annotated[int, Meta(ge=0, description="of initial weights, data order, dropout and sampling")] = 1

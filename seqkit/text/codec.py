@@ -23,7 +23,7 @@ from typing import assert_never
 import msgspec
 
 from seqkit.errors import ConfigError, DataError, ModelError
-from seqkit.files import replace_file
+from seqkit.files import read_plain, replace_file
 from seqkit.settings import Characters, SentencePiece, Text, Words
 from seqkit.text import tokenizers
 from seqkit.text.normalise import clean, normaliser
@@ -34,7 +34,12 @@ __all__ = ["Codec", "Codecs"]
 FORMAT = 1  # of the folder; a higher one is refused
 SETTINGS, VOCABULARY, MODEL, MANIFEST = "settings.json", "vocabulary.tsv", "sentencepiece.model", "manifest.json"
 FILE_NAME = re.compile(r"(joint|source|target)/[a-z]+\.[a-z]+")  # all that a manifest may name
+LARGEST_MANIFEST = 1 << 20  # bytes; it names nine files at most
+LARGEST_FILE = 1 << 30  # bytes
 COUNTING_BLOCK = 10_000  # lines whose pieces are counted at a time
+
+# What the decoder raises for foreign bytes: bad UTF-8 and deep nesting have errors of their own.
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Tokenizer = tokenizers.Characters | tokenizers.Words | tokenizers.SentencePiece
 
@@ -144,7 +149,7 @@ class Codec:
             tokenizer = tokenizers.SentencePiece(files[MODEL])
         except KeyError as error:
             raise ModelError(f"{folder / error.args[0]} is missing") from None
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             raise ModelError(f"{folder / SETTINGS} is damaged: {error}") from None
         except ModelError as error:
             raise ModelError(f"{folder}: {error.what}", error.hint) from None
@@ -162,7 +167,7 @@ class Codec:
     def load(cls, folder: Path) -> Codec:
         """Read a folder that `save` wrote. Raises ModelError when it is missing or damaged."""
         names = [name for name in (SETTINGS, VOCABULARY, MODEL) if (folder / name).exists()]
-        return cls.parse({name: _read(folder / name) for name in names}, folder)
+        return cls.parse({name: _read(folder / name, LARGEST_FILE) for name in names}, folder)
 
 
 def _preparation(settings: Text) -> Callable[[str], str]:
@@ -269,14 +274,15 @@ class Manifest(Header, frozen=True):
 def _verified(folder: Path) -> dict[str, bytes]:
     """The content of all files that the manifest lists, each of the size and with the hash that stand there."""
     path = folder / MANIFEST
-    content = _read(path)
+    content = _read(path, LARGEST_MANIFEST)
     try:
         header = msgspec.json.decode(content, type=Header)
         if header.format > FORMAT:
-            what = f"{folder} was written by seqkit {header.seqkit}, in a format newer than this one knows"
-            raise ModelError(what, f"install seqkit {header.seqkit} or later")
+            writer = " ".join(header.seqkit.split())[:40]
+            what = f"{folder} was written by seqkit {writer}, in a format newer than this one knows"
+            raise ModelError(what, f"install seqkit {writer} or later")
         manifest = msgspec.json.decode(content, type=Manifest)
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise ModelError(f"{path} is damaged: {error}") from None
     return {name: _read_verified(folder, name, file) for name, file in manifest.files.items()}
 
@@ -285,15 +291,15 @@ def _read_verified(folder: Path, name: str, file: File) -> bytes:
     if not FILE_NAME.fullmatch(name):
         raise ModelError(f"{folder / MANIFEST} names a file that is none of a codec's: {name!r}")
     path = folder / name
-    content = _read(path)
+    content = _read(path, LARGEST_FILE)
     if len(content) != file.size or hashlib.sha256(content).hexdigest() != file.sha256:
         raise ModelError(f"{path} is damaged: its content is not what {MANIFEST} says", "copy or make the folder again")
     return content
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int) -> bytes:
     try:
-        return path.read_bytes()
+        return read_plain(path, limit=limit)
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist") from None
     except OSError as error:

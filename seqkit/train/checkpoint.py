@@ -22,7 +22,7 @@ import msgspec
 from torch import Tensor
 
 from seqkit.errors import ModelError, ResourceError
-from seqkit.files import fault, recover, remove, replace_file
+from seqkit.files import fault, read_plain, recover, remove, replace_file
 from seqkit.train.sealed import NewerFormatError, check, publish, read_tensors, write_tensors
 
 __all__ = [
@@ -44,6 +44,8 @@ __all__ = [
 TRAINING = "training.json"
 BEST = "best.json"
 SUFFIX = ".safetensors"
+LARGEST_TRAINING = 1 << 26  # bytes: the state of the generators and of the optimizer, without tensors
+LARGEST_BEST = 1 << 16
 
 
 class _Facts(msgspec.Struct, frozen=True):
@@ -124,8 +126,11 @@ def read(path: Path) -> Checkpoint:
         raise ModelError(f"{path.name} is not a checkpoint") from None
     if path.name != step_path(path.parent, facts.step).name:
         raise ModelError(f"{path.name} holds step {facts.step}", "give the folder its own name back")
+    if TRAINING not in manifest.names:
+        raise ModelError(f"{path.name}/{TRAINING} is missing")
     try:
-        training = msgspec.json.decode((path / TRAINING).read_bytes(), type=dict[str, Any])
+        facts_of_training = read_plain(path / TRAINING, limit=LARGEST_TRAINING)
+        training = msgspec.json.decode(facts_of_training, type=dict[str, Any])
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ModelError(f"{path.name}/{TRAINING} is damaged") from None
     stems = frozenset(name.removesuffix(SUFFIX) for name in manifest.names if name.endswith(SUFFIX))
@@ -181,7 +186,7 @@ def best(folder: Path) -> Best | None:
     """Which checkpoint is the best; None if none was ever marked. Raises ModelError if the note of it is damaged."""
     path = folder / BEST
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Best)
+        return msgspec.json.decode(read_plain(path, limit=LARGEST_BEST), type=Best)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from seqkit.errors import ModelError
-from seqkit.files import recover
+from seqkit.files import read_plain, recover
 from seqkit.train.sealed import check, publish, read_tensors, write_tensors
 
 __all__ = ["ModelFolder", "published_step", "read_model", "write_model"]
@@ -23,6 +23,7 @@ __all__ = ["ModelFolder", "published_step", "read_model", "write_model"]
 RECIPE = "recipe.toml"
 CODEC = "codec"
 WEIGHTS = "model.safetensors"
+RECIPE_LIMIT = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def read_model(path: Path) -> ModelFolder:
     if not {RECIPE, WEIGHTS} <= manifest.names or not any(name.startswith(f"{CODEC}/") for name in manifest.names):
         raise ModelError(f"{path} is not a model folder", f"it must hold {RECIPE}, {CODEC}/ and {WEIGHTS}")
     try:
-        recipe = (path / RECIPE).read_text(encoding="utf-8")
+        recipe = read_plain(path / RECIPE, limit=RECIPE_LIMIT).decode()
     except (OSError, UnicodeDecodeError):
         raise ModelError(f"{path / RECIPE} is damaged") from None
     return ModelFolder(path, recipe, path / CODEC, manifest.facts)

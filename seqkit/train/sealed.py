@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from seqkit.errors import ModelError, ResourceError
-from seqkit.files import fault, remove, replace_folder, sha256, sync
+from seqkit.files import fault, read_plain, remove, replace_folder, sha256, sync
 
 __all__ = [
     "FORMAT",
@@ -39,6 +39,7 @@ __all__ = [
 FORMAT = 1
 MANIFEST = "manifest.json"
 MANIFEST_LIMIT = 1 << 20  # bytes; a larger one is not ours
+HEADER_LIMIT = 1 << 23  # bytes, about a hundred for each tensor of a file
 
 
 class NewerFormatError(ModelError):
@@ -168,9 +169,7 @@ def _read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise _damaged(f"{folder.name} is not a folder")
     try:
-        if not stat.S_ISREG(path.lstat().st_mode) or path.stat().st_size > MANIFEST_LIMIT:
-            raise _damaged(f"{shown} is not a manifest")
-        content = path.read_bytes()
+        content = read_plain(path, limit=MANIFEST_LIMIT)
     except FileNotFoundError:
         raise _damaged(f"{shown} is missing") from None
     except OSError as error:
@@ -179,7 +178,8 @@ def _read_manifest(folder: Path) -> Manifest:
         header = msgspec.json.decode(content, type=_Header)
         if header.format > FORMAT:
             ours = f"this is {_version()} (format {FORMAT})"
-            what = f"{folder.name} was written by seqkit {header.seqkit} (format {header.format}), {ours}"
+            theirs = " ".join(header.seqkit.split())[:40]
+            what = f"{folder.name} was written by seqkit {theirs} (format {header.format}), {ours}"
             raise NewerFormatError(what, "pip install -U seqkit")
         return msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -209,6 +209,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: dict[s
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU. Raises ModelError if it is none."""
     try:
+        with path.open("rb") as stream:
+            header = int.from_bytes(stream.read(8), "little")
+        if header > HEADER_LIMIT:  # the library takes minutes and gigabytes for a million names
+            raise ModelError(f"cannot read {path}: its header claims {header} bytes", "it is no file of weights")
         return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"cannot read {path}: {error}") from None
+    except (OSError, SafetensorError, RuntimeError, TypeError, ValueError) as error:  # torch refuses some shapes itself
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"cannot read {path}: {reason}", "put a good copy of the file back") from None

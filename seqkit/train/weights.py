@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from seqkit.errors import ModelError
 
-__all__ = ["load_strictly", "named_tensors", "optimizer_tensors", "restore_optimizer"]
+__all__ = ["check_shapes", "load_strictly", "named_tensors", "optimizer_tensors", "restore_optimizer"]
 
 # How the update is computed is this machine's affair; what is computed is the checkpoint's.
 EXECUTION = frozenset({"capturable", "foreach", "fused"})
 SHOWN = 5  # differences in one message
+LONGEST = 200  # characters of each: names come from the file
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -45,11 +46,37 @@ def _bare(names: Iterable[str]) -> dict[str, str]:
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy tensors into a module whose `named_tensors` have exactly these names and shapes.
+    """Copy tensors into a module whose `named_tensors` have exactly these names, shapes and types, all of them finite.
 
     Raises ModelError, listing up to five differences, and then leaves the module as it was.
     """
     own = named_tensors(module)
+    _compare(own, tensors)
+    unfit = [
+        f"{name} holds {_type(tensors[name])} instead of {_type(tensor)}"
+        if tensors[name].dtype != tensor.dtype
+        else f"{name} has numbers that are not finite"
+        for name, tensor in own.items()
+        if tensors[name].dtype != tensor.dtype or not tensors[name].isfinite().all()
+    ]
+    if unfit:
+        raise ModelError(f"the weights cannot be used: {_some(unfit)}", "put a good copy of the weights back")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+
+
+def check_shapes(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """See that `load_strictly` would find the names and shapes it needs; the module may lie on the meta device.
+
+    Raises ModelError, listing up to five differences.
+    """
+    # Without memory nothing tells what is tied but the parameters themselves.
+    buffers = ((name, buffer) for name, buffer in module.named_buffers() if name in module.state_dict())
+    _compare({**dict(module.named_parameters()), **dict(buffers)}, tensors)
+
+
+def _compare(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     problems = [f"{name} is missing" for name in own if name not in tensors]
     problems += [f"{name} is unknown" for name in tensors if name not in own]
     problems += [
@@ -59,18 +86,19 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     ]
     if problems:
         raise ModelError(f"the weights do not fit the model: {_some(problems)}", "the recipe describes another model")
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(tensors[name])
 
 
 def _shape(tensor: Tensor) -> str:
     return f"({', '.join(map(str, tensor.shape))})"
 
 
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def _some(problems: list[str]) -> str:
     more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-    return "; ".join(problems[:SHOWN]) + more
+    return "; ".join(" ".join(problem.split())[:LONGEST] for problem in problems[:SHOWN]) + more
 
 
 def optimizer_tensors(

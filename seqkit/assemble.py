@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seqkit.files import replace_folder
-from seqkit.host import fast_bfloat16
+from seqkit.host import BFLOAT16_WIDTH, fast_bfloat16
 from seqkit.layers.dropout import Dropout
 from seqkit.layers.embedding import Embedding, OutputLayer
 from seqkit.layers.positions import LearnedPositions
@@ -40,8 +40,6 @@ __all__ = [
 ]
 
 AnyModel = NeuralModel | NGramModel
-
-BFLOAT16_WIDTH = 128  # narrower layers lose more to conversions than bfloat16 products give
 
 
 def resolve(recipe: Recipe) -> Recipe:

@@ -17,7 +17,7 @@ from seqkit import config
 from seqkit.assemble import AnyModel, load_model, resolve
 from seqkit.errors import ConfigError, ModelError, closest
 from seqkit.files import replace_file
-from seqkit.host import cores
+from seqkit.host import MOST_PROCESSES, cores
 from seqkit.settings import NGram, Recipe
 from seqkit.text.codec import Codecs
 from seqkit.train import checkpoint, status
@@ -26,7 +26,6 @@ from seqkit.train.model_folder import read_model
 __all__ = ["CPU", "Loaded", "clear", "device_of", "load", "out_of", "record", "settle"]
 
 CPU = torch.device("cpu")
-MOST_PROCESSES = 8
 
 # Settings that may change when a run is resumed: they decide how long it goes on, how it is watched and searched, and
 # by which of several equal means it is computed, not what a step does. Every other setting is part of what the run is.

@@ -151,6 +151,8 @@ class _Session:
         progress = trainer.progress
         if progress.stop is not None:
             self.processes.broadcast(False)
+            if not (self.run / "model" / "manifest.json").exists():  # it ended between the last save and publishing
+                self._publish(trainer)
             reporting.complete(progress)
             display.message(f"{self.run} is already complete: {progress.step} steps ({progress.stop})")
             return progress

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from seqkit.errors import ModelError, ResourceError
 from seqkit.files import replace_folder
-from seqkit.host import fast_bfloat16
+from seqkit.host import BFLOAT16_WIDTH, fast_bfloat16
 from seqkit.layers.deep import Deep
 from seqkit.layers.dropout import Dropout
 from seqkit.layers.embedding import Embedding, OutputLayer
@@ -56,8 +56,6 @@ __all__ = [
 
 AnyModel = NeuralModel | NGramModel
 SelfAttention = Transformer | TransformerLanguageModel | TransformerLabeller
-
-BFLOAT16_WIDTH = 128  # narrower layers lose more to conversions than bfloat16 products give
 
 
 def resolve(recipe: Recipe) -> Recipe:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from seqkit import config
 from seqkit.errors import DataError
@@ -36,9 +38,12 @@ def count(run: Path, task: Task, settings: NGram, display: Display, journal: Jou
     if found is not None:
         if found.training["data"] != task.fingerprint:
             raise DataError(f"the training data of {run} changed since it was counted", "start anew with --overwrite")
+        best = found.training["progress"]["best"]
+        if not (run / "model" / "manifest.json").exists():  # it ended between the save and publishing
+            _publish(run, task, found.tensors("model"), best)
         display.message(f"{run} is already complete")
         if (told := read(run)) is None or told.state != "done":
-            _done(journal, found.training["progress"]["best"])
+            _done(journal, best)
         return Progress(step=STEP, stop="steps")
     journal.status({"state": "running", "step": 0}, force=True)
     began = time.monotonic()
@@ -67,13 +72,16 @@ def count(run: Path, task: Task, settings: NGram, display: Display, journal: Jou
     )
     if progress.best is not None:
         checkpoint.mark_best(folder, STEP, score=progress.best, metric="loss")
-    facts = {"step": STEP, "score": progress.best, "metric": "loss"}
-    write_model(
-        run / "model", recipe=config.dump(task.recipe), codec_folder=run / "codec", tensors=tensors, facts=facts
-    )
+    _publish(run, task, tensors, progress.best)
     journal.write("end", {"step": STEP, "reason": "counted", "seconds": progress.seconds})
     _done(journal, progress.best)
     return progress
+
+
+def _publish(run: Path, task: Task, tensors: Mapping[str, Tensor], best: float | None) -> None:
+    facts = {"step": STEP, "score": best, "metric": "loss"}
+    recipe = config.dump(task.recipe)
+    write_model(run / "model", recipe=recipe, codec_folder=run / "codec", tensors=tensors, facts=facts)
 
 
 def _done(journal: Journal, best: float | None) -> None:

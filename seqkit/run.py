@@ -20,7 +20,7 @@ from seqkit import config
 from seqkit.assemble import AnyModel, load_model, resolve
 from seqkit.errors import ConfigError, ModelError, ResourceError, closest
 from seqkit.files import read_plain, recover, remove, replace_file
-from seqkit.host import cores
+from seqkit.host import MOST_PROCESSES, cores
 from seqkit.settings import NGram, Recipe
 from seqkit.settings.resuming import rule_of
 from seqkit.text.codec import Codecs
@@ -43,7 +43,6 @@ __all__ = [
 ]
 
 CPU = torch.device("cpu")
-MOST_PROCESSES = 8
 RECIPE = "recipe.toml"
 LOCK = "lock"
 

@@ -41,6 +41,7 @@ RANKS = (
         "counting",
         "decoding",
         "demo",
+        "doctor",
         "evaluation",
         "exchange",
         "glossary",

@@ -38,6 +38,7 @@ COMMANDS = {
     "export": ("seqkit.cli.export:command", "Convert a model for CTranslate2 or Hugging Face Marian."),
     "text": ("seqkit.cli.text:command", "Learn how text becomes tokens; encode and decode lines."),
     "data": ("seqkit.cli.data:command", "Look at texts: counts, frequencies, Zipf's law."),
+    "doctor": ("seqkit.cli.doctor:command", "Say what is installed and what the machine offers."),
     "config": ("seqkit.cli.config:command", "Show, list and compare settings."),
 }
 

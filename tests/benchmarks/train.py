@@ -4,8 +4,9 @@
     python tests/benchmarks/train.py --size lstm_lm --seconds 20 [--data data/ptb]
 
 Each system is a process of its own kind: ours starts as many single-threaded processes as there are cores, as
-`seqkit train` does; the loop has one process with all threads. Both read the same batches: about 4,096 target tokens,
-bucketed by length, or 20 rows of 35 tokens for the language model. Run it on an otherwise idle machine.
+`seqkit train` does, unless train.processes is set; the loop has one process with all threads. Both read the same
+batches: about 4,096 target tokens, bucketed by length, or 20 rows of 35 tokens for the language model. Run it on an
+otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 from seqkit import assemble, config
 from seqkit.data.loading import ExampleStream
-from seqkit.host import cores, keep_heap
+from seqkit.host import MOST_PROCESSES, cores, keep_heap
 from seqkit.settings import RecurrentLanguageModel
 from seqkit.tasks import Task, prepare
 from seqkit.train.distributed import Processes, connect
@@ -106,11 +107,13 @@ def recipe_of(arguments: argparse.Namespace, files: Path) -> config.Recipe:
 
 def child(system: str, arguments: argparse.Namespace, files: Path) -> tuple[list[float], float]:
     """Measure one system in fresh processes: its rates and its memory, summed over the processes."""
-    world = cores() if system == "ours" else 1
+    asked = recipe_of(arguments, files).train.processes
+    count = min(cores(), MOST_PROCESSES) if asked == "auto" else asked
+    world = count if system == "ours" else 1
     words = [sys.executable, __file__, "--only", system, "--files", str(files), "--size", arguments.size]
     words += ["--seconds", str(arguments.seconds), "--data", str(arguments.data), "--set", *arguments.set]
     environment = {**os.environ, "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29555"}
-    environment["OMP_NUM_THREADS"] = "1" if system == "ours" else str(cores())
+    environment["OMP_NUM_THREADS"] = str(max(1, cores() // world))
     children = [
         subprocess.Popen(words, env={**environment, "RANK": str(rank)}, stdout=subprocess.PIPE) for rank in range(world)
     ]
@@ -129,9 +132,10 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def ours(recipe: config.Recipe, task: Task):  # type: ignore[no-untyped-def]
-    keep_heap()
-    torch.set_num_threads(1)
     processes = connect(torch.device("cpu"))
+    if recipe.train.keep_heap:
+        keep_heap()
+    torch.set_num_threads(max(1, cores() // processes.world))
     model = assemble.build_model(recipe, task.codecs)
     stream = task.stream(processes)
     trainer = Trainer(

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -170,6 +171,19 @@ def test_a_complete_run_is_done_again_after_a_refused_start(run: Path) -> None:
     assert (told(run)["state"], told(run)["exit_code"], told(run)["step"]) == ("done", 0, 4)
 
 
+@pytest.mark.parametrize("kind", ["recurrent", "ngram"])
+def test_a_run_that_ended_before_its_model_was_there_is_not_done(run: Path, kind: str) -> None:
+    """Killed after the last save: the same command publishes what that save holds."""
+    settings = recipe(run) if kind == "recurrent" else counted(run)
+    train(settings, out=run, device="cpu")
+    weights = (run / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(run / "model")
+    status.write(run, msgspec.json.encode({"state": "running", "t": 0, "pid": 1, "host": "h", "step": 4}))
+    train(settings, out=run, device="cpu")
+    assert (run / "model" / "model.safetensors").read_bytes() == weights
+    assert (told(run)["state"], told(run)["exit_code"]) == ("done", 0)
+
+
 def test_whoever_finds_the_folder_in_use_does_not_speak_for_its_holder(run: Path) -> None:
     train(recipe(run), out=run, device="cpu")
     before = (run / "status.json").read_bytes()
@@ -178,10 +192,14 @@ def test_whoever_finds_the_folder_in_use_does_not_speak_for_its_holder(run: Path
     assert (run / "status.json").read_bytes() == before
 
 
-def test_counting_is_done_too(run: Path) -> None:
+def counted(run: Path) -> Recipe:
     text = run.parent / "train.tsv"
     tree = {"data": {"kind": "stream", "train": [str(text)]}, "text": "characters", "model": {"kind": "ngram"}}
-    train(config.build(tree, where="the test"), out=run, device="cpu")
+    return config.build(tree, where="the test")
+
+
+def test_counting_is_done_too(run: Path) -> None:
+    train(counted(run), out=run, device="cpu")
     assert (told(run)["state"], told(run)["exit_code"]) == ("done", 0)
 
 

@@ -19,7 +19,7 @@ from seqkit.tasks.language import Language, sequences
 from seqkit.train import checkpoint
 from seqkit.train.distributed import Processes
 from seqkit.train.journal import Journal
-from seqkit.train.model_folder import write_model
+from seqkit.train.model_folder import published_step, write_model
 from seqkit.train.progress import Display
 from seqkit.train.status import read
 from seqkit.train.trainer import Progress
@@ -39,7 +39,9 @@ def count(run: Path, task: Task, settings: NGram, display: Display, journal: Jou
         if found.training["data"] != task.fingerprint:
             raise DataError(f"the training data of {run} changed since it was counted", "start anew with --overwrite")
         best = found.training["progress"]["best"]
-        if not (run / "model" / "manifest.json").exists():  # it ended between the save and publishing
+        if published_step(run / "model") != STEP:  # it died behind its checkpoint
+            if best is not None:
+                checkpoint.mark_best(folder, STEP, score=best, metric="loss")
             _publish(run, task, found.tensors("model"), best)
         display.message(f"{run} is already complete")
         if (told := read(run)) is None or told.state != "done":

@@ -87,8 +87,11 @@ def out_of(recipe: Recipe, out: Path | None) -> Path:
 
 def replaceable(run: Path) -> None:
     """Refuse to throw away a folder that is not a run, for the sake of what else might be in it."""
-    told = run.is_dir() and any(entry.name != status.NAME for entry in run.iterdir())
-    if told and not (run / RECIPE).exists():  # a refused first start leaves no more than a status
+    if not run.is_dir() or (run / RECIPE).exists():
+        return
+    # All that a refused first start leaves, or a death that comes before the recipe.
+    ours = (LOCK, status.NAME, f".{RECIPE}.")
+    if not all(entry.name.startswith(ours) for entry in run.iterdir()):
         raise ConfigError(f"{run} holds something that is not a run", "choose another --out")
 
 

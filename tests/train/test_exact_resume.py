@@ -15,6 +15,7 @@ from seqkit.demo import reverse
 from seqkit.errors import Interrupted
 from seqkit.session import train
 from seqkit.settings import Recipe
+from seqkit.train import checkpoint
 from seqkit.train.trainer import Group, Step, Trainer
 
 Table = dict[str, Any]
@@ -161,8 +162,10 @@ def files(kind: str, folder: Path) -> tuple[str, str]:
 
 
 def equal(one: Path, other: Path) -> None:
-    """Weights, average, optimizer, carried state, progress, and all that validation found."""
+    """Weights, average, optimizer, carried state, progress at every save, and all that validation found."""
     same(one, other)
+    for step in checkpoint.steps(other / "checkpoints"):
+        assert progress(one, step) == progress(other, step)
     assert scored(one) == scored(other)
     assert len(events(one, "valid")) > 1
 
@@ -224,7 +227,7 @@ def test_a_wish_may_come_at_any_moment(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("schedule", [LINEAR, COSINE], ids=["linear", "cosine"])
-@pytest.mark.parametrize("at", [1, 6, 9, 14])
+@pytest.mark.parametrize("at", [6, 14])
 def test_epochs_of_different_length_do_not_move_the_end_of_the_schedule(
     schedule: Table, at: int, tmp_path: Path, numbers: list[tuple[float, float, float]]
 ) -> None:

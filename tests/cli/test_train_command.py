@@ -133,6 +133,20 @@ def test_the_same_command_goes_on_and_a_finished_run_stays(corpus: Path, capsys:
     assert "model.width" in told(capsys)[0]
 
 
+def test_another_limit_for_a_falling_rate_needs_to_be_wished(corpus: Path, capsys: Captured) -> None:
+    assert main(["-q", "train", "recipe.toml", "--out", "run", "train.schedule=linear"]) == 0
+    capsys.readouterr()
+    longer = ["train", "recipe.toml", "--out", "run", "train.schedule=linear", "train.steps=5"]
+    assert main(longer) == 2
+    what, hint = told(capsys)
+    assert "train.steps = 3, and now it is 5" in what
+    assert "--extend" in hint
+    assert main([*longer, "--extend"]) == 0
+    err = capsys.readouterr().err
+    assert "resuming run at step 3" in err
+    assert "now falls towards step 5, not 3" in err
+
+
 def test_a_damaged_checkpoint_is_named(trained: Path, tmp_path: Path, capsys: Captured) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)

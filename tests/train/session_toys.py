@@ -44,8 +44,10 @@ def tensors(run: Path) -> dict[str, Tensor]:
     return {f"{stem}/{name}": tensor for stem in found.stems for name, tensor in found.tensors(stem).items()}
 
 
-def progress(run: Path) -> Progress:
-    found, _ = checkpoint.newest(run / "checkpoints")
+def progress(run: Path, step: int | None = None) -> Progress:
+    """Where the run stood at a saved step, or at the newest one; not how long it took."""
+    folder = run / "checkpoints"
+    found = checkpoint.newest(folder)[0] if step is None else checkpoint.read(checkpoint.step_path(folder, step))
     assert found is not None
     return msgspec.convert({**found.training["progress"], "seconds": 0.0}, Progress)
 

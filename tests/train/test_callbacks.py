@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from train_toys import Notes, StopAt, ToyStream, report, toy_model, toy_trainer,
 from seqkit.settings import Constant, Linear, Train
 from seqkit.train.average import Average
 from seqkit.train.callbacks import Averaging, Interruption, Limits, StopRequest, Validation, is_better
-from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
+from seqkit.train.trainer import Abandoned, Callback, Progress, Report, Step, Trainer
 
 
 class Clock(Callback):
@@ -178,6 +179,107 @@ def test_validation_happens_in_evaluation_mode_and_training_goes_on_in_training_
     trainer.run()
     assert modes == [False]
     assert model.training
+
+
+def left_at(*calls: int) -> Callable[[], Report]:
+    """A validation that is left at these calls, counted from 1."""
+    made = [0]
+
+    def validate() -> Report:
+        made[0] += 1
+        if made[0] in calls:
+            raise Abandoned("SIGTERM")
+        return report(bleu=float(made[0]))
+
+    return validate
+
+
+def test_a_run_stops_where_its_validation_was_left_and_the_next_attempt_begins_with_it() -> None:
+    settings, first, second = Train(steps=7, metric="bleu", patience=9), Notes(), Notes()
+    trainer = toy_trainer(Validation(settings, every=3, validate=left_at(2)), first)
+    progress = trainer.run()
+    assert (progress.step, progress.stop, progress.validated, progress.best) == (6, "SIGTERM", 3, 1.0)
+    assert len(first.reports) == 1
+    assert trainer.objective.training
+    progress.stop = None
+    limits = Limits(settings, began=0.0, clock=lambda: 0.0)
+    toy_trainer(limits, Validation(settings, every=3, validate=left_at()), second, progress=progress).run()
+    assert second.moments == ["started", "validated", "stepped", "validated", "ended"]
+    assert (progress.step, progress.stop, progress.validated) == (7, "steps", 7)
+
+
+def test_the_last_validation_can_be_left_too_and_the_run_is_not_complete_without_it() -> None:
+    settings = Train(steps=4, metric="bleu")
+
+    def attempt(validate: Callable[[], Report], progress: Progress | None, notes: Notes) -> Progress:
+        limits = Limits(settings, began=0.0, clock=lambda: 0.0)
+        return toy_trainer(limits, Validation(settings, every=3, validate=validate), notes, progress=progress).run()
+
+    progress = attempt(left_at(2), None, Notes())
+    assert (progress.step, progress.stop, progress.validated) == (4, "SIGTERM", 3)
+    progress.stop, notes = None, Notes()
+    attempt(left_at(), progress, notes)
+    assert notes.moments == ["started", "validated", "ended"]
+    assert (progress.step, progress.stop, progress.validated) == (4, "steps", 4)
+
+
+def test_who_is_to_stop_does_not_begin_a_validation() -> None:
+    notes = Notes()
+    progress = toy_trainer(
+        StopAt(6, "signal"), Validation(Train(metric="bleu"), every=3, validate=left_at()), notes
+    ).run()
+    assert (progress.step, progress.validated, len(notes.reports)) == (6, 3, 1)
+
+
+def test_patience_that_was_used_up_ends_a_run_whose_last_save_did_not_know_it() -> None:
+    """As a crash leaves it, between the save of a validation and that of the end."""
+    settings, notes = Train(patience=2, metric="bleu"), Notes()
+    progress = Progress(step=6, validated=6, best=5.0, best_step=2, stale=2)
+    toy_trainer(Validation(settings, every=2, validate=scores(9)), notes, progress=progress).run()
+    assert notes.moments == ["started", "ended"]
+    assert (progress.step, progress.stop) == (6, "patience")
+
+
+def test_a_wish_that_comes_late_in_a_validation_stops_after_the_next_step() -> None:
+    request = StopRequest()
+
+    def validate() -> Report:
+        request.reason = "SIGINT"
+        return report()
+
+    validation = Validation(Train(metric="bleu"), every=3, validate=validate)
+    progress = toy_trainer(Interruption(request), validation).run()
+    assert (progress.step, progress.stop, progress.validated) == (4, "SIGINT", 3)
+
+
+def test_a_validation_made_anew_says_nothing_of_the_pace() -> None:
+    """No step of this attempt has been timed yet: taken for the pace, that would end the run on the spot."""
+    clock = Clock(start=0.0)
+    settings = Train(minutes=1.0, metric="bleu")
+    callbacks = (Limits(settings, began=0.0, clock=clock), clock)
+    validation = Validation(settings, every=10, validate=lambda: report())
+    progress = Progress(step=10, seconds=10.0, horizon=50)
+    toy_trainer(*callbacks, validation, StopAt(15, "signal"), schedule=Linear(warmup=0), progress=progress).run()
+    assert (progress.step, progress.stop, progress.horizon) == (15, "signal", 50)
+
+
+def test_other_minutes_move_the_end_of_the_schedule_by_the_pace_so_far() -> None:
+    told: list[tuple[str, Mapping[str, object]]] = []
+    ended = Progress(step=40, seconds=50.0, horizon=40)
+    for minutes, changed in ((2.0, True), (2.0, False)):
+        clock = Clock(start=0.0)
+        limits = Limits(
+            Train(minutes=minutes), began=0.0, changed=changed, told=lambda *event: told.append(event), clock=clock
+        )
+        progress = toy_trainer(
+            limits, clock, StopAt(60, "enough"), schedule=Linear(warmup=0), progress=replace(ended)
+        ).run()
+        if changed:
+            assert progress.horizon is not None
+            assert 40 + 0.8 * 50 < progress.horizon < 40 + 0.8 * 70  # 0.8 steps a second, less what saving needs
+            assert told == [("horizon", {"step": 40, "horizon": progress.horizon, "before": 40})]
+        else:
+            assert (progress.step, progress.horizon, len(told)) == (41, 40, 1)
 
 
 @pytest.mark.parametrize(

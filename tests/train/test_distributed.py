@@ -21,9 +21,11 @@ from seqkit.data.datasets import Encoded
 from seqkit.data.loading import translation_batch
 from seqkit.errors import ResourceError
 from seqkit.settings import SGD, Muon, Optimizer
+from seqkit.tasks import Place
+from seqkit.tasks.task import Scores, Validator
 from seqkit.train.distributed import Processes, connect, launch
 from seqkit.train.objective import Objective
-from seqkit.train.trainer import Callback, Step, Trainer
+from seqkit.train.trainer import Abandoned, Callback, Step, Trainer
 
 Job = Callable[[Processes], Any]
 LENGTHS = (9, 1, 2, 1, 8, 1, 1, 3)
@@ -200,6 +202,60 @@ def test_all_stop_where_one_wishes_to(pair: Pair) -> None:
     here, there = pair.both(wished)
     assert here == there
     assert here[:2] == (4, "signal")
+
+
+class Sharing(Validator):
+    """Work in pieces, of which the second process has far more; it wishes to stop after so many, if at all."""
+
+    def __init__(self, processes: Processes, *, stop_after: int | None) -> None:
+        self.done = 0
+        wish = lambda: "SIGTERM" if processes.rank == 1 and self.done == stop_after else None  # noqa: E731
+        super().__init__(toy_model(), Place(processes, torch.device("cpu"), wish), None)
+
+    def loss(self, piece_done: Callable[[], object]) -> Tensor:
+        for _ in range(2 + 5 * self.processes.rank):
+            self.done += 1
+            piece_done()
+        return torch.ones(3, dtype=torch.float64)
+
+    def scores(self) -> Scores:
+        with self.together():
+            return Scores({})
+
+
+class Shared:
+    """How many pieces a process did before all left, and why they did; and whether they are still in step."""
+
+    def __init__(self, stop_after: int | None) -> None:
+        self.stop_after = stop_after
+
+    def __call__(self, processes: Processes) -> tuple[int, str | None, int, bool]:
+        validator, reason = Sharing(processes, stop_after=self.stop_after), None
+        validator.model.train()
+        try:
+            validator()
+        except Abandoned as abandoned:
+            reason = abandoned.reason
+        counter = torch.ones(1)
+        processes.sum(counter)
+        return validator.done, reason, int(counter), validator.model.training
+
+
+@pytest.mark.parametrize(
+    ("stop_after", "here", "there"),
+    [
+        (None, (2, None), (7, None)),
+        (0, (0, "SIGTERM"), (0, "SIGTERM")),
+        (1, (1, "SIGTERM"), (1, "SIGTERM")),
+        (5, (2, "SIGTERM"), (5, "SIGTERM")),
+        (7, (2, "SIGTERM"), (7, "SIGTERM")),
+    ],
+)
+def test_all_leave_a_validation_where_one_wishes_to(
+    pair: Pair, stop_after: int | None, here: tuple[int, str | None], there: tuple[int, str | None]
+) -> None:
+    """Also the one that has long done its own part."""
+    assert pair.both(Shared(stop_after)) == ((*here, 2, True), (*there, 2, True))
 
 
 def dropped(processes: Processes) -> float:

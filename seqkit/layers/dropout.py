@@ -41,7 +41,7 @@ def dropout(x: Tensor, rate: float) -> Tensor:
     """
     if rate == 0:
         return x
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or torch.compiler.is_compiling():  # the compiler loses track of bytes seen as integers
         return F.dropout(x, rate)
     kept: Tensor = ByteDropout.apply(x, min(255, max(1, round(rate * 256))))  # type: ignore[no-untyped-call]
     return kept

@@ -10,6 +10,7 @@ from torch import Tensor
 from train_toys import toy_group
 
 from seqkit.batch import Batch
+from seqkit.layers.dropout import Dropout
 from seqkit.models.build import Sizes, build
 from seqkit.models.language import LanguageModel
 from seqkit.settings import (
@@ -78,6 +79,16 @@ def test_few_shapes_are_compiled() -> None:
     for batch in [batch for seed in range(5, 20) for batch in toy_group(seed).batches]:
         slopes(compiled, batch)
     assert counter["stats"]["unique_graphs"] == first
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("traced")
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_dropout_drops() -> None:
+    layer = torch._dynamo.optimize("aot_eager")(Dropout(0.25))
+    dropped = layer(torch.ones(200, 50, requires_grad=True))
+    assert float((dropped == 0).double().mean()) == pytest.approx(0.25, abs=0.03)
+    assert float(dropped.detach().max()) == pytest.approx(4 / 3)
 
 
 def test_padding_is_added_only_where_no_state_goes_on() -> None:

@@ -111,7 +111,8 @@ class Codec:
         rate = self.settings.sampling if isinstance(self.settings, SentencePiece) else 0.0
         if sampling_seed is None or rate == 0:
             return self.tokenizer.encode(prepared)
-        return self.tokenizer.sample(prepared, rate=rate, seed=sampling_seed)
+        algorithm = self.settings.algorithm if isinstance(self.settings, SentencePiece) else "bpe"
+        return self.tokenizer.sample(prepared, algorithm=algorithm, rate=rate, seed=sampling_seed)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The line that these ids stand for; padding, beginning and end give nothing.

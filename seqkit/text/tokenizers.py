@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import unicodedata
@@ -13,13 +12,13 @@ from typing import Literal, cast
 import sentencepiece
 
 from seqkit.errors import ConfigError, DataError, ModelError
+from seqkit.text.sampling import Sampler
 from seqkit.text.vocabulary import BOS, EOS, PAD, UNKNOWN, UNKNOWN_MARK
 
 __all__ = ["SPACE_MARK", "Characters", "SentencePiece", "Words"]
 
 JOINER = "\uffed"  # marks the side on which a punctuation token is glued to its neighbour
 SPACE_MARK = "\u2581"  # how sentencepiece writes a space
-SAMPLING_BLOCK = 1000  # lines drawn after one seeding
 
 RUNS = re.compile(r"[^\W_]+|.", re.DOTALL)  # letters and digits together, every other character alone
 
@@ -111,6 +110,7 @@ class SentencePiece:
 
     model: bytes = field(repr=False)
     processor: sentencepiece.SentencePieceProcessor = field(init=False, repr=False, compare=False)
+    samplers: dict[tuple[str, float], Sampler] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         try:
@@ -169,23 +169,15 @@ class SentencePiece:
         """The best cut of each line into pieces, as ids."""
         return cast(list[list[int]], self.processor.encode(list(texts)))
 
-    def sample(self, texts: Sequence[str], *, rate: float, seed: int) -> list[list[int]]:
-        """A random cut of each line: BPE-dropout (Provilkov et al., 2020) or unigram sampling (Kudo, 2018).
+    def sample(
+        self, texts: Sequence[str], *, algorithm: Literal["bpe", "unigram"], rate: float, seed: int
+    ) -> list[list[int]]:
+        """A random cut of each line, by the algorithm that the pieces were learnt with (see `Sampler`).
 
-        `rate` is the share of merges left out, or the smoothness of the distribution over cuts. The result depends on
-        the arguments only: the library is seeded before every block of 1,000 lines, and draws in one thread.
+        The result depends on the arguments only.
         """
-        ids: list[list[int]] = []
-        for block, start in enumerate(range(0, len(texts), SAMPLING_BLOCK)):
-            sentencepiece.set_random_generator_seed(_block_seed(seed, block))
-            ids += self.processor.encode(
-                list(texts[start : start + SAMPLING_BLOCK]),
-                enable_sampling=True,
-                alpha=rate,
-                nbest_size=-1,
-                num_threads=1,
-            )
-        return ids
+        sampler = self.samplers.setdefault((algorithm, rate), Sampler(self.processor, algorithm=algorithm, rate=rate))
+        return sampler(self.encode(texts), seed=seed)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of these pieces; padding, beginning and end give nothing.
@@ -193,11 +185,6 @@ class SentencePiece:
         Raises IndexError when there is no piece with such an id.
         """
         return cast(str, self.processor.decode([id for id in ids if not PAD <= id <= EOS]))
-
-
-def _block_seed(seed: int, block: int) -> int:
-    digest = hashlib.sha256(f"{seed}:{block}".encode()).digest()
-    return int.from_bytes(digest[:4]) >> 1  # 31 bits: the largest 32-bit number means "no seed" to the library
 
 
 def _explain(message: str, size: int) -> ConfigError | DataError:

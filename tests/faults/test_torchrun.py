@@ -140,7 +140,7 @@ def test_two_processes_of_torchrun_train_what_one_trains_and_only_the_first_writ
     (tmp_path / "watcher").mkdir()
     (tmp_path / "watcher" / "sitecustomize.py").write_text(WATCHER, encoding="utf-8")
     path = os.pathsep.join([str(tmp_path / "watcher"), os.environ.get("PYTHONPATH", "")])
-    job = start(folder, "train.steps=20", "train.validate_every=7", PYTHONPATH=path, NOTES=str(tmp_path / "wrote-"))
+    job = start(folder, *words, PYTHONPATH=path, NOTES=str(tmp_path / "wrote-"))
     assert finish(job) == 0, (folder / "told").read_text(encoding="utf-8")
     two = weights(folder)
     assert status(folder)["state"] == "done"
@@ -150,7 +150,7 @@ def test_two_processes_of_torchrun_train_what_one_trains_and_only_the_first_writ
 
     (folder / "run").rename(folder / "both")
     alone = subprocess.run(
-        [sys.executable, *command("train.processes=1", "train.steps=20", "train.validate_every=7")[6:]],
+        [sys.executable, *command("train.processes=1", *words)[6:]],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -1,0 +1,148 @@
+"""Random cuts: what the papers say, for every word apart, and the same in every process."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from seqkit.text.sampling import Sampler
+from seqkit.text.tokenizers import SentencePiece
+
+LINES = ["the lower the newest", "low lower lowest newer newest wide wider widest", "the new wide low"] * 4
+PROGRAM = """\
+import hashlib, sys
+from pathlib import Path
+from seqkit.text.tokenizers import SentencePiece
+model = SentencePiece(Path(sys.argv[1]).read_bytes())
+cuts = model.sample({lines!r}, algorithm=sys.argv[2], rate=0.3, seed=5)
+print(hashlib.sha256(repr(cuts).encode()).hexdigest())
+"""
+
+
+def model(algorithm: str = "bpe") -> SentencePiece:
+    size = 300 if algorithm == "bpe" else 279
+    return SentencePiece.learn(LINES, algorithm=algorithm, size=size)  # type: ignore[arg-type]
+
+
+def pieces(found: SentencePiece, ids: list[int]) -> list[str]:
+    return [found.pieces()[id] for id in ids]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+def test_every_process_draws_the_same(tmp_path: Path, algorithm: str) -> None:
+    found = model(algorithm)
+    (tmp_path / "model").write_bytes(found.model)
+    here = found.sample(LINES, algorithm=algorithm, rate=0.3, seed=5)  # type: ignore[arg-type]
+    for salt in ("1", "2"):
+        there = subprocess.run(
+            [sys.executable, "-c", PROGRAM.format(lines=LINES), str(tmp_path / "model"), algorithm],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": salt},
+        )
+        assert there.stdout.strip() == hashlib.sha256(repr(here).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+def test_a_draw_depends_on_the_seed_and_on_nothing_before(algorithm: str) -> None:
+    found = model(algorithm)
+    once = found.sample(LINES, algorithm=algorithm, rate=0.4, seed=1)  # type: ignore[arg-type]
+    other = found.sample(LINES, algorithm=algorithm, rate=0.4, seed=2)  # type: ignore[arg-type]
+    assert other != once
+    assert found.sample(LINES, algorithm=algorithm, rate=0.4, seed=1) == once  # type: ignore[arg-type]
+    assert once[0] != once[3] or once[1] != once[4]  # equal lines are cut anew
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+@pytest.mark.parametrize("text", ["", " ", "low  lower", "lowest ⇄ newest", "wide東京wider", "low " * 50])
+def test_the_text_is_kept(algorithm: str, text: str) -> None:
+    found = model(algorithm)
+    cuts = found.sample([text] * 20, algorithm=algorithm, rate=0.5, seed=3)  # type: ignore[arg-type]
+    assert {found.decode(cut) for cut in cuts} == {found.decode(found.encode([text])[0])}
+
+
+def test_without_a_dropped_merge_the_cut_is_the_library_s() -> None:
+    found = model()
+    assert found.sample(LINES, algorithm="bpe", rate=1e-12, seed=1) == found.encode(LINES)
+
+
+def test_with_every_merge_dropped_characters_are_left() -> None:
+    found = model()
+    [cut] = found.sample(["low newest"], algorithm="bpe", rate=1.0, seed=1)
+    assert pieces(found, cut) == list("▁low▁newest")
+
+
+@pytest.mark.parametrize("word", ["lowest", "wider"])
+def test_merges_are_dropped_as_in_algorithm_1(word: str) -> None:
+    """The paper's loop, which decides on every possible merge at every step, drawn 20,000 times beside ours."""
+    found = model()
+    scores = dict(zip(found.pieces(), found.processor.get_score(list(range(len(found.pieces())))), strict=True))
+    rate, count = 0.3, 20_000
+    uniform = random.Random(7).random
+
+    def paper() -> tuple[str, ...]:
+        symbols = list("▁" + word)
+        while True:
+            possible = [(-scores[a + b], i) for i, (a, b) in enumerate(pairwise(symbols)) if a + b in scores]
+            left = [merge for merge in possible if uniform() >= rate]
+            if not left:
+                return tuple(symbols)
+            _, place = min(left)
+            symbols[place : place + 2] = [symbols[place] + symbols[place + 1]]
+
+    expected = Counter(paper() for _ in range(count))
+    ours = Counter(
+        tuple(pieces(found, cut)) for cut in found.sample([word] * count, algorithm="bpe", rate=rate, seed=1)
+    )
+    assert len(expected) > 5
+    for cut in expected | ours:
+        chance = (expected[cut] + ours[cut]) / (2 * count)
+        assert abs(expected[cut] - ours[cut]) < 5 * math.sqrt(2 * chance * count) + 5, cut
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0])
+def test_cuts_of_a_unigram_model_have_their_probabilities(alpha: float) -> None:
+    found, word, count = model("unigram"), "▁lowest", 20_000
+    scores = dict(zip(found.pieces(), found.processor.get_score(list(range(len(found.pieces())))), strict=True))
+
+    def every(rest: str) -> list[tuple[str, ...]]:
+        if not rest:
+            return [()]
+        return [(rest[:n], *cut) for n in range(1, len(rest) + 1) if rest[:n] in scores for cut in every(rest[n:])]
+
+    weights = {cut: math.exp(alpha * sum(scores[piece] for piece in cut)) for cut in every(word)}
+    total = sum(weights.values())
+    ours = Counter(
+        tuple(pieces(found, cut)) for cut in found.sample(["lowest"] * count, algorithm="unigram", rate=alpha, seed=1)
+    )
+    assert len(weights) > 3
+    assert set(ours) <= set(weights)
+    for cut, weight in weights.items():
+        expected = count * weight / total
+        assert abs(ours[cut] - expected) < 5 * math.sqrt(expected) + 5, cut
+
+
+def test_what_is_looked_up_is_what_would_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = model()
+    usual = found.sample(LINES * 30, algorithm="bpe", rate=0.4, seed=1)
+    monkeypatch.setattr("seqkit.text.sampling.KEPT", 0)
+    forgetful = Sampler(found.processor, algorithm="bpe", rate=0.4)
+    assert forgetful(found.encode(LINES * 30), seed=1) == usual
+
+
+def test_a_word_with_more_merges_than_bits_is_cut_all_the_same() -> None:
+    long = SentencePiece.learn(["ab" * 400, "a b"], algorithm="bpe", size=266)
+    cuts = long.sample(["ab" * 400] * 3, algorithm="bpe", rate=0.5, seed=1)
+    assert len({tuple(cut) for cut in cuts}) == 3
+    assert {long.decode(cut) for cut in cuts} == {"ab" * 400}

@@ -448,7 +448,8 @@ def test_damage_anywhere_is_harmless_or_refused(part: str, trained: Path, tmp_pa
             # A recipe is read by people and may be changed by them; everything else is what it was or nothing.
             if answer.code == 0 and words[0] == "translate" and name != Path("recipe.toml"):
                 assert answer.out == before.out, (trial, name)
-    assert min(codes.values()) > 20, codes
+    assert codes[4] > 20, codes
+    assert codes[0] > 20 or part, codes  # every byte of a model folder is sealed
 
 
 @pytest.mark.long

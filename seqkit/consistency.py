@@ -76,7 +76,7 @@ def _mismatch(recipe: Recipe) -> list[tuple[str, str]]:
     if isinstance(data, Stream):
         if data.partition == "sequential" and not isinstance(model, RecurrentLanguageModel):
             found.append(("only recurrent models carry a state from window to window", "set data.partition=random"))
-        if recipe.train.batch_tokens < data.window and not isinstance(model, NGram):
+        if recipe.train.budget < data.window and not isinstance(model, NGram):
             what = f"train.batch_tokens = {recipe.train.batch_tokens} is less than data.window = {data.window}"
             found.append((what, "a batch has train.batch_tokens / data.window rows: raise the one or lower the other"))
         learned = isinstance(model, TransformerLanguageModel) and model.positions == "learned"

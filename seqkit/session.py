@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ import torch
 from seqkit import assemble, config
 from seqkit.counting import count
 from seqkit.errors import ConfigError, DataError, Interrupted, ModelError, ResourceError, SeqkitError
+from seqkit.fitting import fitted
 from seqkit.host import cores, keep_heap
 from seqkit.run import Change, clear, device_of, out_of, record, replaceable, settle, tidy
 from seqkit.settings import AveragedSGD, NGram, Pairs, Recipe
@@ -89,8 +90,10 @@ def train(
         before = checkpoint.newest(run / "checkpoints")
         if before[0] is not None:
             _check(run, task, before[0], wishes)
-        record(run, recipe)
         world = int(os.environ.get("WORLD_SIZE", "0")) or int(recipe.train.processes)
+        recipe = fitted(recipe, task, place, world)
+        task = replace(task, recipe=recipe)
+        record(run, recipe)
         if "WORLD_SIZE" not in os.environ:
             words = ["train", str(run / "recipe.toml"), "--out", str(run), "--device", place.type, "--quiet"]
             words += ["--allow-data-change"] * allow_data_change + ["--reset-best"] * reset_best
@@ -324,7 +327,7 @@ class _Session:
             f"text: {self.recipe.text.__class__.__name__}, {len(task.codecs.target)} tokens"
             + (", joint" if task.codecs.joint and isinstance(self.recipe.data, Pairs) else ""),
             f"model: {self._about().model}, {size:,} parameters",
-            f"batches: {settings.batch_tokens} target tokens x {settings.accumulate}, {groups} steps an epoch",
+            f"batches: {settings.budget} target tokens x {settings.accumulate}, {groups} steps an epoch",
             f"device: {self._about().device}, {torch.get_num_threads()} threads a process, {self._about().precision}",
             f"memory: {size_of(used)} a process after the largest batch, {self._room()}",
         ]

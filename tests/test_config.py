@@ -107,7 +107,7 @@ def consistent(recipe: Recipe) -> Recipe:
     if train.metric in ("bleu", "chrf", "accuracy", "f1"):
         train = structs.replace(train, metric="auto")
     if isinstance(data, Stream):
-        train = structs.replace(train, batch_tokens=max(train.batch_tokens, data.window))
+        train = structs.replace(train, batch_tokens=max(train.budget, data.window))
         if data.partition == "sequential" and not isinstance(model, RecurrentLanguageModel):
             data = structs.replace(data, partition="random")
         if isinstance(model, TransformerLanguageModel):

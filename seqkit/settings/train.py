@@ -119,7 +119,11 @@ class Train(Settings, frozen=True, kw_only=True):
         Meta(description="stop after this much wall time, start-up, validation and saving included"),
     ] = None
     batch_tokens: Annotated[
-        int, Meta(ge=1, description="target tokens per batch, padding included, over all processes together")
+        Annotated[int, Meta(ge=1)] | Literal["auto"],
+        Meta(
+            description="target tokens per batch, padding included, over all processes together; auto: as many as fit "
+            "the device, found when a run begins"
+        ),
     ] = 4096
     accumulate: Annotated[int, Meta(ge=1, description="batches per optimizer step")] = 1
     learning_rate: Annotated[float, Meta(gt=0, description="base rate; the schedule scales it")] = 1e-3
@@ -200,3 +204,8 @@ class Train(Settings, frozen=True, kw_only=True):
     fused_optimizer: Annotated[
         bool, Meta(description="update all weights in torch's fused kernels (faster), not one tensor after the other")
     ] = True
+
+    @property
+    def budget(self) -> int:
+        """`batch_tokens` as a number: the default as long as none was found."""
+        return 4096 if self.batch_tokens == "auto" else self.batch_tokens

@@ -62,7 +62,7 @@ class Labelling(Task):
         return ExampleStream(
             label_batch,
             examples=lambda epoch: (self.tokens, self.labels),
-            budget=settings.batch_tokens,
+            budget=settings.budget,
             accumulate=settings.accumulate,
             seed=settings.seed,
             rank=processes.rank,

@@ -73,7 +73,7 @@ class Language(Task):
         if isinstance(data, Stream):
             return WindowStream(
                 stream_of(self.lines),
-                rows=settings.batch_tokens // data.window,
+                rows=settings.budget // data.window,
                 window=data.window,
                 partition=partition_of(self.recipe, data),
                 carries=isinstance(self.recipe.model, RecurrentLanguageModel),
@@ -85,7 +85,7 @@ class Language(Task):
         return ExampleStream(
             line_batch,
             examples=self._examples,
-            budget=settings.batch_tokens,
+            budget=settings.budget,
             accumulate=settings.accumulate,
             seed=settings.seed,
             rank=processes.rank,
@@ -151,7 +151,7 @@ def _fitting(recipe: Recipe, data: Stream, lines: Encoded) -> list[str]:
     """What is to be said of a text that cannot fill a batch; counted models have no batches."""
     if isinstance(recipe.model, NGram):
         return []
-    rows, tokens = recipe.train.batch_tokens // data.window, len(lines.ids) + len(lines)
+    rows, tokens = recipe.train.budget // data.window, len(lines.ids) + len(lines)
     fitting = fitting_rows(tokens, rows=rows, window=data.window)
     if tokens < data.window:
         return [f"the text has {tokens} tokens, less than one window of {data.window}: a batch is one shorter row"]

@@ -69,7 +69,7 @@ class Translation(Task):
         return ExampleStream(
             translation_batch,
             examples=self._examples,
-            budget=settings.batch_tokens,
+            budget=settings.budget,
             accumulate=settings.accumulate,
             seed=settings.seed,
             rank=processes.rank,
@@ -174,7 +174,7 @@ class TranslationValidator(Validator):
         # The loss leaves out what training would leave out: one endless line must not end a run in its validation.
         long = too_long(self.source.lengths, self.target.lengths, longest)
         self.scored = np.setdiff1d(np.arange(len(dev)), long)
-        self.budget = max(settings.batch_tokens, longest + 1)
+        self.budget = max(settings.budget, longest + 1)
 
     def loss(self, piece_done: Callable[[], object]) -> torch.Tensor:
         """Teacher forcing over this process's pairs."""

@@ -179,6 +179,7 @@ def test_an_optimizers_state_comes_back_to_the_gpu() -> None:
     new.step()
 
 
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_compiled_layers_give_the_same_gradients() -> None:
     expected, found = (
         one_step(MODELS["transformer-pre"], GPU, Adam(), compiled=compiled)[0] for compiled in (False, True)

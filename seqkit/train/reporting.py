@@ -224,6 +224,7 @@ class Reporting(Callback):
             saved_step=None if self.saved is None else self.saved[0],
             saved_ago=None if self.saved is None else now - self.saved[1],
             skipped=progress.skipped,
+            out_of_memory=self.tight,
             samples=self.samples,
         )
 

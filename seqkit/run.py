@@ -76,7 +76,10 @@ def out_of(recipe: Recipe, out: Path | None) -> Path:
 
 def replaceable(run: Path) -> None:
     """Refuse to throw away a folder that is not a run, for the sake of what else might be in it."""
-    if run.is_dir() and any(run.iterdir()) and not (run / RECIPE).exists():
+    if not run.is_dir() or (run / RECIPE).exists():
+        return
+    ours = (LOCK, f".{RECIPE}.")  # all that a death leaves which comes before the recipe
+    if not all(entry.name.startswith(ours) for entry in run.iterdir()):
         raise ConfigError(f"{run} holds something that is not a run", "choose another --out")
 
 

@@ -70,6 +70,7 @@ def test_a_run_beyond_its_limits_makes_no_step() -> None:
     notes = Notes()
     assert limited(Train(steps=6), notes, progress=Progress(step=6)).stop == "steps"
     assert limited(Train(epochs=2), notes, progress=Progress(step=6, epoch=2)).stop == "epochs"
+    assert limited(Train(epochs=2), notes, progress=Progress(step=8, epoch=1, position=4)).stop == "epochs"
     assert limited(Train(steps=0), notes).stop == "steps"
     assert "stepped" not in notes.moments
 

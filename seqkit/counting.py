@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from seqkit import config
 from seqkit.errors import DataError
@@ -17,7 +19,7 @@ from seqkit.tasks.language import Language, sequences
 from seqkit.train import checkpoint
 from seqkit.train.distributed import Processes
 from seqkit.train.journal import Journal
-from seqkit.train.model_folder import write_model
+from seqkit.train.model_folder import published_step, write_model
 from seqkit.train.progress import Display
 from seqkit.train.trainer import Progress
 
@@ -35,6 +37,11 @@ def count(run: Path, task: Task, settings: NGram, display: Display, journal: Jou
     if found is not None:
         if found.training["data"] != task.fingerprint:
             raise DataError(f"the training data of {run} changed since it was counted", "start anew with --overwrite")
+        if published_step(run / "model") != STEP:  # it died behind its checkpoint
+            best = found.training["progress"]["best"]
+            if best is not None:
+                checkpoint.mark_best(folder, STEP, score=best, metric="loss")
+            _publish(run, task, found.tensors("model"), best)
         display.message(f"{run} is already complete")
         return Progress(step=STEP, stop="steps")
     began = time.monotonic()
@@ -63,10 +70,13 @@ def count(run: Path, task: Task, settings: NGram, display: Display, journal: Jou
     )
     if progress.best is not None:
         checkpoint.mark_best(folder, STEP, score=progress.best, metric="loss")
-    facts = {"step": STEP, "score": progress.best, "metric": "loss"}
-    write_model(
-        run / "model", recipe=config.dump(task.recipe), codec_folder=run / "codec", tensors=tensors, facts=facts
-    )
+    _publish(run, task, tensors, progress.best)
     journal.write("end", {"step": STEP, "reason": "counted", "seconds": progress.seconds})
     journal.status({"state": "done", "step": STEP, "best": progress.best, "best_step": STEP}, force=True)
     return progress
+
+
+def _publish(run: Path, task: Task, tensors: Mapping[str, Tensor], score: float | None) -> None:
+    facts = {"step": STEP, "score": score, "metric": "loss"}
+    recipe = config.dump(task.recipe)
+    write_model(run / "model", recipe=recipe, codec_folder=run / "codec", tensors=tensors, facts=facts)

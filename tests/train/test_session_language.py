@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -197,6 +198,17 @@ def test_what_validation_says_is_what_the_command_says(
     assert found.nll / found.tokens == pytest.approx(said["loss"], rel=1e-5)
     assert found.tokens == said["tokens"]
     assert load(corpus / "run").facts["score"] == pytest.approx(said["loss"])
+
+
+def test_counts_that_were_saved_and_not_published_are_published_by_the_same_command(corpus: Path) -> None:
+    """As after a death behind the checkpoint."""
+    settings, folder = recipe(corpus, NGRAM, STREAM), corpus / "run"
+    train(settings, out=folder, device="cpu")
+    before = contents(folder)
+    shutil.rmtree(folder / "model")
+    (folder / "checkpoints" / "best.json").unlink()
+    train(settings, out=folder, device="cpu")
+    assert contents(folder) == before
 
 
 @pytest.mark.slow

@@ -67,7 +67,6 @@ class Saving(Callback):
             return
         self._make_room(trainer)
         checkpoint.clean(self.folder)
-        self._mark_best(trainer)
 
     def stepped(self, trainer: Trainer, step: Step) -> None:
         """Save when it is time."""

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fault_toys import assert_nothing_broken, assert_same_end, attempt, events, files, write_corpus
+from fault_toys import assert_nothing_broken, assert_same_end, attempt, events, files, scores, write_corpus
 
 from seqkit.train import checkpoint
 from seqkit.train.saving import Saving
@@ -89,17 +89,23 @@ def test_death_at_every_touch_of_a_file(tmp_path: Path, straight: tuple[Path, in
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("limit", "more"), [("epochs", "train.epochs=1"), ("patience", "train.patience=1")])
-def test_an_end_that_was_decided_is_not_forgotten(tmp_path: Path, limit: str, more: str) -> None:
-    """A run dies behind its last step, its end being decided and saved but not yet acted on: it must not train on."""
+@pytest.mark.parametrize(
+    ("limit", "more"),
+    [
+        ("epochs", ["train.epochs=1", "train.validate_every=4"]),
+        ("patience", ["train.patience=1", "train.validate_every=3", "train.learning_rate=1e-12"]),
+    ],
+)
+def test_an_end_that_was_decided_is_not_forgotten(tmp_path: Path, limit: str, more: list[str]) -> None:
+    """A run dies behind its last step, its end decided and saved but not acted on: only what is left is done."""
     write_corpus(tmp_path)
-    words = ["train", "recipe.toml", "--out", "run", "--device", "cpu", more, "train.validate_every=3"]
-    words += ["train.save_every=3", "train.keep=9", *["train.learning_rate=1e-12"] * (limit == "patience")]
+    words = ["train", "recipe.toml", "--out", "run", "--device", "cpu", *more, "train.save_every=3", "train.keep=9"]
     assert attempt(tmp_path, *words, before=die_between_save_and_end).code == -signal.SIGKILL
     stood = checkpoint.steps(tmp_path / "run" / "checkpoints")[-1]
     ending = attempt(tmp_path, *words)
     assert ending.code == 0, ending.told
     assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == stood
+    assert stood in {step for step, _ in scores(events(tmp_path / "run"))}  # the last step is validated, always
     last = events(tmp_path / "run")[-1]
     assert (last["event"], last["reason"], last["step"]) == ("end", limit, stood)
 

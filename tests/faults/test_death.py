@@ -13,7 +13,7 @@ import pytest
 from fault_toys import assert_nothing_broken, assert_same_end, attempt, events, files, scores, write_corpus
 
 from seqkit.train import checkpoint
-from seqkit.train.saving import Saving
+from seqkit.train.callbacks import Validation
 
 # Nine steps: saves, validations that are the best and others, pruning, and a last step at which all of it happens.
 WORDS = ("train", "recipe.toml", "--out", "run", "--device", "cpu", "train.steps=9", "train.keep=1")
@@ -100,7 +100,7 @@ def test_an_end_that_was_decided_is_not_forgotten(tmp_path: Path, limit: str, mo
     """A run dies behind its last step, its end decided and saved but not acted on: only what is left is done."""
     write_corpus(tmp_path)
     words = ["train", "recipe.toml", "--out", "run", "--device", "cpu", *more, "train.save_every=3", "train.keep=9"]
-    assert attempt(tmp_path, *words, before=die_between_save_and_end).code == -signal.SIGKILL
+    assert attempt(tmp_path, *words, before=die_behind_the_last_step).code == -signal.SIGKILL
     stood = checkpoint.steps(tmp_path / "run" / "checkpoints")[-1]
     ending = attempt(tmp_path, *words)
     assert ending.code == 0, ending.told
@@ -110,8 +110,8 @@ def test_an_end_that_was_decided_is_not_forgotten(tmp_path: Path, limit: str, mo
     assert (last["event"], last["reason"], last["step"]) == ("end", limit, stood)
 
 
-def die_between_save_and_end() -> None:
-    Saving.ended = lambda self, trainer: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+def die_behind_the_last_step() -> None:
+    Validation.ended = lambda self, trainer: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
 
 
 @pytest.mark.slow

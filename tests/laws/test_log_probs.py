@@ -49,5 +49,5 @@ def test_chunks_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> N
     output = embedding.OutputLayer(vocabulary=9, width=4).double()
     hidden, targets = torch.randn(3, LENGTH, 4, dtype=torch.float64), tokens(3, LENGTH)
     expected = output(hidden).log_softmax(2).gather(2, targets[:, :, None])[:, :, 0]
-    monkeypatch.setattr(embedding, "CHUNK", chunk)
+    monkeypatch.setitem(embedding.CHUNKS, "cpu", chunk)
     close(output.log_probs(hidden, targets), expected)

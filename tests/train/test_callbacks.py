@@ -10,9 +10,10 @@ import pytest
 import torch
 from train_toys import Notes, StopAt, ToyStream, report, toy_model, toy_trainer, weights
 
-from seqkit.settings import Constant, Linear, Train
+from seqkit.settings import Constant, Cosine, Linear, Schedule, Train
 from seqkit.train.average import Average
 from seqkit.train.callbacks import Averaging, Interruption, Limits, StopRequest, Validation, is_better
+from seqkit.train.schedule import factor
 from seqkit.train.trainer import Abandoned, Callback, Progress, Report, Step, Trainer
 
 
@@ -65,6 +66,16 @@ def test_a_resumed_run_has_the_same_horizon(position: int) -> None:
         Train(epochs=4), stream=ToyStream(size=3), progress=Progress(step=3 + position, epoch=1, position=position)
     )
     assert (progress.step, progress.horizon) == (12, 12)
+
+
+@pytest.mark.parametrize("schedule", [Linear(warmup=0), Cosine(warmup=0)], ids=["linear", "cosine"])
+def test_a_horizon_that_is_known_stays_where_epochs_differ_in_length(schedule: Schedule) -> None:
+    """Where every epoch is encoded anew, what was read says nothing of how long the first was taken to be."""
+    limits, notes = Limits(Train(epochs=3), began=0.0, clock=lambda: 0.0), Notes()
+    stands = Progress(step=7, epoch=2, position=0, horizon=9)  # epochs of 3 and 4 steps so far
+    progress = toy_trainer(limits, notes, stream=ToyStream(size=3), schedule=schedule, progress=stands).run()
+    assert (progress.step, progress.horizon) == (10, 9)
+    assert [step.rate for step in notes.steps] == pytest.approx([factor(schedule, s, horizon=9) for s in (7, 8, 9)])
 
 
 def test_a_run_beyond_its_limits_makes_no_step() -> None:

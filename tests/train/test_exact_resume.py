@@ -226,24 +226,6 @@ def test_a_wish_may_come_at_any_moment(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("schedule", [LINEAR, COSINE], ids=["linear", "cosine"])
-@pytest.mark.parametrize("at", [6, 14])
-def test_epochs_of_different_length_do_not_move_the_end_of_the_schedule(
-    schedule: Table, at: int, tmp_path: Path, numbers: list[tuple[float, float, float]]
-) -> None:
-    """Where every epoch is encoded anew, it has more or fewer batches than the one before."""
-    case = Case(PAIRS, DROPPED | {"sampling": 0.8}, PLAIN)
-    settings = recipe(case, tmp_path, steps=None, epochs=3, schedule=schedule, batch_tokens=40, accumulate=1)
-    train(settings, out=tmp_path / "straight", device="cpu")
-    straight = [*numbers]
-    numbers.clear()
-    stopped(settings, tmp_path / "stopped", at=at)
-    train(settings, out=tmp_path / "stopped", device="cpu")
-    assert numbers == straight
-    same(tmp_path / "stopped", tmp_path / "straight")
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("ahead", [0, 1])
 def test_a_stop_at_the_end_of_the_last_epoch_is_the_end(ahead: int, tmp_path: Path) -> None:
     """Also where the last validation is left: no epoch is added, and the validation is made."""

@@ -124,6 +124,16 @@ def test_leave_that_is_not_needed_changes_nothing(corpus: Path) -> None:
     assert [event for event in events(corpus / "run", "horizon") if "before" in event] == []
 
 
+def test_the_estimated_end_of_a_run_limited_by_time_stays_when_it_goes_on(corpus: Path, steps: list[Step]) -> None:
+    settings = recipe(corpus, steps=None, minutes=60, validate_every=2)
+    stopped(settings, corpus / "run", at=3)
+    horizon = progress(corpus / "run").horizon
+    assert horizon is not None
+    stopped(settings, corpus / "run", at=4)
+    assert steps[-1].rate == pytest.approx(factor(LINEAR, 3, horizon=horizon), rel=1e-9)
+    assert [event for event in events(corpus / "run", "horizon") if "before" in event] == []
+
+
 def test_a_harmless_setting_is_taken_and_logged(corpus: Path) -> None:
     stopped(recipe(corpus), corpus / "run", at=4)
     train(recipe(corpus, log_seconds=7.0, keep=5, validate_every=3), out=corpus / "run", device="cpu")

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import msgspec
 import pytest
 import torch
-from session_toys import contents, progress, refused, same, same_tensors, scored, stopped, tensors
+from session_toys import contents, events, progress, refused, same, same_tensors, scored, stopped, tensors
 from torch import Tensor
 
 from seqkit import assemble
@@ -322,11 +323,31 @@ def test_a_damaged_checkpoint_is_passed_over_and_its_steps_made_again(corpus: Pa
     assert seen[:10] + seen[12:] == straight
     assert seen[8:10] == seen[10:12]
     same_tensors(corpus / "run", corpus / "straight")
-    events = [msgspec.json.decode(line) for line in (corpus / "run" / "log.jsonl").read_bytes().splitlines()]
-    warnings = [event["message"] for event in events if event["event"] == "warn"]
+    warnings = [event["message"] for event in events(corpus / "run", "warn")]
     assert len(warnings) == 1
     assert "step-00000010" in warnings[0]
     assert "using step-00000008" in warnings[0]
+
+
+def test_the_log_goes_on_through_a_crash(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torn line is gone, attempts count up, and of every step the last record is the one that counts."""
+    monkeypatch.setattr("seqkit.train.reporting.SECONDS", 0.0)
+    monkeypatch.setattr("seqkit.train.reporting.RECORD_SECONDS", 0.0)
+    settings = recipe(corpus, save_every=4)
+    original = Trainer.step
+
+    def step(self: Trainer, group: Group) -> Step:
+        if self.progress.step == 10:
+            raise KeyboardInterrupt
+        return original(self, group)
+
+    with patch.object(Trainer, "step", step), pytest.raises(KeyboardInterrupt):
+        train(settings, out=corpus / "run", device="cpu")
+    with (corpus / "run" / "log.jsonl").open("ab") as stream:
+        stream.write(b'{"v":1,"event":"st')
+    train(settings, out=corpus / "run", device="cpu")
+    made = [(event["attempt"], event["step"]) for event in events(corpus / "run", "step")]
+    assert made == [*((1, step) for step in range(1, 11)), *((2, step) for step in range(9, 21))]
 
 
 def test_with_no_good_checkpoint_left_nothing_is_trained(corpus: Path, seen: list[Seen]) -> None:

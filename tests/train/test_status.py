@@ -140,7 +140,7 @@ def test_what_nobody_foresaw_is_a_fault_of_ours(run: Path) -> None:
 def test_a_refused_start_is_told_and_what_was_reached_is_kept(run: Path) -> None:
     """Else a script that sees only the launcher's code would start it again for ever."""
     with pytest.raises(Interrupted):
-        train(recipe(run, validate_every=1), out=run, device="cpu", request=AfterLooks(2))
+        train(recipe(run, validate_every=1), out=run, device="cpu", request=AfterLooks(12))
     before = told(run)
     with (run.parent / "train.tsv").open("a") as stream:
         stream.write("a b\tb a\n")

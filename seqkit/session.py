@@ -32,7 +32,7 @@ from seqkit.train.lock import RunLock
 from seqkit.train.model_folder import published_step, write_model
 from seqkit.train.progress import Display, Quiet
 from seqkit.train.reporting import About, Reporting
-from seqkit.train.saving import Saving, restore, restore_state
+from seqkit.train.saving import Saving, name_best, restore, restore_state
 from seqkit.train.sealed import size_of
 from seqkit.train.trainer import TIGHT, Callback, Progress, Trainer
 
@@ -359,7 +359,9 @@ class _Session:
 
     def _complete(self, trainer: Trainer, found: checkpoint.Checkpoint | None, reporting: Reporting) -> None:
         """Do for a complete run what a death after its last save left undone."""
-        best = checkpoint.best(self.run / "checkpoints")
+        folder, metric = self.run / "checkpoints", self.recipe.train.metric
+        name_best(folder, trainer.progress, metric=metric, told=reporting.told)
+        best = checkpoint.best(folder)
         step = trainer.progress.step if best is None else best.step
         published = published_step(self.run / "model")
         told = status.read(self.run)

@@ -24,7 +24,7 @@ from seqkit.train.sealed import size_of
 from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
 from seqkit.train.weights import load_strictly, named_tensors, optimizer_tensors, restore_optimizer
 
-__all__ = ["Saving", "restore", "restore_state"]
+__all__ = ["Saving", "name_best", "restore", "restore_state"]
 
 
 class Saving(Callback):
@@ -105,28 +105,6 @@ class Saving(Callback):
                 "free some space, or train elsewhere with --out",
             )
 
-    def _mark_best(self, trainer: Trainer) -> None:
-        """Let `best.json` name the best, as soon as its checkpoint stands.
-
-        A death, a full disk or damage may have come between the two: then it is made good here.
-        """
-        progress = trainer.progress
-        try:
-            try:
-                marked = checkpoint.best(self.folder)
-            except ModelError as error:
-                self.told("warn", {"message": f"{error.what}; written anew"})
-                (self.folder / checkpoint.BEST).unlink()
-                marked = None
-            if progress.best_step is None or progress.best is None or (marked and marked.step == progress.best_step):
-                return
-            if checkpoint.verify(checkpoint.step_path(self.folder, progress.best_step)) is None:
-                metric = self.settings.metric
-                checkpoint.mark_best(self.folder, progress.best_step, score=progress.best, metric=metric)
-        except OSError as error:
-            message = f"cannot write {self.folder / checkpoint.BEST}: {error.strerror}; trying again at the next save"
-            self.told("warn", {"message": message})
-
     def _save(self, trainer: Trainer, *, must: bool = False) -> None:
         progress = trainer.progress
         self.when = time.monotonic()
@@ -134,7 +112,7 @@ class Saving(Callback):
         if not trainer.processes.first:
             return
         if self.saved == progress.step and not progress.complete:
-            self._mark_best(trainer)
+            name_best(self.folder, progress, metric=self.settings.metric, told=self.told)
             return
         began = time.monotonic()
         model = named_tensors(trainer.objective.model)
@@ -166,9 +144,32 @@ class Saving(Callback):
             return
         self.saved = progress.step
         self.seconds = time.monotonic() - began
-        self._mark_best(trainer)
+        name_best(self.folder, progress, metric=self.settings.metric, told=self.told)
         checkpoint.prune(self.folder, self.settings.keep)
         self.told("save", {"step": progress.step, "seconds": round(self.seconds, 3)})
+
+
+def name_best(
+    folder: Path, progress: Progress, *, metric: str, told: Callable[[str, Mapping[str, object]], None]
+) -> None:
+    """Let `best.json` name the best, as soon as its checkpoint stands.
+
+    A death, a full disk or damage may have come between the two: then it is made good here.
+    """
+    try:
+        try:
+            marked = checkpoint.best(folder)
+        except ModelError as error:
+            told("warn", {"message": f"{error.what}; written anew"})
+            (folder / checkpoint.BEST).unlink()
+            marked = None
+        if progress.best_step is None or progress.best is None or (marked and marked.step == progress.best_step):
+            return
+        if checkpoint.verify(checkpoint.step_path(folder, progress.best_step)) is None:
+            checkpoint.mark_best(folder, progress.best_step, score=progress.best, metric=metric)
+    except OSError as error:
+        message = f"cannot write {folder / checkpoint.BEST}: {error.strerror}; trying again at the next save"
+        told("warn", {"message": message})
 
 
 def restore_state(found: checkpoint.Checkpoint, trainer: Trainer) -> None:

@@ -193,7 +193,6 @@ print(codec.encode_many(["the quick brown fox jumps"] * 9, sampling_seed=7))
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="sentencepiece 0.2.3 mixes a secret of the process into the seed it is given")
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
 def test_another_process_draws_the_same(algorithm: str) -> None:
     """A run that goes on does so in a new process, and the processes of one run must cut a line alike."""

@@ -187,7 +187,7 @@ import sys
 from seqkit.settings import SentencePiece
 from seqkit.text import Codec
 codec = Codec.learn(["the quick brown fox", "jumps over the lazy dog"] * 9, SentencePiece(
-    algorithm=sys.argv[1], size=34, byte_fallback=False, sampling=0.3))
+    algorithm=sys.argv[1], size=32, byte_fallback=False, sampling=0.3))
 print(codec.encode_many(["the quick brown fox jumps"] * 9, sampling_seed=7))
 """
 

@@ -107,7 +107,7 @@ class Objective(nn.Module):
         """How the layers calculate. On a CPU only their products are narrowed: converting the rest costs more."""
         if self.layers == torch.float32:
             return contextlib.nullcontext()
-        if device.type == "cpu":
+        if device.type == "cpu" and not self.compiled:
             return products_in(self.layers)
         return torch.autocast(device.type, self.layers)
 

@@ -136,14 +136,19 @@ def test_labels_are_those_of_the_cpu(kind: str, tmp_path: Path) -> None:
     tree = {
         "name": "labels",
         "data": {"kind": "labelled", "train": [str(tmp_path / "train.tsv")], "dev": [str(tmp_path / "train.tsv")]},
-        "text": {"kind": "words", "split": "spaces"},
+        "text": {"kind": "words", "split": "spaces", "joint": False},
         "model": {"kind": kind, "width": 32},
-        "train": {"steps": 80, "batch_tokens": 1000, "learning_rate": 5e-3, "metric": "accuracy"},
+        "train": {"steps": 300, "batch_tokens": 1000, "learning_rate": 1e-2, "metric": "accuracy"},
     }
     train(build(tree, where="the test"), out=tmp_path / "run", device="cuda")
     found = [list(Labeller.load(tmp_path / "run", device=device).label(rows)) for device in DEVICES]
     assert found[0] == found[1]
-    assert found[0][0] == [token.upper() for token in rows[0]]
+    right = [
+        label == token.upper()
+        for own, row in zip(found[1], rows, strict=True)
+        for label, token in zip(own, row, strict=True)
+    ]
+    assert sum(right) > 0.9 * len(right)
 
 
 def test_a_device_that_is_not_there_is_an_error() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from train_toys import toy_group
 
 from seqkit.batch import Batch
+from seqkit.data.datasets import Encoded
+from seqkit.data.loading import translation_batch
 from seqkit.layers.dropout import Dropout
 from seqkit.models.build import Sizes, build
 from seqkit.models.language import LanguageModel
@@ -68,24 +71,23 @@ def test_loss_and_gradients_are_those_of_the_model(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("traced")
 @pytest.mark.filterwarnings("ignore")  # the compiler reads attributes that are not meant for use
-def test_few_shapes_are_compiled() -> None:
+def test_one_graph_serves_batches_of_any_shape() -> None:
     model = build(MODELS["post"], Sizes(8, 8, joint=True))
     compiled = Objective(model, smoothing=0.1, compiled=True)
     counter = torch._dynamo.utils.counters
     counter.clear()
-    for batch in [batch for seed in range(5) for batch in toy_group(seed).batches]:
-        slopes(compiled, batch)
-    first = counter["stats"]["unique_graphs"]
-    for batch in [batch for seed in range(5, 20) for batch in toy_group(seed).batches]:
-        slopes(compiled, batch)
-    assert counter["stats"]["unique_graphs"] == first
+    for rows, source, target in ((3, 5, 7), (4, 20, 9), (2, 12, 30), (5, 40, 17), (6, 3, 3)):
+        sides = (Encoded.from_lists([[5] * length] * rows) for length in (source, target))
+        slopes(compiled, translation_batch(*sides, np.arange(rows)))
+    assert not counter["graph_break"]
+    assert counter["stats"]["unique_graphs"] <= 2  # the first shape may be taken for the only one
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("traced")
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_dropout_drops() -> None:
-    layer = torch._dynamo.optimize("aot_eager")(Dropout(0.25))
+    layer = torch._dynamo.optimize("aot_eager", dynamic=True)(Dropout(0.25))
     dropped = layer(torch.ones(200, 50, requires_grad=True))
     assert float((dropped == 0).double().mean()) == pytest.approx(0.25, abs=0.03)
     assert float(dropped.detach().max()) == pytest.approx(4 / 3)

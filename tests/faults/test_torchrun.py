@@ -134,9 +134,11 @@ def wait_for_step(folder: Path, process: subprocess.Popen[str], step: int) -> No
     raise AssertionError("nothing is saved")
 
 
+@pytest.mark.parametrize("sharded", ["false", "true"])
 def test_two_processes_of_torchrun_train_what_one_trains_and_only_the_first_writes(
-    folder: Path, tmp_path: Path
+    folder: Path, tmp_path: Path, sharded: str
 ) -> None:
+    words = ("train.steps=20", "train.validate_every=7", f"train.sharded={sharded}")
     (tmp_path / "watcher").mkdir()
     (tmp_path / "watcher" / "sitecustomize.py").write_text(WATCHER, encoding="utf-8")
     path = os.pathsep.join([str(tmp_path / "watcher"), os.environ.get("PYTHONPATH", "")])

@@ -10,6 +10,7 @@ from seqkit.settings import (
     Labeller,
     LanguageModel,
     Mixed,
+    Muon,
     NGram,
     Pairs,
     Recipe,
@@ -50,6 +51,8 @@ def check(recipe: Recipe) -> list[tuple[str, str]]:
             found.append(("averaged SGD has an average of its own", "set train.average=0"))
         if not recipe.data.dev:
             found.append(("averaged SGD watches the development score, and data.dev names no files", "set data.dev"))
+    if recipe.train.sharded:
+        found += _unsharded(recipe)
     if search.nbest > search.beam:
         what = f"search.nbest = {search.nbest} is more than search.beam = {search.beam}"
         found.append((what, f"set search.beam={search.nbest}"))
@@ -57,6 +60,23 @@ def check(recipe: Recipe) -> list[tuple[str, str]]:
         least, most = search.minimum_length, search.maximum_length
         what = f"search.minimum_length = {least} is above search.maximum_length = {most}"
         found.append((what, "lower the one or raise the other"))
+    return found
+
+
+def _unsharded(recipe: Recipe) -> list[tuple[str, str]]:
+    """What cannot be done with parameters of which each process has but a share."""
+    model, settings = recipe.model, recipe.train
+    found = []
+    if isinstance(settings.optimizer, Muon | AveragedSGD):
+        kind = kind_of(type(settings.optimizer))
+        what = f'train.optimizer.kind = "{kind}" needs whole parameters, and train.sharded leaves each process a share'
+        found.append((what, "set train.optimizer.kind to adamw, adam, sgd or rmsprop, or train.sharded=false"))
+    if isinstance(model, Transformer | TransformerLanguageModel) and model.layer_drop:
+        what = "processes drop different layers by model.layer_drop, and with train.sharded need each other for each"
+        found.append((what, "set model.layer_drop=0, or train.sharded=false"))
+    if settings.compile is True:
+        what = "layers whose parameters come and go by train.sharded are not compiled"
+        found.append((what, "set train.compile=auto, or train.sharded=false"))
     return found
 
 

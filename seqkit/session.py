@@ -34,6 +34,8 @@ from seqkit.train.progress import Display, Quiet
 from seqkit.train.reporting import About, Reporting
 from seqkit.train.saving import Saving, name_best, restore, restore_state
 from seqkit.train.sealed import size_of
+from seqkit.train.sharding import Replica, shard
+from seqkit.train.shards import local
 from seqkit.train.trainer import TIGHT, Callback, Progress, Trainer
 
 __all__ = ["train"]
@@ -216,7 +218,13 @@ class _Session:
             keep_heap()
         if self.device.type == "cpu":
             torch.set_num_threads(max(1, min(cores(), torch.get_num_threads()) // self.processes.world))
-        model = assemble.build_model(recipe, self.task.codecs).to(self.device)
+        model = assemble.build_model(recipe, self.task.codecs)
+        objective, replica = self.task.objective(model, self.device), None
+        if self.sharded:
+            replica = Replica(model, self.device) if recipe.data.dev else None
+            shard(objective, self.processes, self.device)
+        else:
+            model.to(self.device)
         optimizers = assemble.optimizers(settings, model, self.processes)
         late = isinstance(settings.optimizer, AveragedSGD)  # its average begins when validation stops improving
         average = Average(model, None if late else settings.average) if late or settings.average else None
@@ -250,12 +258,17 @@ class _Session:
             told=told,
         )
         callbacks += [*watching, saving]  # what is saved has been recorded: no validation can be missing from the log
-        validate = self.task.validator(model, Place(self.processes, self.device, self._wish), average)
+        place = Place(self.processes, self.device, self._wish)
+        if replica is None:
+            validate = self.task.validator(model, place, average)
+        else:
+            replica.average = average
+            validate = self.task.validator(replica.model, place, replica)
         if validate is not None:
             every = settings.validate_every or min(1000, stream.count(0))
             callbacks.insert(-len(watching) - 1, Validation(settings, every=every, validate=validate))
         trainer = Trainer(
-            objective=self.task.objective(model, self.device),
+            objective=objective,
             optimizers=optimizers,
             schedule=settings.schedule,
             stream=stream,
@@ -265,10 +278,16 @@ class _Session:
             processes=self.processes,
             progress=progress,
             device=self.device,
+            sharded=self.sharded,
         )
         if found is not None and same:
             restore_state(found, trainer)
         return trainer, found, warnings
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the parameters are shared out; there must be somebody to share with."""
+        return self.recipe.train.sharded and self.processes.world > 1
 
     def _wish(self) -> str | None:
         """Why a validation is to be left."""
@@ -332,6 +351,9 @@ class _Session:
             f"memory: {size_of(used)} a process after the largest batch, {self._room()}",
         ]
         lines += [f"changed since: {key} = {old} -> {new}" for key, old, new in self.changes]
+        if self.sharded:
+            share = sum(local(parameter).numel() for parameter in model.parameters())
+            lines.append(f"sharded: {share:,} parameters on this process, the whole model while it validates")
         if found is not None:
             lines.insert(0, f"resuming {self.run} at step {found.step} (epoch {trainer.progress.epoch + 1})")
         return lines

@@ -20,7 +20,7 @@ _LIMITS = "train.steps train.epochs train.minutes"
 _HARMLESS = """
 name out
 data.train data.source data.target
-train.processes train.validate_every train.validate_beam train.validate_lines train.patience train.target
+train.processes train.sharded train.validate_every train.validate_beam train.validate_lines train.patience train.target
 train.save_every train.save_minutes train.keep train.log_seconds train.keep_heap
 train.fused_optimizer train.compile train.recompute
 search.method search.beam search.nbest search.patience search.length_reward search.length_normalisation

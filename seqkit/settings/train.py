@@ -166,6 +166,13 @@ class Train(Settings, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
         Meta(description="data-parallel processes of one thread each on a CPU; auto: one a core where it pays"),
     ] = "auto"
+    sharded: Annotated[
+        bool,
+        Meta(
+            description="share parameters, gradients and optimizer state out over the processes (fully_shard), for "
+            "models beyond one device; more exchange"
+        ),
+    ] = False
     seed: Annotated[int, Meta(ge=0, description="of initial weights, data order, dropout and sampling")] = 1
     validate_every: Annotated[
         Annotated[int, Meta(ge=1)] | None,

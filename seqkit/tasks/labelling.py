@@ -28,7 +28,7 @@ from seqkit.settings import Labelled, Recipe, TransformerLabeller, Words
 from seqkit.tasks.task import Place, Scores, Task, Validator
 from seqkit.text.codec import Codec, Codecs
 from seqkit.text.vocabulary import SPECIAL_TOKENS, UNKNOWN
-from seqkit.train.average import Average
+from seqkit.train.average import Weights
 from seqkit.train.distributed import Processes
 from seqkit.train.labelling import LabellingObjective
 from seqkit.train.trainer import Report
@@ -77,7 +77,7 @@ class Labelling(Task):
             model, smoothing=like.smoothing, layers=like.layers, products=like.products, compiled=like.compiled
         )
 
-    def validator(self, model: nn.Module, place: Place, average: Average | None) -> Callable[[], Report] | None:
+    def validator(self, model: nn.Module, place: Place, average: Weights | None) -> Callable[[], Report] | None:
         """Loss, accuracy and, where labels mark spans, F1 on the development set."""
         return None if self.dev is None else LabellingValidator(self, self.dev, model, place, average)
 
@@ -204,7 +204,7 @@ class LabellingValidator(Validator):
     """Labels the development set, its sentences shared out over the processes, each labelled once."""
 
     def __init__(
-        self, task: Labelling, dev: LabelledText, model: nn.Module, place: Place, average: Average | None
+        self, task: Labelling, dev: LabelledText, model: nn.Module, place: Place, average: Weights | None
     ) -> None:
         """Raises ConfigError if `train.metric` is f1 and the labels mark no spans, before any training."""
         super().__init__(model, place, average)

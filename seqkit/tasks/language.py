@@ -25,7 +25,7 @@ from seqkit.settings import Lines, NGram, Recipe, RecurrentLanguageModel, Senten
 from seqkit.state import Scorable
 from seqkit.tasks.task import Place, Scores, Task, Validator
 from seqkit.text.codec import Codecs
-from seqkit.train.average import Average
+from seqkit.train.average import Weights
 from seqkit.train.distributed import Processes
 from seqkit.train.objective import Objective
 from seqkit.train.trainer import Report, seed_of
@@ -96,7 +96,7 @@ class Language(Task):
         """Cross-entropy of every token."""
         return assemble.objective(self.recipe, model, device)
 
-    def validator(self, model: nn.Module, place: Place, average: Average | None) -> Callable[[], Report] | None:
+    def validator(self, model: nn.Module, place: Place, average: Weights | None) -> Callable[[], Report] | None:
         """Perplexity on the development text."""
         return None if self.dev is None else LanguageValidator(self, self.dev, model, place, average)
 
@@ -178,7 +178,7 @@ def sequences(task: Language) -> list[NDArray[np.int32]]:
 class LanguageValidator(Validator):
     """Scores the development text as `seqkit perplexity` does: the same context, the same figure."""
 
-    def __init__(self, task: Language, dev: Text, model: nn.Module, place: Place, average: Average | None) -> None:
+    def __init__(self, task: Language, dev: Text, model: nn.Module, place: Place, average: Weights | None) -> None:
         super().__init__(model, place, average)
         self.scoring: Scorable = model  # type: ignore[assignment]  # every language model is one
         self.dev = Encoded.from_lists(task.codecs.target.encode_many(dev.lines))

@@ -16,7 +16,7 @@ from torch import nn
 from seqkit.loss import Tally
 from seqkit.settings import Recipe
 from seqkit.text.codec import Codecs
-from seqkit.train.average import Average
+from seqkit.train.average import Weights
 from seqkit.train.distributed import Processes
 from seqkit.train.objective import Objective
 from seqkit.train.trainer import Abandoned, Report, Stream
@@ -59,7 +59,7 @@ class Task(ABC):
         """Model and loss as one module."""
 
     @abstractmethod
-    def validator(self, model: nn.Module, place: Place, average: Average | None) -> Callable[[], Report] | None:
+    def validator(self, model: nn.Module, place: Place, average: Weights | None) -> Callable[[], Report] | None:
         """What scores a model on the development set; None if there is no such set."""
 
 
@@ -78,7 +78,7 @@ class Validator(ABC):
     Where a process wishes to stop, all leave the validation together, between two pieces of work, by `Abandoned`.
     """
 
-    def __init__(self, model: nn.Module, place: Place, average: Average | None) -> None:
+    def __init__(self, model: nn.Module, place: Place, average: Weights | None) -> None:
         self.model = model
         self.processes, self.device, self.wish = place
         self.average = average

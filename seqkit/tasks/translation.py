@@ -29,7 +29,7 @@ from seqkit.models.stepping import arranged
 from seqkit.settings import Pairs, Recipe, SentencePiece
 from seqkit.tasks.task import Place, Scores, Task, Validator
 from seqkit.text.codec import Codecs
-from seqkit.train.average import Average
+from seqkit.train.average import Weights
 from seqkit.train.distributed import Processes
 from seqkit.train.objective import Objective
 from seqkit.train.trainer import Report, seed_of
@@ -80,7 +80,7 @@ class Translation(Task):
         """Cross-entropy of the target."""
         return assemble.objective(self.recipe, model, device)
 
-    def validator(self, model: nn.Module, place: Place, average: Average | None) -> Callable[[], Report] | None:
+    def validator(self, model: nn.Module, place: Place, average: Weights | None) -> Callable[[], Report] | None:
         """Loss, BLEU and exact matches on the development set."""
         return None if self.dev is None else TranslationValidator(self, self.dev, model, place, average)
 
@@ -157,7 +157,7 @@ class TranslationValidator(Validator):
     """Scores translations of the development set, its lines shared out over the processes, each scored once."""
 
     def __init__(
-        self, task: Translation, dev: ParallelText, model: nn.Module, place: Place, average: Average | None
+        self, task: Translation, dev: ParallelText, model: nn.Module, place: Place, average: Weights | None
     ) -> None:
         super().__init__(model, place, average)
         if not isinstance(model, EncoderDecoder):

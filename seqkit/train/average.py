@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from seqkit.train.shards import local, share_like
 from seqkit.train.weights import named_tensors
 
-__all__ = ["Average"]
+__all__ = ["Average", "Weights"]
+
+
+class Weights(Protocol):
+    """What puts the weights in place that are to be validated."""
+
+    def applied(self) -> contextlib.AbstractContextManager[None]:
+        """Within the body they are in place."""
+        ...
 
 
 class Average:
@@ -49,7 +59,7 @@ class Average:
             weight = 1 / (1 + self.updates)
         else:
             weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self.means, self.current, weight)
+        torch._foreach_lerp_(list(map(local, self.means)), list(map(local, self.current)), weight)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
@@ -74,7 +84,7 @@ class Average:
         self.begin()
         self.updates = updates
         for name, mean in zip(self.names, self.means, strict=True):
-            mean.copy_(tensors[name])
+            mean.copy_(share_like(tensors[name], mean))
 
     @torch.no_grad()
     def _set(self, values: list[Tensor]) -> None:

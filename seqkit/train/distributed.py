@@ -22,7 +22,7 @@ from torch import Tensor
 
 from seqkit.errors import ResourceError
 
-__all__ = ["Processes", "connect", "launch"]
+__all__ = ["Processes", "connect", "launch", "lost_partner_told"]
 
 TIMEOUT = datetime.timedelta(minutes=10)
 LAUNCHED = "SEQKIT_LAUNCHED"  # tells the partners of `launch` from processes that torchrun started
@@ -93,10 +93,25 @@ def _told() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise ResourceError(
-            f"lost another process of this run ({str(error).splitlines()[0][:120]})",
-            "the last checkpoint stands; the same command goes on from it",
-        ) from error
+        raise _lost(error) from error
+
+
+@contextlib.contextmanager
+def lost_partner_told() -> Iterator[None]:
+    """The same around work with exchanges within, of which not every error is the engine's."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "/gloo/" not in str(error):
+            raise
+        raise _lost(error) from error
+
+
+def _lost(error: RuntimeError) -> ResourceError:
+    return ResourceError(
+        f"lost another process of this run ({str(error).splitlines()[0][:120]})",
+        "the last checkpoint stands; the same command goes on from it",
+    )
 
 
 def connect(device: torch.device) -> Processes:

@@ -11,6 +11,7 @@ from torch import nn
 from seqkit.settings import SGD, Adam, AdamW, AveragedSGD, Muon, Optimizer, RMSprop
 from seqkit.train import muon
 from seqkit.train.distributed import Processes
+from seqkit.train.shards import is_shared
 
 __all__ = ["build_optimizers", "set_rates"]
 
@@ -40,7 +41,11 @@ def build_optimizers(
         case SGD():
             optimizers = [
                 torch.optim.SGD(
-                    everything, lr=rate, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=kernels
+                    everything,
+                    lr=rate,
+                    momentum=settings.momentum,
+                    weight_decay=settings.weight_decay,
+                    fused=None if any(map(is_shared, everything)) else kernels,  # torch has none for shares
                 )
             ]
         case AveragedSGD():

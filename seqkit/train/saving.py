@@ -21,6 +21,7 @@ from seqkit.train import checkpoint
 from seqkit.train.average import Average
 from seqkit.train.callbacks import FINAL, StopRequest
 from seqkit.train.sealed import size_of
+from seqkit.train.shards import assemble
 from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
 from seqkit.train.weights import load_strictly, named_tensors, optimizer_tensors, restore_optimizer
 
@@ -73,7 +74,8 @@ class Saving(Callback):
         every = self.settings.save_every
         due = every is not None and trainer.progress.step % every == 0
         due, self.request.save = due or self.request.save, False
-        if due or time.monotonic() - self.when >= self.settings.save_minutes * 60:
+        due = due or time.monotonic() - self.when >= self.settings.save_minutes * 60
+        if trainer.processes.broadcast(due) if trainer.sharded else due:  # shares are put together by all, or by none
             self._save(trainer)
 
     def validated(self, trainer: Trainer, report: Report) -> None:
@@ -108,25 +110,33 @@ class Saving(Callback):
     def _save(self, trainer: Trainer, *, must: bool = False) -> None:
         progress = trainer.progress
         self.when = time.monotonic()
-        # The last save of a complete run is made anew even at a saved step: it says that the run is over.
-        if not trainer.processes.first:
+        first = trainer.processes.first
+        if not first and not trainer.sharded:
             return
-        if self.saved == progress.step and not progress.complete:
-            name_best(self.folder, progress, metric=self.settings.metric, told=self.told)
+        # The last save of a complete run is made anew even at a saved step: it says that the run is over.
+        done = self.saved == progress.step and not progress.complete
+        if trainer.processes.broadcast(done) if trainer.sharded else done:  # only the first knows which saves failed
+            if first:
+                name_best(self.folder, progress, metric=self.settings.metric, told=self.told)
             return
         began = time.monotonic()
-        model = named_tensors(trainer.objective.model)
+        model = assemble(named_tensors(trainer.objective.model), keep=first)
+        names = {parameter: name for name, parameter in trainer.objective.model.named_parameters()}
+        parts = [optimizer_tensors(optimizer, names) for optimizer in trainer.optimizers]
+        states = {f"{i}/{name}": tensor for i, (part, _) in enumerate(parts) for name, tensor in part.items()}
+        states = assemble(states, keep=first)
+        average = assemble({} if self.average is None else self.average.tensors(), keep=first)
+        if not first:
+            return
         if not all(bool(tensor.isfinite().all()) for tensor in model.values()):
             raise DivergenceError(  # no step can mend them, and a checkpoint of them would replace a good one
                 f"the weights are not finite any more after step {progress.step}",
                 "lower train.learning_rate or lengthen the warm-up; the last checkpoint is good",
             )
-        names = {parameter: name for name, parameter in trainer.objective.model.named_parameters()}
-        parts = [optimizer_tensors(optimizer, names) for optimizer in trainer.optimizers]
         tensors: dict[str, Mapping[str, Tensor]] = {
             "model": model,
-            "average": {} if self.average is None else self.average.tensors(),
-            "optimizer": {f"{i}/{name}": tensor for i, (part, _) in enumerate(parts) for name, tensor in part.items()},
+            "average": average,
+            "optimizer": states,
             "state": {str(i): tensor for i, tensor in enumerate(tensors_of(trainer.carried))},
         }
         training = {

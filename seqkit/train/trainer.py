@@ -17,12 +17,13 @@ from seqkit.loss import Tally
 from seqkit.settings import Schedule
 from seqkit.state import State, join, map_state, select
 from seqkit.train.diagnosis import culprit
-from seqkit.train.distributed import Processes
+from seqkit.train.distributed import Processes, lost_partner_told
 from seqkit.train.gradients import Gradients
 from seqkit.train.memory import free, parts, peak, ran_out
 from seqkit.train.objective import Objective
 from seqkit.train.optim import set_rates
 from seqkit.train.schedule import factor
+from seqkit.train.sharding import ShardedGradients
 
 __all__ = [
     "TIGHT",
@@ -149,6 +150,22 @@ class Abandoned(Exception):  # noqa: N818 - being stopped is no error
         self.reason = reason
 
 
+class Summed(Protocol):
+    """The gradients of all processes."""
+
+    def clear(self) -> None:
+        """Begin anew."""
+        ...
+
+    def sum(self, processes: Processes, tally: Tally, *, stop: bool) -> tuple[Tally, bool]:
+        """Sum gradients and tallies over all processes; also whether any of them wishes to stop."""
+        ...
+
+    def clip(self, maximum: float | None) -> float:
+        """Scale the gradients down to the norm `maximum`; their norm before."""
+        ...
+
+
 class Callback:
     """What may happen around the loop; every moment does nothing unless a subclass says otherwise."""
 
@@ -184,7 +201,9 @@ class Trainer:
         processes: Processes | None = None,
         progress: Progress | None = None,
         device: torch.device | None = None,
+        sharded: bool = False,
     ) -> None:
+        """`sharded`: the objective's parameters are shared out over the processes."""
         self.objective = objective
         self.optimizers = list(optimizers)
         self.schedule = schedule
@@ -195,7 +214,10 @@ class Trainer:
         self.processes = processes or Processes()
         self.progress = progress or Progress()
         self.device = device or torch.device("cpu")
-        self.gradients = Gradients(objective.parameters())
+        self.sharded = sharded
+        # None where the processes exchange what they need in the midst of a pass: it cannot be made again by one alone.
+        self.repeatable = None if sharded else Gradients(objective.parameters())
+        self.gradients: Summed = self.repeatable or ShardedGradients(objective.parameters())
         self.wish: str | None = None  # why this process would like to stop; all stop together, after the next step
         self.bad = 0
         self.read = self.tight = 0  # groups read in this attempt, and those for which memory ran out
@@ -283,6 +305,8 @@ class Trainer:
                 found = self._pass(group, count, Tally(*torch.zeros(3, device=self.device)))
                 break
             except Exception as error:
+                if ran_out(error) and self.repeatable is None:
+                    raise self.too_large(f"a step did not fit ({group.padded} target positions)") from None
                 if not ran_out(error) or count >= max(len(batch.targets.ids) for batch in group.batches):
                     raise
             free(self.device)
@@ -293,6 +317,7 @@ class Trainer:
                 self.wish = self.wish or "memory"
         return found
 
+    @lost_partner_told()
     def _pass(self, group: Group, count: int, tally: Tally) -> _Read:
         state, lost = self.state, []
         for number, batch in enumerate(group.batches):
@@ -301,7 +326,7 @@ class Trainer:
             states = []
             for rows, part in parts(batch, count):
                 alone = count > 1 and len(rows) == 1
-                kept = self.gradients.vector.clone() if alone else None
+                kept = self.repeatable.vector.clone() if alone and self.repeatable is not None else None
                 try:
                     found, after = self.objective(part, select(before, rows) if count > 1 else before)
                     states.append(map_state(Tensor.detach, after) if self.stream.carries else None)
@@ -310,9 +335,9 @@ class Trainer:
                     (found.objective / max(1, group.tokens)).backward()
                     tally = tally + found.detach()
                 except Exception as error:
-                    if kept is None or not ran_out(error) or self.stream.carries:
+                    if self.repeatable is None or kept is None or not ran_out(error) or self.stream.carries:
                         raise
-                    self.gradients.vector.copy_(kept)
+                    self.repeatable.vector.copy_(kept)
                     lost.append(self._name(group, number, int(rows)))
             state = join(states)
         return _Read(tally, state, count, lost)
@@ -350,6 +375,8 @@ class Trainer:
         examples = [str(example) for batch in group.examples for example in batch]
         shown = ", ".join(examples[:EXAMPLES]) + (f" and {len(examples) - EXAMPLES} more" * (len(examples) > EXAMPLES))
         read = f", with the training examples {shown} (counted from 0)" if examples else ""
+        if self.sharded:  # the search ends at another place in each process, and they would wait for each other
+            return read
         self._seed()
         for batch in (each.to(self.device) for each in group.batches if not each.continues):
             with self.objective.uncompiled():  # what is compiled tells nothing of what is inside

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seqkit.errors import ModelError
+from seqkit.train.shards import is_shared, share_like
 
 __all__ = ["check_shapes", "load_strictly", "named_tensors", "optimizer_tensors", "restore_optimizer"]
 
@@ -26,10 +27,16 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name, sharing the module's memory; of a tied one, the first name only."""
     state: dict[str, Tensor] = module.state_dict()
     bare = _bare(state)
+    first = {name for name, _ in module.named_parameters()}
+    again = {name for name, _ in module.named_parameters(remove_duplicate=False)} - first
     found: dict[str, Tensor] = {}
     seen: set[tuple[object, ...]] = set()
     for name, tensor in state.items():
         # The whole view, not the storage: fused recurrent layers keep different weights in one storage.
+        if is_shared(tensor):  # it may be a share without memory, but then it is a parameter
+            if name not in again:
+                found[bare[name]] = tensor
+            continue
         place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         if not tensor.data_ptr() or place not in seen:  # nothing is shared by tensors without memory
             seen.add(place)
@@ -63,7 +70,7 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         raise ModelError(f"the weights cannot be used: {_some(unfit)}", "put a good copy of the weights back")
     with torch.no_grad():
         for name, tensor in own.items():
-            tensor.copy_(tensors[name])
+            tensor.copy_(share_like(tensors[name], tensor))
 
 
 def check_shapes(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -151,10 +158,13 @@ def restore_optimizer(
     if missing:
         raise ModelError(f"the saved optimizer state is not complete: {_some(missing)}")
     positions = {name: position for position, name in enumerate(name for group in own for name in group)}
+    parameters = {name: parameter for parameter, name in names.items()}
     state: dict[int, dict[str, object]] = {positions[name]: dict(values) for name, values in facts["values"].items()}
     for label in facts["tensors"]:
         name, _, key = label.rpartition("/")
-        state.setdefault(positions[name], {})[key] = tensors[label].clone()  # the file may be mapped, and go away
+        value, parameter = tensors[label].clone(), parameters[name]  # the file may be mapped, and go away
+        value = share_like(value, parameter) if value.shape == parameter.shape else value
+        state.setdefault(positions[name], {})[key] = value
     current = optimizer.state_dict()["param_groups"]
     groups = [
         group | {key: _like(value, group[key]) for key, value in saved["options"].items() if key in group}

@@ -134,12 +134,16 @@ def wait_for_step(folder: Path, process: subprocess.Popen[str], step: int) -> No
     raise AssertionError("nothing is saved")
 
 
-@pytest.mark.parametrize("text", [[], ["text.kind=sentencepiece", "text.size=40", "text.sampling=0.3"]])
+@pytest.mark.parametrize(
+    "special",
+    [[], ["text.kind=sentencepiece", "text.size=40", "text.sampling=0.3"], ["train.sharded=true"]],
+    ids=["plain", "text cut anew", "sharded"],
+)
 def test_two_processes_of_torchrun_train_what_one_trains_and_only_the_first_writes(
-    folder: Path, tmp_path: Path, text: list[str]
+    folder: Path, tmp_path: Path, special: list[str]
 ) -> None:
-    """Also where each of them cuts the text anew in every epoch."""
-    words = [*text, "train.steps=20", "train.validate_every=7"]
+    """Also where each of them cuts the text anew in every epoch, or has but a share of the parameters."""
+    words = [*special, "train.steps=20", "train.validate_every=7"]
     (tmp_path / "watcher").mkdir()
     (tmp_path / "watcher" / "sitecustomize.py").write_text(WATCHER, encoding="utf-8")
     path = os.pathsep.join([str(tmp_path / "watcher"), os.environ.get("PYTHONPATH", "")])

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
+from process_toys import Pair
 from torch import Tensor
 from train_toys import Crowded, Group, Notes, Poisoned, StopAt, ToyStream, toy_group, toy_model, toy_trainer, weights
 
@@ -27,7 +23,6 @@ from seqkit.train.distributed import Processes, connect, launch
 from seqkit.train.objective import Objective
 from seqkit.train.trainer import Abandoned, Callback, Step, Trainer
 
-Job = Callable[[Processes], Any]
 LENGTHS = (9, 1, 2, 1, 8, 1, 1, 3)
 SPLITS = {
     "6 + 2": (range(6), range(6, 8)),
@@ -36,42 +31,7 @@ SPLITS = {
 }
 
 
-def join(path: Path, rank: int) -> Processes:
-    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=2)
-    return Processes(rank, 2)
-
-
-def partner(path: Path, wire: Connection) -> None:
-    """The second process: does what it is told until it is told None."""
-    processes = join(path, 1)
-    torch.set_num_threads(1)
-    while (job := wire.recv()) is not None:
-        wire.send(job(processes))
-    processes.close()
-
-
-class Pair:
-    """This process and its partner, in step."""
-
-    def __init__(self, path: Path) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.wire, other = context.Pipe()
-        self.process = context.Process(target=partner, args=(path, other), daemon=True)
-        self.process.start()
-        self.processes = join(path, 0)
-
-    def both(self, job: Job) -> tuple[Any, Any]:
-        """What the job gives here and there."""
-        self.wire.send(job)
-        here = job(self.processes)
-        assert self.wire.poll(60), "the partner does not answer"
-        return here, self.wire.recv()
-
-    def close(self) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            self.wire.send(None)
-        self.processes.close()
-        self.process.join(10)
+pytestmark = pytest.mark.distributed
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +39,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     made = Pair(tmp_path_factory.mktemp("meeting") / "place")
     yield made
     made.close()
-
-
-pytestmark = pytest.mark.distributed
 
 
 def exchange(processes: Processes) -> list[Any]:

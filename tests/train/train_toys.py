@@ -82,6 +82,7 @@ def toy_trainer(
     progress: Progress | None = None,
     processes: Processes | None = None,
     clip: float | None = 1.0,
+    sharded: bool = False,
 ) -> Trainer:
     objective = objective or Objective(model or toy_model(), smoothing=0.1)
     parameters = dict(objective.model.named_parameters())
@@ -96,6 +97,7 @@ def toy_trainer(
         clip=clip,
         processes=processes,
         progress=progress,
+        sharded=sharded,
     )
 
 

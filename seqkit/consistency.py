@@ -74,7 +74,7 @@ def _unsharded(recipe: Recipe) -> list[tuple[str, str]]:
     if isinstance(model, Transformer | TransformerLanguageModel) and model.layer_drop:
         what = "processes drop different layers by model.layer_drop, and with train.sharded need each other for each"
         found.append((what, "set model.layer_drop=0, or train.sharded=false"))
-    if settings.compile is True:
+    if settings.compile is True and isinstance(model, SelfAttention):  # nothing else is ever compiled
         what = "layers whose parameters come and go by train.sharded are not compiled"
         found.append((what, "set train.compile=auto, or train.sharded=false"))
     return found

@@ -114,6 +114,10 @@ def consistent(recipe: Recipe) -> Recipe:
             model = structs.replace(model, maximum_positions=max(model.maximum_positions, data.window))
     if isinstance(train.optimizer, AveragedSGD):
         train, data = structs.replace(train, average=0.0), structs.replace(data, dev=data.dev or ("dev",))
+    drops = isinstance(model, Transformer | TransformerLanguageModel) and model.layer_drop > 0
+    compiled = isinstance(model, SelfAttention) and train.compile is True
+    if isinstance(train.optimizer, AveragedSGD | Muon) or drops or compiled:
+        train = structs.replace(train, sharded=False)
     if isinstance(data, Labelled):
         text = structs.replace(text, joint=False)
     low, high = sorted((search.minimum_length, search.maximum_length))
@@ -423,6 +427,10 @@ class TestCheck:
             ["text.joint=false"],
             ["search.nbest=6"],
             ["search.minimum_length=9", "search.maximum_length=8"],
+            ["train.optimizer=muon", "train.sharded=true"],
+            ["train.optimizer=averaged_sgd", "data.dev=['d']", "train.sharded=true"],
+            ["model.layer_drop=0.1", "train.sharded=true"],
+            ["train.compile=true", "train.sharded=true"],
         ],
     )
     def test_settings_that_contradict_each_other_are_refused(self, overrides: list[str]) -> None:

@@ -176,14 +176,15 @@ def events(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, lines) if event["event"] == kind]
 
 
-@pytest.mark.parametrize("rank", ["0", "1"])
-def test_a_killed_process_ends_the_job_and_the_same_command_goes_on(folder: Path, rank: str) -> None:
-    job = start(folder, "train.steps=100000", "train.save_every=5", "train.validate_every=100000")
+@pytest.mark.parametrize(("rank", "sharded"), [("0", "false"), ("1", "false"), ("1", "true")])
+def test_a_killed_process_ends_the_job_and_the_same_command_goes_on(folder: Path, rank: str, sharded: str) -> None:
+    words = ("train.save_every=5", "train.validate_every=100000", f"train.sharded={sharded}")
+    job = start(folder, "train.steps=100000", *words)
     wait_for_step(folder, job, 5)
     os.kill(workers(job)[rank], signal.SIGKILL)
     assert finish(job) != 0
     step, _ = weights(folder)  # of a checkpoint that verifies
-    resumed = start(folder, f"train.steps={step + 10}", "train.save_every=5", "train.validate_every=100000")
+    resumed = start(folder, f"train.steps={step + 10}", *words)
     assert finish(resumed) == 0, (folder / "told").read_text(encoding="utf-8")
     assert weights(folder)[0] == step + 10
     assert status(folder)["state"] == "done"

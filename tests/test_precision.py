@@ -83,7 +83,7 @@ def test_each_process_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert device_of("auto") == device_of("cuda") == torch.device("cuda", 1)
     assert device_of("cuda:0") == GPU
-    with pytest.raises(ConfigError, match="no cuda:2"):
+    with pytest.raises(ConfigError, match="no device cuda:2"):
         device_of("cuda:2")
 
 

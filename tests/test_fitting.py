@@ -46,6 +46,7 @@ def crowd(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     monkeypatch.setattr(Objective, "forward", forward)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("room", "found"), [(600, 512), (3000, 2048), (10**9, 4096)])
 def test_the_largest_budget_that_fits_is_taken_and_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, found: int

@@ -16,6 +16,12 @@ from seqkit.train.memory import ran_out
 from seqkit.train.objective import Objective
 
 
+@pytest.fixture(autouse=True)
+def no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for it takes long in a process that has loaded as much as a test's."""
+    monkeypatch.setattr("seqkit.train.trainer.free", lambda device: None)
+
+
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize(("room", "parts"), [(3, 1), (2, 2), (1, 4)])
 def test_a_batch_read_in_parts_makes_the_same_step(room: int, parts: int, late: bool) -> None:

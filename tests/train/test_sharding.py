@@ -42,7 +42,7 @@ from seqkit.train.shards import is_shared, local, whole
 from seqkit.train.trainer import Callback, Group, Step, Trainer
 from seqkit.train.weights import named_tensors
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {"width": 8, "heads": 2, "feed_forward": 12, "dropout": 0.0}

@@ -53,6 +53,7 @@ MODELS: dict[str, Model] = {
     "mixed": Mixed(**SMALL, encoder_layers=2, cell="lstm"),
     "language": TransformerLanguageModel(**SMALL, layers=2),
     "language-lstm": RecurrentLanguageModel(width=7, embedding=6, layers=2),
+    "empty-shares": RecurrentLanguageModel(cell="rnn", width=1, embedding=1),
 }
 
 

@@ -133,5 +133,8 @@ def test_with_none_left_nothing_is_trained_and_nothing_is_translated(
         error, hint = ending.told.splitlines()
         assert error.startswith("seqkit: error: no good checkpoint left in run/checkpoints: step-00000006/model.")
         assert hint.startswith("hint: ")
-    assert files(run) == before
+    after = files(run)
+    assert b'"exit_code":4' in after.pop("status.json")  # all that is written is the refusal
+    before.pop("status.json")
+    assert after == before
     assert not (tmp_path / "out").exists()

@@ -27,7 +27,6 @@ train = ["train.tsv"]
 dev = ["dev.tsv"]
 [text]
 kind = "words"
-split = "spaces"
 [model]
 kind = "transformer"
 width = 16
@@ -136,7 +135,7 @@ def wait_for_step(folder: Path, process: subprocess.Popen[str], step: int) -> No
 
 @pytest.mark.parametrize(
     "special",
-    [[], ["text.kind=sentencepiece", "text.size=40", "text.sampling=0.3"], ["train.sharded=true"]],
+    [[], ["text.kind=sentencepiece", "text.size=300", "text.sampling=0.3"], ["train.sharded=true"]],
     ids=["plain", "text cut anew", "sharded"],
 )
 def test_two_processes_of_torchrun_train_what_one_trains_and_only_the_first_writes(

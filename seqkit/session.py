@@ -186,6 +186,7 @@ class _Session:
         journal.write("resume" if found else "start", self._facts(trainer, found))
         try:
             trainer.run()
+            self.processes.barrier()  # nobody leaves while another still waits for an exchange to end
             self._publish(trainer)
         except BaseException as error:
             reporting.failed(progress, error)
@@ -209,6 +210,7 @@ class _Session:
         if self.processes.broadcast(None):
             trainer.rehearse()
             trainer.run()
+            self.processes.barrier()
         return trainer.progress
 
     def _trainer(self, reporting: Reporting | None) -> tuple[Trainer, checkpoint.Checkpoint | None, list[str]]:

@@ -124,7 +124,7 @@ def recipe(corpus: Path, model: dict[str, Any], data: dict[str, Any], *, dev: bo
 def test_a_stop_in_the_middle_of_an_epoch_changes_nothing(
     corpus: Path, seen: list[Seen], model: dict[str, Any], data: dict[str, Any]
 ) -> None:
-    """R15, R17: weights, average, optimizer and carried state, bit for bit."""
+    """Weights, average, optimizer and carried state, bit for bit."""
     settings = recipe(corpus, model, data)
     train(settings, out=corpus / "straight", device="cpu")
     straight = [*seen]
@@ -188,7 +188,7 @@ def validations(run: Path) -> list[dict[str, Any]]:
 def test_what_validation_says_is_what_the_command_says(
     corpus: Path, model: dict[str, Any], data: dict[str, Any]
 ) -> None:
-    """R43: one number for one model and one text, whoever asks."""
+    """One number for one model and one text, whoever asks."""
     limits = {} if model["kind"] == "ngram" else {"steps": 6, "validate_every": 6}
     train(recipe(corpus, model, data, **limits), out=corpus / "run", device="cpu")
     said = validations(corpus / "run")[-1]
@@ -214,7 +214,7 @@ def test_counts_that_were_saved_and_not_published_are_published_by_the_same_comm
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("batch_tokens", [28, 21, 7])
 def test_two_processes_train_as_one(corpus: Path, seen: list[Seen], batch_tokens: int, accumulate: int) -> None:
-    """R21 with carried state: rows are dealt out, and each keeps its own; also where one process has no row at all."""
+    """With carried state too: rows are dealt out, and each keeps its own; also where one process has no row at all."""
     quiet = {name: value for name, value in LSTM.items() if name in ("kind", "layers", "width", "embedding")}
     limits = {"average": 0.0, "steps": None, "epochs": 2, "batch_tokens": batch_tokens, "accumulate": accumulate}
     for processes in (1, 2):

@@ -23,6 +23,7 @@ __all__ = ["About", "Reporting"]
 
 SECONDS = 0.25  # between two looks at the numbers: four redraws a second
 RECORD_SECONDS = 5.0  # between two records in the log
+SHORTEST = 0.001  # seconds that a pace can be told from
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class Reporting(Callback):
             loss=tally.loss,
             perplexity=tally.perplexity if tally.loss < 300 else math.inf,
             rate=step.rate * float(trainer.optimizers[-1].param_groups[0]["base"]),
-            tokens_per_second=tokens / seconds,
+            tokens_per_second=self._pace(tokens, seconds),
             padding=1 - tokens / max(1, self.padded),
             gradient_norm=step.norm,
         )
@@ -199,6 +200,12 @@ class Reporting(Callback):
                 },
             )
         self.window, self.padded, self.since = None, 0, now
+
+    def _pace(self, tokens: int, seconds: float) -> float:
+        """Tokens a second; a look that comes at once after another tells nothing, so the last pace stands."""
+        if seconds < SHORTEST and self.snapshot is not None:
+            return self.snapshot.tokens_per_second
+        return tokens / seconds
 
     def _snapshot(self, trainer: Trainer, base: Snapshot) -> Snapshot:
         """The numbers of `base` with what is known of the whole run."""

@@ -12,7 +12,7 @@ from seqkit.batch import Padded
 from seqkit.layers.linear import filled_up
 from seqkit.state import Output
 
-__all__ = ["Tally", "cross_entropy", "rows_at_a_time"]
+__all__ = ["MadeAhead", "Tally", "cross_entropy", "real_rows", "rows_at_a_time"]
 
 # Rows at a time: on a CPU what stays in cache, on a GPU what fills it; more of them where a row is short.
 CHUNKS = {"cpu": 256, "cuda": 8192}
@@ -62,10 +62,7 @@ def cross_entropy(
     `products` is the arithmetic of the matrix products (default: the tensors' own); sums are always made in at least
     float32.
     """
-    # Looked for once: a GPU is waited for wherever the size of a result depends on numbers.
-    places = targets.mask.flatten().nonzero()[:, 0]
-    rows = hidden.flatten(0, 1).index_select(0, places)  # (R, D)
-    wanted = targets.ids.flatten().index_select(0, places)  # (R,)
+    rows, wanted = real_rows(hidden, targets)
     chunk = chunk or rows_at_a_time(output)
     if torch.is_grad_enabled():
         sums: tuple[Tensor, Tensor] = ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
@@ -80,6 +77,13 @@ def cross_entropy(
             totals += _sums(log_probs, y, smoothing)
         objective, nll = totals
     return Tally(objective, nll, targets.mask.sum())
+
+
+def real_rows(hidden: Tensor, targets: Padded) -> tuple[Tensor, Tensor]:
+    """What is read at real positions, and what is wanted there: hidden (B, T, ...) -> (R, ...), (R,)."""
+    # Looked for once: a GPU is waited for wherever the size of a result depends on numbers.
+    places = targets.mask.flatten().nonzero()[:, 0]
+    return hidden.flatten(0, 1).index_select(0, places), targets.ids.flatten().index_select(0, places)
 
 
 def rows_at_a_time(output: Output) -> int:
@@ -169,7 +173,17 @@ def _narrow_pass(
     return _Sums(objective, nll, d_rows, d_factor[:, :width].to(weight.dtype), d_factor[:, width].to(bias.dtype))
 
 
-class ChunkedCrossEntropy(torch.autograd.Function):
+class MadeAhead(torch.autograd.Function):
+    """A loss whose forward pass saves the gradients of its first three inputs: rows, weight and bias."""
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """What was saved, scaled."""
+        scaled = (slopes * gradient.to(slopes.dtype) for slopes in ctx.saved_tensors)
+        return *scaled, *[None] * (len(ctx.needs_input_grad) - 3)
+
+
+class ChunkedCrossEntropy(MadeAhead):
     """Loss and gradient in one pass over the rows; only one chunk's logits exist at a time."""
 
     @staticmethod
@@ -196,9 +210,3 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         ctx.save_for_backward(d_rows, d_weight, d_bias)
         ctx.mark_non_differentiable(nll)
         return objective, nll
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        d_rows, d_weight, d_bias = ctx.saved_tensors
-        scale = gradient.to(d_rows.dtype)
-        return d_rows * scale, d_weight * scale, d_bias * scale, None, None, None, None

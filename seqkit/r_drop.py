@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seqkit.batch import Padded
-from seqkit.loss import Tally, rows_at_a_time
+from seqkit.loss import MadeAhead, Tally, real_rows, rows_at_a_time
 from seqkit.state import Output
 
 __all__ = ["agreeing_cross_entropy"]
@@ -36,9 +36,8 @@ def agreeing_cross_entropy(
     hidden (2B, T, D), the second reading of row b in row B + b; targets (B, T). Smoothing, `chunk` and `products` are
     those of `cross_entropy`. The tally counts each target once.
     """
-    places = targets.mask.flatten().nonzero()[:, 0]
-    rows = torch.stack([reading.flatten(0, 1).index_select(0, places) for reading in hidden.chunk(2)])  # (2, R, D)
-    wanted = targets.ids.flatten().index_select(0, places)  # (R,)
+    rows, wanted = real_rows(torch.stack(hidden.chunk(2), dim=2), targets)
+    rows = rows.movedim(1, 0)  # (R, 2, D) -> (2, R, D)
     chunk = chunk or max(1, rows_at_a_time(output) // 2)
     objective, nll = AgreeingCrossEntropy.apply(  # type: ignore[no-untyped-call]
         rows, output.weight, output.bias, wanted, weight, smoothing, chunk, products
@@ -46,7 +45,7 @@ def agreeing_cross_entropy(
     return Tally(objective, nll, targets.mask.sum())
 
 
-class AgreeingCrossEntropy(torch.autograd.Function):
+class AgreeingCrossEntropy(MadeAhead):
     """Loss and gradient in one pass over the rows of both readings: rows (2, R, D)."""
 
     @staticmethod
@@ -100,9 +99,3 @@ class AgreeingCrossEntropy(torch.autograd.Function):
         ctx.save_for_backward(d_rows, d_weight.to(weight.dtype), d_bias)
         ctx.mark_non_differentiable(nll)
         return objective, nll
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        d_rows, d_weight, d_bias = ctx.saved_tensors
-        scale = gradient.to(d_rows.dtype)
-        return d_rows * scale, d_weight * scale, d_bias * scale, None, None, None, None, None

@@ -305,10 +305,10 @@ class Trainer:
                 found = self._pass(group, count, Tally(*torch.zeros(3, device=self.device)))
                 break
             except Exception as error:
-                if ran_out(error) and self.repeatable is None:
-                    raise self.too_large(f"a step did not fit ({group.padded} target positions)") from None
-                if not ran_out(error) or count >= max(len(batch.targets.ids) for batch in group.batches):
+                if not ran_out(error):
                     raise
+                if self.repeatable is None or count >= max(len(batch.targets.ids) for batch in group.batches):
+                    raise self.too_large(f"a step did not fit ({group.padded} target positions)") from None
             free(self.device)
             count *= 2
         if count > 1:

@@ -62,6 +62,13 @@ def test_an_example_that_never_fits_is_left_out_and_named(late: bool) -> None:
     torch.testing.assert_close(weights(crowded), weights(without))
 
 
+def test_a_lone_row_for_which_there_is_no_room_ends_the_run_with_advice() -> None:
+    group = toy_group(5)
+    trainer = toy_trainer(objective=Crowded(0))
+    with pytest.raises(ResourceError, match="did not fit"):
+        trainer.step(Group([group.batches[0].rows(torch.arange(1))], 5, 5))
+
+
 def test_any_other_error_is_not_taken_for_a_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = toy_trainer()
 

@@ -10,26 +10,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loss_toys import problem
 from torch import Tensor
 
 from seqkit.batch import Padded
-from seqkit.layers.embedding import OutputLayer
 from seqkit.loss import Tally, cross_entropy
 
 close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
-V, D = 7, 4
-
-
-def problem(
-    rows: int = 3, steps: int = 5, *, dtype: torch.dtype = torch.float64, real: float = 0.6
-) -> tuple[Tensor, OutputLayer, Padded]:
-    torch.manual_seed(0)
-    output = OutputLayer(vocabulary=V, width=D)
-    with torch.no_grad():
-        output.bias.normal_()
-    mask = torch.rand(rows, steps) < real
-    hidden = torch.randn(rows, steps, D, dtype=dtype, requires_grad=True)
-    return hidden, output.to(dtype), Padded(torch.randint(0, V, (rows, steps)), mask)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])

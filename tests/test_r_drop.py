@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import loss_toys
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,19 +18,7 @@ from seqkit.loss import cross_entropy
 from seqkit.r_drop import agreeing_cross_entropy
 
 close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
-V, D = 7, 4
-
-
-def problem(
-    rows: int = 3, steps: int = 5, *, dtype: torch.dtype = torch.float64, real: float = 0.6
-) -> tuple[Tensor, OutputLayer, Padded]:
-    torch.manual_seed(0)
-    output = OutputLayer(vocabulary=V, width=D)
-    with torch.no_grad():
-        output.bias.normal_()
-    mask = torch.rand(rows, steps) < real
-    hidden = torch.randn(2 * rows, steps, D, dtype=dtype, requires_grad=True)
-    return hidden, output.to(dtype), Padded(torch.randint(0, V, (rows, steps)), mask)
+problem = partial(loss_toys.problem, readings=2)
 
 
 def formula(hidden: Tensor, output: OutputLayer, targets: Padded, *, weight: float, smoothing: float) -> Tensor:

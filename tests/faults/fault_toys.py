@@ -36,7 +36,6 @@ train = ["train.tsv"]
 dev = ["dev.tsv"]
 [text]
 kind = "words"
-split = "spaces"
 [model]
 kind = "transformer"
 width = 16

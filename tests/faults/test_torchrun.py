@@ -14,36 +14,12 @@ from typing import Any
 
 import pytest
 import torch
+from fault_toys import write_corpus
 
-from seqkit.demo import reverse
 from seqkit.train import checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 
-RECIPE = """\
-name = "toy"
-[data]
-train = ["train.tsv"]
-dev = ["dev.tsv"]
-[text]
-kind = "words"
-[model]
-kind = "transformer"
-width = 16
-heads = 2
-feed_forward = 16
-encoder_layers = 1
-decoder_layers = 1
-dropout = 0.0
-[train]
-batch_tokens = 60
-precision = "float32"
-output_precision = "float32"
-metric = "loss"
-[train.schedule]
-kind = "inverse_square_root"
-warmup = 10
-"""
 LIMIT = 300  # seconds for what takes ten
 
 # Notes the process's number of each file below run/ that it opens to write, renames or makes.
@@ -66,17 +42,25 @@ if "RANK" in os.environ:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Sixty pairs to train on, ten to validate on, and `recipe.toml`."""
-    pairs = reverse(70, seed=1)
-    for name, part in (("train", pairs[:60]), ("dev", pairs[60:])):
-        rows = "".join(f"{source}\t{target}\n" for source, target in part)
-        (tmp_path / f"{name}.tsv").write_text(rows, encoding="utf-8")
-    (tmp_path / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+    write_corpus(tmp_path)
     return tmp_path
 
 
 def command(*words: str, processes: int = 2) -> list[str]:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"]
-    return [*launcher, "-m", "seqkit", "train", "recipe.toml", "--out", "run", "--device", "cpu", *words]
+    return [
+        *launcher,
+        "-m",
+        "seqkit",
+        "train",
+        "recipe.toml",
+        "--out",
+        "run",
+        "--device",
+        "cpu",
+        "model.dropout=0",
+        *words,
+    ]
 
 
 def start(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str]:

@@ -30,8 +30,8 @@ from typing import NamedTuple
 
 import msgspec
 import torch
-from torch import Tensor
 
+from seqkit.attending import Pair, Watcher
 from seqkit.batch import pad
 from seqkit.decoding import Wishes, search_many
 from seqkit.errors import ConfigError, DataError, ModelError
@@ -43,17 +43,15 @@ from seqkit.models.language import LanguageModel
 from seqkit.models.ngram import NGramModel
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.models.stepping import arranged
-from seqkit.report import Alignment, merge_pieces
+from seqkit.report import Alignment
 from seqkit.run import Loaded, device_of, load
 from seqkit.search.hypothesis import Hypothesis
 from seqkit.search.minimum_risk import expected_utilities
 from seqkit.search.rules import BanPhrases, Fusion, Rule
 from seqkit.search.score import Scored, score
-from seqkit.settings import Labelled, Pairs, Recipe, Search, SentencePiece, Stream, Transformer, Words
+from seqkit.settings import Labelled, Pairs, Recipe, Search, Stream, Transformer
 from seqkit.state import Decodable
-from seqkit.text.codec import Codec
 from seqkit.text.sentences import parts
-from seqkit.text.tokenizers import SPACE_MARK
 from seqkit.text.vocabulary import BOS, EOS
 from seqkit.translation import Line, Translation
 
@@ -78,6 +76,7 @@ class Translator:
         self.model: Decodable = self.models[0] if not others else Ensemble(self.models)
         self._arranged: dict[str, Decodable] = {}  # the model as it is searched with, by the search's precision
         self.device = device
+        self.watcher = Watcher(self.models, loaded.codecs, device=device)
         self.limit = min(_limit(each.recipe) for each in (loaded, *others))
         self._bounds = bounds(loaded.codecs.target)
         self._helpers: dict[str, Loaded] = {}  # language models by path
@@ -156,10 +155,13 @@ class Translator:
         are counted from 1; without them it is the mean of all heads of the last layer but one. Raises ModelError if the
         model has no attention, ConfigError if it has no such layer or head.
         """
-        codecs = self.loaded.codecs
+        segments: Sequence[Pair]
         if isinstance(target, Translation):
-            return self._aligned(target.segments, layer, head)
-        return self._aligned([(codecs.source.encode(source)[: self.limit], codecs.target.encode(target))], layer, head)
+            segments = target.segments
+        else:
+            codecs = self.loaded.codecs
+            segments = [(codecs.source.encode(source)[: self.limit], codecs.target.encode(target))]
+        return self.watcher.words(segments, layer=layer, head=head)
 
     def _rules(self, search: Search) -> Iterator[Rule]:
         codec = self.loaded.codecs.target
@@ -259,32 +261,11 @@ class Translator:
     ) -> list[list[Hypothesis]]:
         """N-best lists in the order of their scores and coverage (Wu et al., 2016, equation 14)."""
         flat = [(index, each) for index, hypotheses in enumerate(found) for each in hypotheses]
+        covered = self.watcher.coverage([(sources[index], each.ids) for index, each in flat])
         new: list[list[Hypothesis]] = [[] for _ in sources]
-        for first in range(0, len(flat), ROWS):
-            rows = flat[first : first + ROWS]
-            weights = self._attention([(sources[index], each.ids) for index, each in rows])
-            for (index, each), attended in zip(rows, weights, strict=True):
-                # A token that nothing looked at would cost everything: it costs what a thousandth of a look does.
-                seen = attended.sum(0).clamp(min=1e-3, max=1.0).log().sum() if each.ids else attended.new_zeros(())
-                new[index].append(replace(each, score=each.score + search.coverage_penalty * float(seen)))
+        for (index, each), seen in zip(flat, covered, strict=True):
+            new[index].append(replace(each, score=each.score + search.coverage_penalty * seen))
         return [sorted(hypotheses, key=lambda each: (not each.finished, -each.score)) for hypotheses in new]
-
-    @torch.no_grad()
-    def _attention(
-        self,
-        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
-        layer: int | None = None,
-        head: int | None = None,
-    ) -> list[Tensor]:
-        """Attention of each target token to each source token, (T, S), for ids without ends; models are averaged."""
-        # People count from 1.
-        layer, head = (None if each is None else each - 1 for each in (layer, head))
-        read = pad([[*source, EOS] for source, _ in pairs]).to(self.device)
-        inputs = pad([[BOS, *target[:-1]] for _, target in pairs]).to(self.device)
-        weights = torch.stack(
-            [model.alignment(read, inputs.ids, layer=layer, head=head) for model in self.models]
-        ).mean(0)
-        return [row[: len(target), : len(source)].float() for row, (source, target) in zip(weights, pairs, strict=True)]
 
     def _scored(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Scored]:
         """The forced scores of target ids given source ids, in batches of similar length."""
@@ -296,28 +277,6 @@ class Translator:
             values = score(self.model, source, [list(pairs[index][1]) for index in rows])
             found.update(zip(rows, values, strict=True))
         return [found[index] for index in range(len(pairs))]
-
-    def _aligned(
-        self,
-        segments: Sequence[tuple[Sequence[int], Sequence[int]]],
-        layer: int | None = None,
-        head: int | None = None,
-    ) -> Alignment:
-        """Words of all parts; no word of one part looks at those of another."""
-        codecs = self.loaded.codecs
-        source: list[str] = []
-        target: list[str] = []
-        weights: list[list[float]] = []
-        for left, right in segments:
-            if not left or not right:
-                continue
-            rows: list[list[float]] = self._attention([(left, right)], layer, head)[0].tolist()
-            one = merge_pieces(_pieces(codecs.source, left), _pieces(codecs.target, right), rows)
-            weights = [[*row, *[0.0] * len(one.source)] for row in weights]
-            weights += [[*[0.0] * len(source), *row] for row in one.weights]
-            source += one.source
-            target += one.target
-        return Alignment(source, target, weights)
 
     def _joined(self, line: str, found: Sequence[_Part], scores: Sequence[Scored], request: _Request) -> Translation:
         """A line's parts as one translation."""
@@ -341,16 +300,8 @@ class Translator:
             alternatives=tuple(zip(texts[1:], means[1:], strict=True)),
             segments=segments,
             token_scores=tuple(value for each in scores for value in each.log_probs),
-            alignment=self._links(segments) if request.explain else (),
+            alignment=self.watcher.links(segments) if request.explain else (),
         )
-
-    def _links(self, segments: Sequence[tuple[Sequence[int], Sequence[int]]]) -> tuple[tuple[int, int, float], ...]:
-        """Each target word with the source word that it looked at most; nothing for a model without attention."""
-        if not all(model.attends for model in self.models):
-            return ()
-        _, _, weights = self._aligned(segments)
-        best = ((max(range(len(row)), key=row.__getitem__), place, row) for place, row in enumerate(weights))
-        return tuple((source, place, round(row[source], 4)) for source, place, row in best)
 
 
 @dataclass(frozen=True)
@@ -431,14 +382,3 @@ def _limit(recipe: Recipe) -> int:
     if isinstance(model, Transformer) and model.positions == "learned":
         limit = min(limit, model.maximum_positions - 1)
     return max(limit, 1)
-
-
-def _pieces(codec: Codec, ids: Sequence[int]) -> list[str]:
-    """Tokens as `merge_pieces` joins them to words: a mark stands where a word begins."""
-    match codec.settings:
-        case SentencePiece():
-            return codec.tokens(ids)
-        case Words():
-            return [SPACE_MARK + codec.decode([id]) for id in ids]
-        case _:
-            return [token.replace(" ", SPACE_MARK) for token in codec.tokens(ids)]

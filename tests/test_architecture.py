@@ -4,7 +4,7 @@
     5   session  demo  counting                        wiring: the only place that knows everything
         translator  workers  writer  labeller  mixing  exchange
         run  tasks
-        assemble  averaging  decoding  scoring  report  labels_demo  spelling
+        assemble  attending  averaging  decoding  scoring  report  labels_demo  spelling
     4   train                                          receives objects, builds none
     3   search  metrics                                search sees the protocol, not the models
     2   data  models  loss  r_drop
@@ -37,6 +37,7 @@ RANKS = (
     ("train",),
     (
         "assemble",
+        "attending",
         "averaging",
         "counting",
         "decoding",
@@ -82,7 +83,8 @@ INSIDE = {
     "session": {"assemble", "counting", "fitting", "run", "tasks"},
     "translation": {"glossary"},
     "workers": {"glossary", "translation", "translator"},
-    "translator": {"decoding", "glossary", "mixing", "report", "run", "translation"},
+    "attending": {"report"},
+    "translator": {"attending", "decoding", "glossary", "mixing", "report", "run", "translation"},
     "writer": {"run"},
     "labeller": {"run", "tasks"},
     "mixing": {"run"},

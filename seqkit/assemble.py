@@ -38,7 +38,7 @@ from seqkit.text.codec import Codec, Codecs
 from seqkit.train.distributed import Processes
 from seqkit.train.objective import Objective
 from seqkit.train.optim import build_optimizers
-from seqkit.train.trainer import seed_of
+from seqkit.train.seeds import seed_of
 from seqkit.train.weights import check_shapes, load_strictly
 
 __all__ = [

@@ -16,27 +16,25 @@ import torch
 
 from seqkit import assemble, config
 from seqkit.counting import count
-from seqkit.errors import ConfigError, DataError, Interrupted, ModelError, ResourceError, SeqkitError
+from seqkit.errors import ConfigError, Interrupted, ResourceError, SeqkitError
 from seqkit.fitting import fitted
-from seqkit.host import cores, keep_heap
 from seqkit.run import Change, clear, device_of, out_of, record, replaceable, settle, tidy
-from seqkit.settings import AveragedSGD, NGram, Pairs, Recipe
-from seqkit.tasks import Place, Task, prepare
+from seqkit.settings import NGram, Pairs, Recipe
+from seqkit.tasks import prepare
 from seqkit.train import checkpoint, status
-from seqkit.train.average import Average
-from seqkit.train.averaged_sgd import Trigger
-from seqkit.train.callbacks import FINAL, Averaging, Interruption, Limits, StopRequest, Validation, reached
-from seqkit.train.distributed import Processes, connect, launch
+from seqkit.train.callbacks import FINAL, StopRequest
+from seqkit.train.distributed import connect, launch
 from seqkit.train.journal import Journal
 from seqkit.train.lock import RunLock
 from seqkit.train.model_folder import published_step, write_model
 from seqkit.train.progress import Display, Quiet
+from seqkit.train.reading import TIGHT, too_large
 from seqkit.train.reporting import About, Reporting
-from seqkit.train.saving import Saving, name_best, restore, restore_state
+from seqkit.train.saving import name_best
 from seqkit.train.sealed import size_of
-from seqkit.train.sharding import Replica, shard
 from seqkit.train.shards import local
-from seqkit.train.trainer import TIGHT, Callback, Progress, Trainer
+from seqkit.train.trainer import Progress, Trainer
+from seqkit.wiring import Part, Wishes, check, wire
 
 __all__ = ["train"]
 
@@ -67,7 +65,7 @@ def train(
     place = device_of(device)
     torch.set_float32_matmul_precision("highest")
     if int(os.environ.get("RANK", "0")) > 0:
-        return _follow(run, recipe, place, _Wishes(request or StopRequest(), allow_data_change, reset_best), began)
+        return _follow(run, recipe, place, Wishes(request or StopRequest(), allow_data_change, reset_best), began)
     shown = display or Quiet()
     with contextlib.ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
@@ -88,10 +86,10 @@ def train(
         task = prepare(recipe, run)
         if isinstance(recipe.model, NGram):
             return count(run, task, recipe.model, shown, journal)
-        wishes = _Wishes(request or StopRequest(), allow_data_change, reset_best)
+        wishes = Wishes(request or StopRequest(), allow_data_change, reset_best)
         before = checkpoint.newest(run / "checkpoints")
         if before[0] is not None:
-            _check(run, task, before[0], wishes)
+            check(run, task, before[0], wishes)
         world = int(os.environ.get("WORLD_SIZE", "0")) or int(recipe.train.processes)
         recipe = fitted(recipe, task, place, world)
         task = replace(task, recipe=recipe)
@@ -118,30 +116,7 @@ def _make(run: Path) -> None:
         raise ResourceError(f"cannot make the folder {run}: {error.strerror}", "choose another --out") from None
 
 
-@dataclass(frozen=True)
-class _Wishes:
-    """What the person who starts a run wants besides the recipe."""
-
-    request: StopRequest
-    allow_data_change: bool
-    reset_best: bool
-
-
-def _check(run: Path, task: Task, found: checkpoint.Checkpoint, wishes: _Wishes) -> None:
-    """Refuse to go on from a checkpoint with another text layer, or other data unless that is wished for."""
-    if found.codec != task.codecs.target.fingerprint:
-        raise ModelError(
-            f"{found.path} was trained with another text layer than {run / 'codec'}",
-            "put the codec folder back, or start anew with --overwrite",
-        )
-    if found.training["data"] != task.fingerprint and not wishes.allow_data_change:
-        raise DataError(
-            f"the training data changed since step {found.step} of {run}",
-            "put the old files back, go on with the new ones by --allow-data-change, or choose another --out",
-        )
-
-
-def _follow(run: Path, recipe: Recipe, device: torch.device, wishes: _Wishes, began: float) -> Progress:
+def _follow(run: Path, recipe: Recipe, device: torch.device, wishes: Wishes, began: float) -> Progress:
     """A process that is not the first: it waits for the first to prepare, then trains along and writes nothing."""
     processes = connect(device)
     try:
@@ -152,26 +127,17 @@ def _follow(run: Path, recipe: Recipe, device: torch.device, wishes: _Wishes, be
         processes.close()
 
 
-@dataclass
-class _Session:
-    """One process's part in one attempt at a run."""
+@dataclass(frozen=True)
+class _Session(Part):
+    """One process's part in one attempt at a run, from its first barrier to the published model."""
 
-    run: Path
-    recipe: Recipe
-    task: Task
-    device: torch.device
-    processes: Processes
-    wishes: _Wishes
-    began: float
-    # What `checkpoint.newest` found, where it was asked already.
-    before: tuple[checkpoint.Checkpoint | None, list[str]] | None = None
     changes: Sequence[Change] = ()  # what the last attempt had otherwise
 
     def lead(self, display: Display, journal: Journal) -> Progress:
         """The first process: also reports, saves and publishes the model."""
         self.processes.barrier()  # the others may read what was prepared
         reporting = Reporting(display=display, journal=journal, about=self._about())
-        trainer, found, warnings = self._trainer(reporting)
+        trainer, found, warnings = wire(self, reporting)
         for warning in warnings:
             reporting.told("warn", {"message": warning})
         progress = trainer.progress
@@ -200,124 +166,18 @@ class _Session:
             "the same command goes on from there",
         )
         if progress.stop == "memory":
-            ending = trainer.too_large(f"more than {TIGHT:.0%} of the steps did not fit; all is saved")
+            ending = too_large(f"more than {TIGHT:.0%} of the steps did not fit; all is saved")
         reporting.finished(progress, ending)
         raise ending
 
     def follow(self) -> Progress:
         """Any other process."""
-        trainer, _, _ = self._trainer(None)
+        trainer, _, _ = wire(self, None)
         if self.processes.broadcast(None):
             trainer.rehearse()
             trainer.run()
             self.processes.barrier()
         return trainer.progress
-
-    def _trainer(self, reporting: Reporting | None) -> tuple[Trainer, checkpoint.Checkpoint | None, list[str]]:
-        recipe, settings = self.recipe, self.recipe.train
-        assemble.set_float32(recipe, self.device)
-        if settings.keep_heap and self.device.type == "cpu":
-            keep_heap()
-        if self.device.type == "cpu":
-            torch.set_num_threads(max(1, min(cores(), torch.get_num_threads()) // self.processes.world))
-        model = assemble.build_model(recipe, self.task.codecs)
-        objective, replica = self.task.objective(model, self.device), None
-        if self.sharded:
-            replica = Replica(model, self.device) if recipe.data.dev else None
-            shard(objective, self.processes, self.device)
-        else:
-            model.to(self.device)
-        optimizers = assemble.optimizers(settings, model, self.processes)
-        late = isinstance(settings.optimizer, AveragedSGD)  # its average begins when validation stops improving
-        average = Average(model, None if late else settings.average) if late or settings.average else None
-        found, warnings = self.before or checkpoint.newest(self.run / "checkpoints")
-        progress, same, changed = Progress(), True, False
-        limits = [settings.steps, settings.epochs, settings.minutes]
-        if found is not None:
-            _check(self.run, self.task, found, self.wishes)
-            progress = restore(found, model=model, optimizers=optimizers, average=average)
-            same = found.training["data"] == self.task.fingerprint
-            changed = not same or found.training.get("limits") != limits
-            warnings = [*warnings, *self._reopen(progress, same=same)]
-        told = _unheard if reporting is None else reporting.told
-        callbacks: list[Callback] = [
-            Interruption(self.wishes.request),
-            Limits(settings, began=self.began, changed=changed, told=told),
-        ]
-        if average is not None:
-            callbacks.append(Averaging(average))
-        if average is not None and isinstance(settings.optimizer, AveragedSGD):
-            callbacks.append(Trigger(average, patience=settings.optimizer.patience, metric=settings.metric))
-        stream = self.task.stream(self.processes)
-        watching: list[Callback] = [] if reporting is None else [reporting]
-        saving = Saving(
-            settings,
-            folder=self.run / "checkpoints",
-            codec=self.task.codecs.target.fingerprint,
-            facts={"data": self.task.fingerprint, "world": self.processes.world, "limits": limits},
-            average=average,
-            request=self.wishes.request,
-            told=told,
-        )
-        callbacks += [*watching, saving]  # what is saved has been recorded: no validation can be missing from the log
-        place = Place(self.processes, self.device, self._wish)
-        if replica is None:
-            validate = self.task.validator(model, place, average)
-        else:
-            replica.average = average
-            validate = self.task.validator(replica.model, place, replica)
-        if validate is not None:
-            every = settings.validate_every or min(1000, stream.count(0))
-            callbacks.insert(-len(watching) - 1, Validation(settings, every=every, validate=validate))
-        trainer = Trainer(
-            objective=objective,
-            optimizers=optimizers,
-            schedule=settings.schedule,
-            stream=stream,
-            callbacks=callbacks,
-            seed=settings.seed,
-            clip=settings.clip,
-            processes=self.processes,
-            progress=progress,
-            device=self.device,
-            sharded=self.sharded,
-        )
-        if found is not None and same:
-            restore_state(found, trainer)
-        return trainer, found, warnings
-
-    @property
-    def sharded(self) -> bool:
-        """Whether the parameters are shared out; there must be somebody to share with."""
-        return self.recipe.train.sharded and self.processes.world > 1
-
-    def _wish(self) -> str | None:
-        """Why a validation is to be left."""
-        return self.wishes.request.reason
-
-    def _reopen(self, progress: Progress, *, same: bool) -> list[str]:
-        """Change what a checkpoint says as this attempt wants it; what is to be told of that.
-
-        A run that was complete goes on if its limit was raised or lifted since; no other stop was ever an end.
-        """
-        told = []
-        if not same:
-            progress.position = 0
-            told.append(f"the training data changed: epoch {progress.epoch + 1} begins anew with what is there now")
-        if self.wishes.reset_best:
-            told.append(f"the best score so far, {progress.best} at step {progress.best_step}, is forgotten")
-            progress.best, progress.best_step, progress.stale = None, None, 0
-        settings, stop = self.recipe.train, progress.stop
-        raised = (
-            (stop == "steps" and (settings.steps is None or settings.steps > progress.step))
-            or (stop == "epochs" and (settings.epochs is None or settings.epochs > progress.epoch + 1))
-            or (stop == "minutes" and (settings.minutes is None or settings.minutes * 60 > progress.seconds + 60))
-            or (stop == "patience" and (settings.patience is None or settings.patience > progress.stale))
-            or (stop == "target" and not reached(settings, progress.best))
-        )
-        if stop not in FINAL or raised:
-            progress.stop, progress.complete = None, False
-        return told
 
     def _about(self) -> About:
         settings = self.recipe.train
@@ -406,7 +266,3 @@ class _Session:
         facts = {"step": chosen.step, "score": None if best is None else best.score, "metric": self.recipe.train.metric}
         recipe = config.dump(self.recipe)
         write_model(self.run / "model", recipe=recipe, codec_folder=self.run / "codec", tensors=tensors, facts=facts)
-
-
-def _unheard(event: str, fields: object) -> None:
-    """Nobody listens to the processes that are not the first."""

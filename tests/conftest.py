@@ -59,6 +59,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         where="the test",
     )
     # Threads that wait for each other on a busy machine would take a minute over this.
-    with patch("seqkit.session.cores", return_value=1):
+    with patch("seqkit.wiring.cores", return_value=1):
         train(recipe, out=folder / "run", device="cpu")
     return folder / "run"

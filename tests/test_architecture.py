@@ -1,7 +1,7 @@
 """The shape of the package, read from its source: imports point one way, and what is public says so.
 
     6   cli                                            a doorway: parse, call one function, print
-    5   session  demo  counting                        wiring: the only place that knows everything
+    5   session  wiring  demo  counting                wiring: the only place that knows everything
         translator  workers  writer  labeller  mixing  exchange
         run  tasks
         assemble  attending  averaging  decoding  scoring  report  labels_demo  spelling
@@ -58,6 +58,7 @@ RANKS = (
         "tasks",
         "translation",
         "translator",
+        "wiring",
         "workers",
         "writer",
     ),
@@ -80,7 +81,8 @@ INSIDE = {
     "run": {"assemble"},
     "counting": {"tasks"},
     "fitting": {"assemble", "tasks"},
-    "session": {"assemble", "counting", "fitting", "run", "tasks"},
+    "wiring": {"assemble", "tasks"},
+    "session": {"assemble", "counting", "fitting", "run", "tasks", "wiring"},
     "translation": {"glossary"},
     "workers": {"glossary", "translation", "translator"},
     "attending": {"report"},

@@ -37,7 +37,7 @@ def tiny_run(folder: Path, kind: Literal["stream", "lines"]) -> Path:
         },
         where="the test",
     )
-    with patch("seqkit.session.cores", return_value=1):
+    with patch("seqkit.wiring.cores", return_value=1):
         train(recipe, out=folder / kind, device="cpu")
     return folder / kind
 

@@ -28,8 +28,9 @@ from seqkit.text.codec import Codecs
 from seqkit.train.average import Weights
 from seqkit.train.distributed import Processes
 from seqkit.train.objective import Objective
-from seqkit.train.trainer import Report, seed_of
-from seqkit.train.trainer import Stream as TrainingStream
+from seqkit.train.reading import Stream as TrainingStream
+from seqkit.train.seeds import seed_of
+from seqkit.train.trainer import Report
 
 __all__ = ["Language", "LanguageValidator", "context_of", "partition_of", "prepare", "sequences"]
 

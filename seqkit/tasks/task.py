@@ -19,7 +19,8 @@ from seqkit.text.codec import Codecs
 from seqkit.train.average import Weights
 from seqkit.train.distributed import Processes
 from seqkit.train.objective import Objective
-from seqkit.train.trainer import Abandoned, Report, Stream
+from seqkit.train.reading import Stream
+from seqkit.train.trainer import Abandoned, Report
 
 __all__ = ["Place", "Scores", "Task", "Validator", "no_wish"]
 

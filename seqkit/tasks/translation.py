@@ -32,7 +32,8 @@ from seqkit.text.codec import Codecs
 from seqkit.train.average import Weights
 from seqkit.train.distributed import Processes
 from seqkit.train.objective import Objective
-from seqkit.train.trainer import Report, seed_of
+from seqkit.train.seeds import seed_of
+from seqkit.train.trainer import Report
 
 __all__ = ["Examples", "Translation", "TranslationValidator", "encode", "prepare"]
 

@@ -3,90 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from seqkit.batch import Batch
-from seqkit.errors import DivergenceError, ResourceError
+from seqkit.errors import DivergenceError
 from seqkit.loss import Tally
 from seqkit.settings import Schedule
-from seqkit.state import State, join, map_state, select
+from seqkit.state import State, map_state, select
 from seqkit.train.diagnosis import culprit
-from seqkit.train.distributed import Processes, lost_partner_told
+from seqkit.train.distributed import Processes
 from seqkit.train.gradients import Gradients
-from seqkit.train.memory import free, parts, peak, ran_out
+from seqkit.train.memory import peak
 from seqkit.train.objective import Objective
 from seqkit.train.optim import set_rates
+from seqkit.train.reading import Group, Reader, Stream
 from seqkit.train.schedule import factor
 from seqkit.train.sharding import ShardedGradients
 
 __all__ = [
-    "TIGHT",
     "Abandoned",
     "Callback",
-    "Group",
     "Progress",
     "Report",
     "Step",
-    "Stream",
     "Trainer",
-    "seed_of",
 ]
 
 EXAMPLES = 10  # of a bad step that are named
 BAD_STEPS = 20  # as many steps in a row without a finite gradient are taken for divergence
-TIGHT = 0.05  # the share of steps for which memory may run out, among at least
-TIGHT_STEPS = 20
-
-
-class Group(Protocol):
-    """The batches of one optimizer step."""
-
-    @property
-    def batches(self) -> Sequence[Batch]:
-        """This process's slices."""
-        ...
-
-    @property
-    def tokens(self) -> int:
-        """Target positions that count, over all processes."""
-        ...
-
-    @property
-    def padded(self) -> int:
-        """Target positions, padding included, over all processes."""
-        ...
-
-    @property
-    def examples(self) -> Sequence[Sequence[int]]:
-        """Which training examples each batch holds over all processes, counted from 0; empty where there are none."""
-        ...
-
-
-class Stream(Protocol):
-    """Training data: a pure function of seed and epoch, cut into groups."""
-
-    @property
-    def carries(self) -> int:
-        """Rows, over all processes, whose state goes on from batch to batch; 0 where each batch begins anew."""
-        ...
-
-    def groups(self, epoch: int, start: int = 0) -> Iterator[Group]:
-        """The groups of an epoch from the `start`-th on."""
-        ...
-
-    def count(self, epoch: int) -> int:
-        """How many groups an epoch has."""
-        ...
-
-    def largest(self, epoch: int) -> Group:
-        """The batch of an epoch that takes the most memory, as a group of its own."""
-        ...
 
 
 @dataclass
@@ -131,15 +81,6 @@ class Report:
     signature: str
     samples: list[tuple[str, str, str]] = field(default_factory=list)  # source, reference, hypothesis
     seconds: float = 0.0
-
-
-class _Read(NamedTuple):
-    """What came of reading a group."""
-
-    tally: Tally
-    state: State  # behind it, without graph, where the stream carries one
-    parts: int
-    lost: list[str]
 
 
 class Abandoned(Exception):  # noqa: N818 - being stopped is no error
@@ -215,14 +156,21 @@ class Trainer:
         self.progress = progress or Progress()
         self.device = device or torch.device("cpu")
         self.sharded = sharded
-        # None where the processes exchange what they need in the midst of a pass: it cannot be made again by one alone.
-        self.repeatable = None if sharded else Gradients(objective.parameters())
-        self.gradients: Summed = self.repeatable or ShardedGradients(objective.parameters())
+        # What processes exchange in the midst of a pass cannot be read again by one alone.
+        whole = None if sharded else Gradients(objective.parameters())
+        self.gradients: Summed = whole or ShardedGradients(objective.parameters())
+        self.reader = Reader(
+            objective,
+            vector=None if whole is None else whole.vector,
+            clear=self.gradients.clear,
+            carries=stream.carries > 0,
+            seed=seed,
+            processes=self.processes,
+            device=self.device,
+        )
         self.wish: str | None = None  # why this process would like to stop; all stop together, after the next step
         self.bad = 0
-        self.read = self.tight = 0  # groups read in this attempt, and those for which memory ran out
-        self.state: State = None  # behind the last batch: this process's rows
-        self.carried: State = None  # the same for the rows of all processes, where state is carried
+        self.carried: State = None  # behind the last batch, for the rows of all processes, where state is carried
 
     def run(self) -> Progress:
         """Train until something says stop."""
@@ -251,10 +199,12 @@ class Trainer:
         progress = self.progress
         rate = factor(self.schedule, progress.step, horizon=progress.horizon)
         set_rates(self.optimizers, rate)
-        read = self._read(group)
+        read = self.reader.read(group, (progress.epoch, progress.position))
+        if self.reader.often_tight:
+            self.wish = self.wish or "memory"
         tally, stop = self.gradients.sum(self.processes, read.tally, stop=self.wish is not None)
         if self.stream.carries:
-            self.state = read.state
+            self.reader.state = read.state
             self.carried = map_state(lambda rows: self.processes.interleave(rows, self.stream.carries), read.state)
         norm = self.gradients.clip(self.clip)
         updated = self._update(norm, group)
@@ -268,90 +218,8 @@ class Trainer:
 
         Returns the most memory that this process has used, in bytes. Raises ResourceError if it does not fit.
         """
-        group = self.stream.largest(self.progress.epoch)
-        training, random = self.objective.training, torch.get_rng_state()
-        self.objective.train()
-        try:
-            self._pass(group, 1, Tally(*torch.zeros(3, device=self.device)))
-        except Exception as error:
-            if not ran_out(error):
-                raise
-            raise self.too_large(f"the largest batch ({group.padded} target positions) does not fit") from None
-        finally:
-            self.gradients.clear()
-            self.objective.train(training)
-            torch.set_rng_state(random)
+        self.reader.rehearse(self.stream.largest(self.progress.epoch))
         return peak(self.device)
-
-    def too_large(self, what: str) -> ResourceError:
-        """What to say when memory ran out, and what to do about it."""
-        return ResourceError(
-            f"out of memory: {what}",
-            "halve train.batch_tokens and double train.accumulate: the results stay equal; "
-            "or set train.recompute=true, or batch_tokens=auto at the start of a run",
-        )
-
-    def _read(self, group: Group) -> _Read:
-        """Gradients and losses of a group. What does not fit in memory is read in twice as many parts each time.
-
-        Every process sees to itself: sums do not show in how many parts they were made.
-        """
-        self.read += 1
-        count = 1
-        while True:
-            self.gradients.clear()
-            self._seed()
-            try:
-                found = self._pass(group, count, Tally(*torch.zeros(3, device=self.device)))
-                break
-            except Exception as error:
-                if not ran_out(error):
-                    raise
-                if self.repeatable is None or count >= max(len(batch.targets.ids) for batch in group.batches):
-                    raise self.too_large(f"a step did not fit ({group.padded} target positions)") from None
-            free(self.device)
-            count *= 2
-        if count > 1:
-            self.tight += 1
-            if self.read >= TIGHT_STEPS and self.tight > TIGHT * self.read:
-                self.wish = self.wish or "memory"
-        return found
-
-    @lost_partner_told()
-    def _pass(self, group: Group, count: int, tally: Tally) -> _Read:
-        state, lost = self.state, []
-        for number, batch in enumerate(group.batches):
-            batch = batch.to(self.device)
-            before = state if batch.continues else None
-            states = []
-            for rows, part in parts(batch, count):
-                alone = count > 1 and len(rows) == 1
-                kept = self.repeatable.vector.clone() if alone and self.repeatable is not None else None
-                try:
-                    found, after = self.objective(part, select(before, rows) if count > 1 else before)
-                    states.append(map_state(Tensor.detach, after) if self.stream.carries else None)
-                    del after  # what a state refers to need not live as long as the backward pass
-                    # The sum over all processes and batches, divided once by all of their tokens.
-                    (found.objective / max(1, group.tokens)).backward()
-                    tally = tally + found.detach()
-                except Exception as error:
-                    if self.repeatable is None or kept is None or not ran_out(error) or self.stream.carries:
-                        raise
-                    self.repeatable.vector.copy_(kept)
-                    lost.append(self._name(group, number, int(rows)))
-            state = join(states)
-        return _Read(tally, state, count, lost)
-
-    def _name(self, group: Group, number: int, row: int) -> str:
-        """What to call a row of this process's slice of a batch."""
-        if not group.examples:
-            return f"a row of epoch {self.progress.epoch + 1}, group {self.progress.position}"
-        return str(group.examples[number][self.processes.rank + row * self.processes.world])
-
-    def _seed(self) -> None:
-        """Dropout is a function of the place in the run, so a resumed run needs no generator's state."""
-        progress = self.progress
-        torch.manual_seed(seed_of(self.seed, progress.epoch, progress.position, self.processes.rank))
 
     def _update(self, norm: float, group: Group) -> bool:
         """Apply the gradients, unless they are not finite: then all processes skip alike."""
@@ -377,7 +245,7 @@ class Trainer:
         read = f", with the training examples {shown} (counted from 0)" if examples else ""
         if self.sharded:  # the search ends at another place in each process, and they would wait for each other
             return read
-        self._seed()
+        self.reader.seed((self.progress.epoch, self.progress.position))
         for batch in (each.to(self.device) for each in group.batches if not each.continues):
             with self.objective.uncompiled():  # what is compiled tells nothing of what is inside
                 found = culprit(self.objective.model, partial(self._objective, batch))
@@ -394,20 +262,9 @@ class Trainer:
         """Go on from a state of all processes' rows, as `carried` gave it."""
         self.carried = carried
         own = torch.arange(self.processes.rank, self.stream.carries, self.processes.world, device=self.device)
-        self.state = select(carried, own)
+        self.reader.state = select(carried, own)
 
     def validated(self, report: Report) -> None:
         """Tell every callback of a validation."""
         for callback in self.callbacks:
             callback.validated(self, report)
-
-
-def seed_of(*numbers: int) -> int:
-    """One seed from several numbers, by a hash that keeps neighbours apart (splitmix64)."""
-    mixed = 0
-    for number in numbers:
-        mixed = (mixed + number + 0x9E3779B97F4A7C15) % 2**64
-        mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-        mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB % 2**64
-        mixed ^= mixed >> 31
-    return mixed >> 1

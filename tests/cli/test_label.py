@@ -51,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         where="the test",
     )
-    with patch("seqkit.session.cores", return_value=1):
+    with patch("seqkit.wiring.cores", return_value=1):
         train(recipe, out=folder / "run", device="cpu")
     return folder / "run"
 
@@ -185,7 +185,7 @@ def test_the_demo_writes_its_corpus_and_a_recipe_that_is_sound(
 @pytest.mark.slow
 def test_the_demo_shows_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("seqkit.session.cores", lambda: 1)
+    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
     monkeypatch.setattr("seqkit.run.cores", lambda: 1)
     assert main(["demo", "labels", "--out", "here"]) == 0
     out, err = capsys.readouterr()

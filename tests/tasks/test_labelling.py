@@ -340,7 +340,7 @@ def test_a_labeller_answers_each_sentence_in_its_place(tmp_path: Path, monkeypat
 def test_names_are_learnt_from_what_surrounds_them(
     model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seqkit.session.cores", lambda: 1)
+    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
     text, dev, test = labels_demo.parts()
     settings = msgspec.to_builtins(recipe(tmp_path, train=text, dev=dev)) | {"model": model}
     settings["train"] = {

@@ -73,7 +73,7 @@ def score(kind: str, task: str, folder: Path) -> float:
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqkit.session.cores", lambda: 1)
+    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
 
 
 @pytest.mark.parametrize("task", TASKS)

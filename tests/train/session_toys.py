@@ -16,7 +16,8 @@ from seqkit.session import train
 from seqkit.settings import Recipe
 from seqkit.train import checkpoint
 from seqkit.train.callbacks import StopRequest
-from seqkit.train.trainer import Group, Progress, Step, Trainer
+from seqkit.train.reading import Group
+from seqkit.train.trainer import Progress, Step, Trainer
 
 WHEN = {"t", "attempt", "seconds"}
 

@@ -16,7 +16,8 @@ from seqkit.errors import Interrupted
 from seqkit.session import train
 from seqkit.settings import Recipe
 from seqkit.train import checkpoint
-from seqkit.train.trainer import Group, Step, Trainer
+from seqkit.train.reading import Group
+from seqkit.train.trainer import Step, Trainer
 
 Table = dict[str, Any]
 
@@ -105,7 +106,7 @@ EVERY = 4  # steps between validations
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """More would only get into each other's way on so small a model."""
-    monkeypatch.setattr("seqkit.session.cores", lambda: 1)
+    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
 
 
 @pytest.fixture

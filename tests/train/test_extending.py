@@ -14,8 +14,9 @@ from seqkit.demo import reverse
 from seqkit.errors import ConfigError, DataError
 from seqkit.session import train
 from seqkit.settings import Linear, Recipe
+from seqkit.train.reading import Group
 from seqkit.train.schedule import factor
-from seqkit.train.trainer import Group, Step, Trainer
+from seqkit.train.trainer import Step, Trainer
 
 LINEAR = Linear(warmup=0)
 
@@ -23,7 +24,7 @@ LINEAR = Linear(warmup=0)
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """More would only get into each other's way on so small a model."""
-    monkeypatch.setattr("seqkit.session.cores", lambda: 1)
+    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
 
 
 @pytest.fixture

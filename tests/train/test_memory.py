@@ -19,7 +19,7 @@ from seqkit.train.objective import Objective
 @pytest.fixture(autouse=True)
 def no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking for it takes long in a process that has loaded as much as a test's."""
-    monkeypatch.setattr("seqkit.train.trainer.free", lambda device: None)
+    monkeypatch.setattr("seqkit.train.reading.free", lambda device: None)
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -31,7 +31,8 @@ from seqkit.tasks import Place, prepare
 from seqkit.tasks.translation import Translation
 from seqkit.train import checkpoint
 from seqkit.train.distributed import Processes
-from seqkit.train.trainer import Group, Step, Trainer
+from seqkit.train.reading import Group
+from seqkit.train.trainer import Step, Trainer
 
 
 class Seen(NamedTuple):
@@ -46,7 +47,7 @@ class Seen(NamedTuple):
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """More would only get into each other's way on so small a model."""
-    monkeypatch.setattr("seqkit.session.cores", lambda: 1)
+    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
 
 
 @pytest.fixture

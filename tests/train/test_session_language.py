@@ -20,7 +20,8 @@ from seqkit.run import load
 from seqkit.session import train
 from seqkit.settings import Recipe
 from seqkit.state import tensors_of
-from seqkit.train.trainer import Group, Step, Trainer
+from seqkit.train.reading import Group
+from seqkit.train.trainer import Step, Trainer
 
 STREAM: dict[str, Any] = {"kind": "stream", "window": 7}
 LINES: dict[str, Any] = {"kind": "lines"}
@@ -59,7 +60,7 @@ class Seen(NamedTuple):
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """More would only get into each other's way on so small a model."""
-    monkeypatch.setattr("seqkit.session.cores", lambda: 1)
+    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
 
 
 @pytest.fixture

@@ -36,10 +36,11 @@ from seqkit.train.average import Average
 from seqkit.train.callbacks import Averaging, StopRequest
 from seqkit.train.distributed import Processes
 from seqkit.train.objective import Objective
+from seqkit.train.reading import Group
 from seqkit.train.saving import Saving, restore
 from seqkit.train.sharding import Replica, shard
 from seqkit.train.shards import is_shared, local, whole
-from seqkit.train.trainer import Callback, Group, Step, Trainer
+from seqkit.train.trainer import Callback, Step, Trainer
 from seqkit.train.weights import named_tensors
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]

@@ -35,7 +35,7 @@ from seqkit.train.lock import RunLock
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """More would only get into each other's way on so small a model."""
-    monkeypatch.setattr("seqkit.session.cores", lambda: 1)
+    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from seqkit.loss import Tally
 from seqkit.settings import SGD, Constant, Linear
 from seqkit.state import State
 from seqkit.train.objective import Objective
-from seqkit.train.trainer import BAD_STEPS, Callback, Progress, Step, Trainer, seed_of
+from seqkit.train.seeds import seed_of
+from seqkit.train.trainer import BAD_STEPS, Callback, Progress, Step, Trainer
 
 
 def test_groups_are_read_in_order_epoch_after_epoch() -> None:

@@ -21,8 +21,9 @@ from seqkit.data.windows import Partition, WindowStream, fitting_rows
 from seqkit.errors import ConfigError, DataError
 from seqkit.files import expand_braces, sha256
 from seqkit.scoring import Blocks, Context, stream_of, token_log_probs
-from seqkit.settings import Lines, NGram, Recipe, RecurrentLanguageModel, SentencePiece, Stream
+from seqkit.settings import Lines, NGram, Recipe, RecurrentLanguageModel, Stream
 from seqkit.state import Scorable
+from seqkit.tasks.resampling import Resample, either, resample
 from seqkit.tasks.task import Place, Scores, Task, Validator
 from seqkit.text.codec import Codecs
 from seqkit.train.average import Weights
@@ -58,7 +59,7 @@ class Language(Task):
 
     data: Stream | Lines
     lines: Encoded  # the training lines, encoded once
-    text: Text | None  # the same lines as text, where every epoch is encoded anew
+    anew: Resample | None  # the same lines cut at random, where every epoch is
     dev: Text | None
 
     @property
@@ -103,13 +104,11 @@ class Language(Task):
 
     def _examples(self, epoch: int) -> tuple[Encoded, Encoded]:
         """An epoch's lines; one that a sample makes too long keeps its unsampled form."""
-        if self.text is None:
+        if self.anew is None:
             return self.lines, self.lines
-        seed = seed_of(self.recipe.train.seed, epoch)
-        new = self.codecs.target.encode_many(self.text.lines, sampling_seed=seed)
+        new = self.anew(seed_of(self.recipe.train.seed, epoch))
         longest = self.data.maximum_length if isinstance(self.data, Lines) else 0
-        chosen = (ids if len(ids) <= longest else self.lines[i].tolist() for i, ids in enumerate(new))
-        lines = Encoded.from_lists(chosen)
+        lines = either(new, self.lines, np.flatnonzero(new.lengths > longest))
         return lines, lines
 
 
@@ -131,16 +130,15 @@ def prepare(recipe: Recipe, data: Stream | Lines, run: Path) -> Language:
             if not len(kept):
                 raise DataError("no usable training line is left", "raise data.maximum_length")
             lines = lines.take(kept)
-            text = Text([text.lines[i] for i in kept], text.dropped, text.nul)
     else:
         notes += _fitting(recipe, data, lines)
-    sampling = isinstance(recipe.text, SentencePiece) and recipe.text.sampling > 0
-    if sampling and blank:
+    anew = resample(codecs.target, lines)
+    if anew is not None and blank:
         raise ConfigError(
             "a stream is encoded once, and text.sampling asks for a new encoding every epoch",
             'set text.sampling=0, or data.kind="lines"',
         )
-    return Language(recipe, codecs, notes, _fingerprint(data, codecs), data, lines, text if sampling else None, dev)
+    return Language(recipe, codecs, notes, _fingerprint(data, codecs), data, lines, anew, dev)
 
 
 def _dropped(text: Text, part: str) -> list[str]:

@@ -26,7 +26,8 @@ from seqkit.loss import cross_entropy
 from seqkit.metrics.bleu import corpus_scores, exact_match
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.models.stepping import arranged
-from seqkit.settings import Pairs, Recipe, SentencePiece
+from seqkit.settings import Pairs, Recipe
+from seqkit.tasks.resampling import Resample, either, resample
 from seqkit.tasks.task import Place, Scores, Task, Validator
 from seqkit.text.codec import Codecs
 from seqkit.train.average import Weights
@@ -47,13 +48,20 @@ class Examples(NamedTuple):
     target: Encoded
 
 
+class Anew(NamedTuple):
+    """What cuts both sides at random."""
+
+    source: Resample
+    target: Resample
+
+
 @dataclass(frozen=True)
 class Translation(Task):
     """Pairs to learn translation from."""
 
     data: Pairs
     examples: Examples  # the training pairs, encoded once
-    text: ParallelText | None  # the same pairs as text, where every epoch is encoded anew
+    anew: Anew | None  # the same pairs cut at random, where every epoch is
     dev: ParallelText | None
 
     @property
@@ -87,15 +95,15 @@ class Translation(Task):
 
     def _examples(self, epoch: int) -> Examples:
         """An epoch's pairs; one that a sample makes too long keeps its unsampled form."""
-        fixed, text = self.examples, self.text
-        if text is None:
+        fixed, anew = self.examples, self.anew
+        if anew is None:
             return fixed
-        new = encode(self.codecs, text, sampling_seed=seed_of(self.recipe.train.seed, epoch))
+        seed = seed_of(self.recipe.train.seed, epoch)
+        new = Examples(anew.source(seed), anew.target(seed))
         long = too_long(new.source.lengths, new.target.lengths, self.data.maximum_length)
         if not len(long):
             return new
-        back = set(long.tolist())
-        return Examples(_either(new.source, fixed.source, back), _either(new.target, fixed.target, back))
+        return Examples(either(new.source, fixed.source, long), either(new.target, fixed.target, long))
 
 
 def prepare(recipe: Recipe, data: Pairs, run: Path) -> Translation:
@@ -122,12 +130,9 @@ def prepare(recipe: Recipe, data: Pairs, run: Path) -> Translation:
         raise DataError("no usable training pair is left", "see the counts above, and data.maximum_length")
     if len(kept.indices) < len(text):
         examples = Examples(examples.source.take(kept.indices), examples.target.take(kept.indices))
-        source = [text.source[i] for i in kept.indices]
-        target = [text.target[i] for i in kept.indices]
-        text = ParallelText(source, target, text.dropped, text.nul)
-    sampling = isinstance(recipe.text, SentencePiece) and recipe.text.sampling > 0
-    fingerprint = _fingerprint(data, codecs)
-    return Translation(recipe, codecs, notes, fingerprint, data, examples, text if sampling else None, dev)
+    source, target = resample(codecs.source, examples.source), resample(codecs.target, examples.target)
+    anew = None if source is None or target is None else Anew(source, target)
+    return Translation(recipe, codecs, notes, _fingerprint(data, codecs), data, examples, anew, dev)
 
 
 def _dropped(text: ParallelText, part: str) -> list[str]:
@@ -142,16 +147,12 @@ def _fingerprint(data: Pairs, codecs: Codecs) -> str:
     return hashlib.sha256(msgspec.json.encode([facts, rules])).hexdigest()
 
 
-def encode(codecs: Codecs, text: ParallelText, *, sampling_seed: int | None = None) -> Examples:
+def encode(codecs: Codecs, text: ParallelText) -> Examples:
     """Both sides as ids."""
     return Examples(
-        Encoded.from_lists(codecs.source.encode_many(text.source, sampling_seed=sampling_seed)),
-        Encoded.from_lists(codecs.target.encode_many(text.target, sampling_seed=sampling_seed)),
+        Encoded.from_lists(codecs.source.encode_many(text.source)),
+        Encoded.from_lists(codecs.target.encode_many(text.target)),
     )
-
-
-def _either(new: Encoded, old: Encoded, from_old: set[int]) -> Encoded:
-    return Encoded.from_lists((old if i in from_old else new)[i].tolist() for i in range(len(new)))
 
 
 class TranslationValidator(Validator):

@@ -27,6 +27,7 @@ from seqkit.files import read_plain, replace_file
 from seqkit.settings import Characters, SentencePiece, Text, Words
 from seqkit.text import tokenizers
 from seqkit.text.normalise import clean, normaliser
+from seqkit.text.sampling import Cut
 from seqkit.text.vocabulary import EOS, PAD, SPECIAL_TOKENS, UNKNOWN, UNKNOWN_MARK, Vocabulary
 
 __all__ = ["Codec", "Codecs"]
@@ -113,6 +114,19 @@ class Codec:
             return self.tokenizer.encode(prepared)
         algorithm = self.settings.algorithm if isinstance(self.settings, SentencePiece) else "bpe"
         return self.tokenizer.sample(prepared, algorithm=algorithm, rate=rate, seed=sampling_seed)
+
+    def resampler(self, best: Cut) -> Callable[[int], Cut] | None:
+        """From a seed to a random cut of the same lines, as `encode_many` would make it, given their best cut.
+
+        Faster than encoding again. None where nothing is sampled.
+        """
+        settings = self.settings
+        if not isinstance(settings, SentencePiece) or settings.sampling == 0:
+            return None
+        assert isinstance(self.tokenizer, tokenizers.SentencePiece)
+        sampler = self.tokenizer.sampler(settings.algorithm, settings.sampling)
+        lines = sampler.split(best)
+        return lambda seed: sampler.draw(lines, seed=seed)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The line that these ids stand for; padding, beginning and end give nothing.

@@ -14,18 +14,20 @@ from __future__ import annotations
 
 import math
 import random
+from array import array
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple, Protocol, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Sampler"]
+__all__ = ["Cut", "Sampler", "Sliced"]
 
 SPACE = "\u2581"
 BLOCK = 1000  # lines for which random numbers are drawn at a time
-KEPT = 200_000  # cuts looked up at the most
+KEPT = 200_000  # cuts that are kept for the next draw at the most
 BITS = 64  # decisions drawn for each word; the few that need more make a generator of them
 
 Word = tuple[int, ...]
@@ -44,13 +46,42 @@ class _Pieces(Protocol):
     def is_unused(self, id: list[int]) -> list[bool]: ...
 
 
-class _Cuts(NamedTuple):
-    """What is known of a word."""
+class Cut(NamedTuple):
+    """Lines cut into pieces, end to end."""
 
-    symbols: tuple[Symbol, ...]  # its characters
-    first: int  # a bit for each merge that leads to its best cut: with none of them set nothing changes
-    seen: int  # a bit for each decision that is seldom gone beyond
-    found: dict[int, list[int]]  # decisions seen -> cut
+    ids: NDArray[np.int32]  # (pieces,)
+    offsets: NDArray[np.int64]  # (lines + 1,): line i is ids[offsets[i]:offsets[i + 1]]
+
+
+class Sliced(NamedTuple):
+    """Lines cut into words, end to end, each word a number that its sampler gave it."""
+
+    words: NDArray[np.int64]  # (words,)
+    offsets: NDArray[np.int64]  # (lines + 1,)
+
+
+class _Table:
+    """Sequences of ids, to which others can be added and which are read many at a time."""
+
+    def __init__(self) -> None:
+        self.ids, self.ends = array("i"), array("q", [0])
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def add(self, ids: Sequence[int]) -> int:
+        """Where the new sequence stands."""
+        self.ids.extend(ids)
+        self.ends.append(len(self.ids))
+        return len(self) - 1
+
+    def read(self, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The chosen sequences end to end, (tokens,), and where each ends, (chosen + 1,), from 0 on."""
+        ids, ends = np.array(self.ids, dtype=np.int32), np.array(self.ends, dtype=np.int64)
+        lengths = np.diff(ends)[chosen]
+        places = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths)))
+        moved = np.repeat(ends[chosen] - places[:-1], lengths)  # how far each id lies from its new place
+        return ids[moved + np.arange(len(moved))], places
 
 
 class Sampler:
@@ -68,74 +99,93 @@ class Sampler:
         self.begins = [not whole and surface.startswith(SPACE) for surface in self.surfaces]
         self.longest = max(map(len, self.ids), default=1)
         self.rate = rate
-        self.cuts: dict[Word, _Cuts] = {}
-        self.kept = 0
         self.merging = algorithm == "bpe"
+        self.words: list[Word] = []
+        self.numbers: dict[Word, int] = {}
+        self.first = array("Q")  # of a word's decisions the bits that lead to its best cut where none is set
+        self._forget()
+
+    def _forget(self) -> None:
+        """Keep of all cuts the best one of each word."""
+        self.cuts = _Table()
+        self.best = array("q", [self.cuts.add(word) for word in self.words])
+        self.found: dict[int, dict[int, dict[int, int]]] = {}  # word -> number of decisions -> the decisions -> cut
 
     def __call__(self, lines: Sequence[list[int]], *, seed: int) -> list[list[int]]:
         """Another cut of each line, given its best one, as ids; depends on the lines, their order and the seed only."""
-        sampled: list[list[int]] = []
-        cut = self._merged if self.merging else self._drawn
-        for start in range(0, len(lines), BLOCK):
-            numbers = np.random.SeedSequence(entropy=seed, spawn_key=(start // BLOCK,))
-            generator = np.random.Generator(np.random.PCG64(numbers))
-            words = [self._words(line) for line in lines[start : start + BLOCK]]
-            decisions = iter(self._decisions(generator, sum(map(len, words))))
-            sampled += [cut(line, decisions) for line in words]
-        return sampled
+        offsets = np.fromiter(accumulate(map(len, lines), initial=0), dtype=np.int64, count=len(lines) + 1)
+        ids = np.fromiter((id for line in lines for id in line), dtype=np.int32, count=int(offsets[-1]))
+        cut = self.draw(self.split(Cut(ids, offsets)), seed=seed)
+        flat: list[int] = cut.ids.tolist()
+        return [flat[begin:end] for begin, end in pairwise(cut.offsets.tolist())]
 
-    def _words(self, line: list[int]) -> list[Word]:
-        begins = self.begins
-        places = [place for place, id in enumerate(line) if begins[id]]
-        if not line or not places or places[0] > 0:
-            places.insert(0, 0)
-        places.append(len(line))
-        return [tuple(line[first:last]) for first, last in pairwise(places) if last > first]
+    def split(self, best: Cut) -> Sliced:
+        """The words of lines, given the lines' best cuts: needed once, however often they are cut anew."""
+        begins = np.asarray(self.begins, dtype=bool)[best.ids]
+        begins[best.offsets[:-1][np.diff(best.offsets) > 0]] = True
+        starts = np.flatnonzero(begins)
+        ids: list[int] = best.ids.tolist()
+        spans = pairwise([*starts.tolist(), len(ids)])
+        words = np.fromiter((self._number(tuple(ids[begin:end])) for begin, end in spans), np.int64, len(starts))
+        return Sliced(words, np.searchsorted(starts, best.offsets))
 
-    def _decisions(self, generator: np.random.Generator, words: int) -> list[int]:
-        """For each word 64 bits: each set with probability `rate`, or even."""
-        if not self.merging:
-            drawn: list[int] = generator.integers(0, 1 << BITS, size=words, dtype=np.uint64, endpoint=False).tolist()
-            return drawn
-        drops = generator.random((words, BITS), dtype=np.float32) < self.rate
-        packed: list[int] = np.packbits(drops, axis=1).view(np.uint64)[:, 0].tolist()
-        return packed
+    def draw(self, lines: Sliced, *, seed: int) -> Cut:
+        """A random cut of each line; depends on the lines, their order and the seed only."""
+        if len(self.cuts) > len(self.words) + KEPT:  # what is frequent will soon be back
+            self._forget()
+        chosen = np.array(self.best, dtype=np.int64)[lines.words]
+        for block, start in enumerate(range(0, len(lines.offsets) - 1, BLOCK)):
+            own = slice(lines.offsets[start], lines.offsets[min(start + BLOCK, len(lines.offsets) - 1)])
+            generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy=seed, spawn_key=(block,))))
+            choose = self._merged if self.merging else self._drawn
+            choose(lines.words[own], chosen[own], generator)
+        ids, ends = self.cuts.read(chosen)
+        return Cut(ids, ends[lines.offsets])
 
-    def _known(self, word: Word) -> _Cuts:
-        if word not in self.cuts:
-            symbols: list[Symbol] = []
-            for id in word:
-                symbols += [id] if self.fixed[id] else self.surfaces[id]
-            merges = len(symbols) - len(word)
-            seen = min(BITS, 2 * merges + 2)
-            self.cuts[word] = _Cuts(tuple(symbols), (1 << merges) - 1, (1 << seen) - 1, {})
-        return self.cuts[word]
+    def _number(self, word: Word) -> int:
+        """The number of a word."""
+        number = self.numbers.get(word)
+        if number is None:
+            number = self.numbers[word] = len(self.words)
+            self.words.append(word)
+            self.best.append(self.cuts.add(word))
+            merges = len(self._symbols(word)) - len(word)
+            self.first.append((1 << min(BITS, merges)) - 1)
+        return number
+
+    def _symbols(self, word: Word) -> list[Symbol]:
+        """The word's characters; a piece that stands for itself stays whole."""
+        symbols: list[Symbol] = []
+        for id in word:
+            symbols += [id] if self.fixed[id] else self.surfaces[id]
+        return symbols
 
     # Merges
 
-    def _merged(self, words: list[Word], decisions: Iterator[int]) -> list[int]:
-        """The words with the merges left out that the decisions name; each is looked up if it can be."""
-        line: list[int] = []
-        for word in words:
-            known = self.cuts.get(word) or self._known(word)
-            bits = next(decisions)
-            if bits & known.first:
-                line += known.found.get(bits & known.seen) or self._new(word, bits)
-            else:
-                line += word
-        return line
+    def _merged(self, words: NDArray[np.int64], chosen: NDArray[np.int64], generator: np.random.Generator) -> None:
+        """Leave out the merges that 64 random bits for each word name, each with probability `rate`."""
+        drops = generator.random((len(words), BITS), dtype=np.float32) < self.rate
+        bits = np.packbits(drops, axis=1).view(np.uint64)[:, 0]
+        other = np.flatnonzero(bits & np.array(self.first, dtype=np.uint64)[words])
+        chosen[other] = [
+            self._cut(word, decisions)
+            for word, decisions in zip(words[other].tolist(), bits[other].tolist(), strict=True)
+        ]
 
-    def _new(self, word: Word, bits: int) -> list[int]:
-        known = self._known(word)
-        stream = _Stream(bits, self.rate)
-        cut = self._ids(self._merge(list(known.symbols), stream), word)
-        if known.seen >> stream.asked or stream.asked == known.seen.bit_length():
-            self.kept += 1
-            if self.kept > KEPT:  # what is frequent will soon be back
-                self.cuts.clear()
-                self.kept = 0
-            known.found[bits & known.seen] = cut
-        return cut
+    def _cut(self, number: int, bits: int) -> int:
+        """The cut that these decisions make of a word, as a place among all cuts.
+
+        How many of them are asked for is known behind the last one, so every number that occurred is tried.
+        """
+        known = self.found.setdefault(number, {})
+        for asked, cuts in known.items():
+            if (place := cuts.get(bits & ((1 << asked) - 1))) is not None:
+                return place
+        word, stream = self.words[number], _Stream(bits, self.rate)
+        place = self.cuts.add(self._ids(self._merge(self._symbols(word), stream), word))
+        if stream.asked <= BITS:
+            known.setdefault(stream.asked, {})[bits & ((1 << stream.asked) - 1)] = place
+        return place
 
     def _merge(self, symbols: list[Symbol], dropped: _Stream) -> list[Symbol]:
         """Algorithm 1 of the paper: at each step every possible merge is left out at random, and the best is made.
@@ -174,12 +224,16 @@ class Sampler:
 
     # Lattices
 
-    def _drawn(self, words: list[Word], decisions: Iterator[int]) -> list[int]:
-        return [id for word in words for id in self._draw(word, next(decisions))]
+    def _drawn(self, words: NDArray[np.int64], chosen: NDArray[np.int64], generator: np.random.Generator) -> None:
+        seeds = generator.integers(0, 1 << BITS, size=len(words), dtype=np.uint64, endpoint=False)
+        chosen[:] = [
+            self.cuts.add(self._draw(self.words[word], decisions))
+            for word, decisions in zip(words.tolist(), seeds.tolist(), strict=True)
+        ]
 
     def _draw(self, word: Word, decisions: int) -> list[int]:
         """A cut of the word in proportion to its probability to the power of `rate`, drawn from its end."""
-        symbols = self._known(word).symbols
+        symbols = self._symbols(word)
         uniform = random.Random(decisions).random
         sums = self._sums(symbols)
         if sums[-1] == -math.inf:

@@ -176,8 +176,13 @@ class SentencePiece:
 
         The result depends on the arguments only.
         """
-        sampler = self.samplers.setdefault((algorithm, rate), Sampler(self.processor, algorithm=algorithm, rate=rate))
-        return sampler(self.encode(texts), seed=seed)
+        return self.sampler(algorithm, rate)(self.encode(texts), seed=seed)
+
+    def sampler(self, algorithm: Literal["bpe", "unigram"], rate: float) -> Sampler:
+        """What cuts at random; the same one for the same arguments, since it remembers cuts."""
+        if (algorithm, rate) not in self.samplers:
+            self.samplers[algorithm, rate] = Sampler(self.processor, algorithm=algorithm, rate=rate)
+        return self.samplers[algorithm, rate]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of these pieces; padding, beginning and end give nothing.

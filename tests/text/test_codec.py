@@ -6,11 +6,13 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from itertools import chain, pairwise
 from pathlib import Path
 from subprocess import run
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from seqkit.errors import ConfigError, DataError, ModelError
 from seqkit.settings import Characters, SentencePiece, Text, Words
 from seqkit.text import BOS, EOS, PAD, UNKNOWN, UNKNOWN_MARK, Codec, Codecs, Vocabulary, tokenizers
+from seqkit.text.sampling import Cut
 
 LINES = (
     "The quick brown fox jumps over the lazy dog.",
@@ -180,6 +183,24 @@ def test_sampling_depends_on_the_seed_and_nothing_else(algorithm: str) -> None:
     assert codec.decode_many(first) == texts
     plain = codec.encode_many(texts)
     assert plain == [codec.encode(text) for text in texts] != first
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+def test_cutting_anew_is_encoding_anew(algorithm: str) -> None:
+    codec = Codec.learn(LINES, SentencePiece(algorithm=algorithm, size=340, sampling=0.2))  # type: ignore[arg-type]
+    texts = ["", *LINES * 40, " ", "", *LINES * 20, "unseen ⇄ wörds", ""]
+    best = codec.encode_many(texts)
+    offsets = np.cumsum([0, *map(len, best)])
+    resampled = codec.resampler(Cut(np.array(list(chain.from_iterable(best)), dtype=np.int32), offsets))
+    assert resampled is not None
+    for seed in (7, 8, 7):
+        ids, ends = resampled(seed)
+        lines = [ids[begin:end].tolist() for begin, end in pairwise(ends)]
+        assert lines == codec.encode_many(texts, sampling_seed=seed) != best
+
+
+def test_nothing_is_cut_anew_unless_it_is_asked_for(codec: Codec) -> None:
+    assert codec.resampler(Cut(np.zeros(0, dtype=np.int32), np.zeros(1, dtype=np.int64))) is None
 
 
 ELSEWHERE = """

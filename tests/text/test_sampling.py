@@ -103,12 +103,39 @@ def test_cuts_of_a_unigram_model_have_their_probabilities(alpha: float) -> None:
         assert abs(ours[cut] - expected) < 5 * math.sqrt(expected) + 5, cut
 
 
-def test_what_is_looked_up_is_what_would_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_remembered_is_what_would_be_made() -> None:
     found = model()
-    usual = found.sample(LINES * 30, algorithm="bpe", rate=0.4, seed=1)
-    monkeypatch.setattr("seqkit.text.sampling.KEPT", 0)
+    best = found.encode(LINES * 30)
+
+    def fresh() -> Sampler:
+        return Sampler(found.processor, algorithm="bpe", rate=0.4)
+
+    usual, forgetful, one = fresh(), fresh(), fresh()
+    forgetful.found = Oblivious()
+    for seed in range(5):
+        cuts = usual(best, seed=seed)
+        assert forgetful(best, seed=seed) == cuts == fresh()(best, seed=seed)
+    assert len(usual.cuts) < len(forgetful.cuts)  # something was remembered
+    one(found.encode(["a word", "of another line"]), seed=1)
+    assert one(best, seed=4) == cuts
+
+
+def test_it_forgets_what_would_be_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = model()
+    best = found.encode(LINES * 30)
+    usual = Sampler(found.processor, algorithm="bpe", rate=0.4)
+    cuts = [usual(best, seed=seed) for seed in range(20)]
+    monkeypatch.setattr("seqkit.text.sampling.KEPT", 10)
     forgetful = Sampler(found.processor, algorithm="bpe", rate=0.4)
-    assert forgetful(found.encode(LINES * 30), seed=1) == usual
+    assert [forgetful(best, seed=seed) for seed in range(20)] == cuts
+    assert len(forgetful.cuts) < len(usual.cuts)
+
+
+class Oblivious(dict[int, dict[int, dict[int, int]]]):
+    """Remembers nothing."""
+
+    def setdefault(self, key: int, default: dict[int, dict[int, int]] | None = None) -> dict[int, dict[int, int]]:
+        return {}
 
 
 def test_a_word_with_more_merges_than_bits_is_cut_all_the_same() -> None:

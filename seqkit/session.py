@@ -23,7 +23,7 @@ from seqkit.settings import NGram, Pairs, Recipe
 from seqkit.tasks import prepare
 from seqkit.train import checkpoint, status
 from seqkit.train.callbacks import FINAL, StopRequest
-from seqkit.train.distributed import connect, launch
+from seqkit.train.distributed import connect, endable, launch
 from seqkit.train.journal import Journal
 from seqkit.train.lock import RunLock
 from seqkit.train.model_folder import published_step, write_model
@@ -99,6 +99,8 @@ def train(
             words += ["--allow-data-change"] * allow_data_change + ["--reset-best"] * reset_best
             words += ["--extend"] * extend
             stack.enter_context(launch(world if place.type == "cpu" else 1, words))
+        elif wishes.request.reason is not None:  # then the others are gone, see `_follow`
+            raise Interrupted(wishes.request.signal or 2, "stopped before the first step", "the same command begins it")
         processes = connect(place)
         stack.callback(processes.close)
         session = _Session(run, recipe, task, place, processes, wishes, began, before, changes)
@@ -118,7 +120,8 @@ def _make(run: Path) -> None:
 
 def _follow(run: Path, recipe: Recipe, device: torch.device, wishes: Wishes, began: float) -> Progress:
     """A process that is not the first: it waits for the first to prepare, then trains along and writes nothing."""
-    processes = connect(device)
+    with endable():
+        processes = connect(device)
     try:
         processes.barrier()
         recipe = config.load(run / "recipe.toml")

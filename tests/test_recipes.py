@@ -68,6 +68,27 @@ def test_multi30k_prepares_trains_and_compares(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_multi30k_diversified_learns_from_its_own_translations(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, count in (("train", 300), ("val", 20)):
+        write(data, name, count, seed=len(name))
+    tiny = ["text.size=320", "model.width=16", "model.dropout=0.1", "train.steps=4", *SMALL]
+    words = ["--data", "data", "--out", "runs", "--minutes", "2", "--set", *tiny]
+    found = run("multi30k_diversified.py", *words, folder=tmp_path)
+    assert found.returncode == 0, found.stderr
+    lines = (data / "train.en").read_text(encoding="utf-8").splitlines()
+    for original, made in (("en", "de"), ("de", "en")):
+        kept = tmp_path / "runs" / f"from_{original}.{original}"
+        assert kept.read_bytes() == (data / f"train.{original}").read_bytes()
+        assert len(kept.with_suffix(f".{made}").read_text(encoding="utf-8").splitlines()) == len(lines)
+    assert "900 training pairs" in found.stderr  # the text, its German translated and its English
+    again = run("multi30k_diversified.py", *words, folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("already complete") == 3
+
+
+@pytest.mark.slow
 def test_perplexity_trains_mixes_and_compares(tmp_path: Path) -> None:
     lines = [source for source, _ in demo.numbers(300, seed=1)]
     (tmp_path / "train.txt").write_text("".join(f"{line}\n" for line in lines[:250]), encoding="utf-8")

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,7 +24,7 @@ from torch import Tensor
 
 from seqkit.errors import ResourceError
 
-__all__ = ["Processes", "connect", "launch", "lost_partner_told"]
+__all__ = ["Processes", "connect", "endable", "launch", "lost_partner_told"]
 
 TIMEOUT = datetime.timedelta(minutes=10)
 LAUNCHED = "SEQKIT_LAUNCHED"  # tells the partners of `launch` from processes that torchrun started
@@ -129,6 +131,23 @@ def connect(device: torch.device) -> Processes:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=TIMEOUT)
     return Processes(rank, world)
+
+
+@contextlib.contextmanager
+def endable() -> Iterator[None]:
+    """Let SIGTERM end a process at once while it waits for the first one in the engine, where no handler of ours runs.
+
+    Without, torchrun waits half a minute for the others when the first one refuses to start. They have nothing to save
+    yet. Partners of `launch` are ended by the first process.
+    """
+    if LAUNCHED in os.environ or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -173,6 +173,15 @@ def test_a_killed_process_ends_the_job_and_the_same_command_goes_on(folder: Path
     assert status(folder)["state"] == "done"
 
 
+def test_a_start_that_is_refused_ends_the_job_without_waiting(folder: Path) -> None:
+    """The other process waits for the first where it hears no signal; torchrun would kill it after half a minute."""
+    process = start(folder, "data.train=[train.en,missing.de]")
+    assert finish(process) != 0
+    told = (folder / "told").read_text(encoding="utf-8")
+    assert "missing.de" in told
+    assert "SIGKILL" not in told
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_launcher_stops_all_at_one_step_with_everything_saved(
     folder: Path, number: signal.Signals

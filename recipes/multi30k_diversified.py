@@ -1,0 +1,88 @@
+"""Multi30k English-German from one's own translations too (data diversification, Nguyen et al., 2020).
+
+A model for each direction is trained for a sixth of the time. The first translates the training part's English, the
+second its German; the last model, which gets most of the time, learns from the text and from both translations of it.
+No text from elsewhere comes in.
+
+python recipes/multi30k_diversified.py --minutes 55 [--out runs/diversified] [--seed 1] [--set KEY=VALUE ...]
+seqkit evaluate runs/diversified/last data/multi30k/test_2016_flickr.{en,de}
+
+What is complete is not made again: the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from multi30k import prepare
+
+from seqkit import Translator, config
+from seqkit.errors import SeqkitError
+from seqkit.files import replace_file
+from seqkit.session import train
+from seqkit.train.progress import display
+
+RECIPE = Path(__file__).parent / "multi30k_en_de_transformer.toml"
+SHARE, LAST = 1 / 6, 0.6  # of the time, for each model that translates and for the last; the rest is for translating
+BEAM = 2  # of their search
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--from", dest="source", help="folder with a local copy of the corpus; default: fetch it")
+    parser.add_argument("--data", type=Path, default=Path("data/multi30k"), help="where the plain files are or go")
+    parser.add_argument("--out", type=Path, default=Path("runs/diversified"), help="folder of the three run folders")
+    parser.add_argument("--minutes", type=float, default=55.0, help="for all together")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of all models")
+    arguments = parser.parse_args()
+    try:
+        prepare(arguments.data, arguments.source)
+        diversify(arguments)
+    except SeqkitError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def diversify(arguments: argparse.Namespace) -> None:
+    """Train, translate, train."""
+    data, out, seed, minutes = arguments.data, arguments.out, arguments.seed, arguments.minutes
+    files = [data / "train"]
+    for number, (source, target) in enumerate((("en", "de"), ("de", "en")), start=1):
+        run, made = out / f"{source}-{target}", out / f"from_{source}"
+        words = [f"train.minutes={SHARE * minutes:.2f}", f"train.seed={1000 * number + seed}", *arguments.set]
+        learn(run, data, files[:1], source, target, words)
+        translate(run, files[0], made, source, target)
+        files.append(made)
+    words = [f"train.minutes={LAST * minutes:.2f}", f"train.seed={seed}", *arguments.set]
+    learn(out / "last", data, files, "en", "de", words)
+
+
+def learn(run: Path, data: Path, files: Sequence[Path], source: str, target: str, words: Sequence[str]) -> None:
+    """Train one model, or go on with it."""
+    pair = f"{{{source},{target}}}"
+    train_files = ", ".join(f'"{each}.{pair}"' for each in files)
+    given = [f"data.train=[{train_files}]", f'data.dev=["{data / "val"}.{pair}"]']
+    given += [f"data.source={source}", f"data.target={target}"]
+    print(f"{run}", file=sys.stderr)
+    shown = display(terminal=sys.stderr.isatty(), quiet=False, log_seconds=30)
+    train(config.load(RECIPE, [*given, *words]), out=run, display=shown)
+
+
+def translate(run: Path, text: Path, made: Path, source: str, target: str) -> None:
+    """Write `made` in both languages: the text as it is, and its translation."""
+    written = made.with_name(f"{made.name}.{target}")
+    if written.exists():
+        return
+    original = text.with_name(f"{text.name}.{source}").read_text(encoding="utf-8")
+    found = Translator.load(run).translate(original.split("\n")[:-1], beam=BEAM)
+    replace_file(made.with_name(f"{made.name}.{source}"), original)
+    replace_file(written, "".join(f"{each.text}\n" for each in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -56,6 +56,7 @@ def test_the_largest_budget_that_fits_is_taken_and_written_down(
     assert load(tmp_path / "run" / "recipe.toml").train.batch_tokens == found
 
 
+@pytest.mark.slow
 def test_little_memory_makes_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seqkit.fitting.memory", lambda: Memory(1 << 30, 1 << 20, None))
     monkeypatch.setattr("seqkit.train.trainer.peak", lambda device: 10 << 20)
@@ -64,6 +65,7 @@ def test_little_memory_makes_small_batches(tmp_path: Path, monkeypatch: pytest.M
     assert load(tmp_path / "run" / "recipe.toml").train.batch_tokens == 512  # the least there is
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as narrow:
         crowd(narrow, 1500)

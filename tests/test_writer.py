@@ -84,6 +84,7 @@ def test_texts_do_not_depend_on_their_neighbours(stream_writer: Writer) -> None:
     assert len({found.text for found in stream_writer.generate(["the "] * 5, sampling=sampling)}) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -31,6 +31,7 @@ KEPT = 200_000  # cuts that are kept for the next draw at the most
 BITS = 64  # decisions drawn for each word; the few that need more make a generator of them
 
 Word = tuple[int, ...]
+Lattice = list[tuple[list[tuple[int, int]], list[float]]]  # by end: where pieces begin, their ids, summed chances
 Symbol = str | int  # text that may be cut anew, or the id of a piece that stands for itself
 
 
@@ -101,6 +102,7 @@ class Sampler:
         self.rate = rate
         self.merging = algorithm == "bpe"
         self.words: list[Word] = []
+        self.lattices: dict[int, Lattice] = {}  # of words
         self.numbers: dict[Word, int] = {}
         self.first = array("Q")  # of a word's decisions the bits that lead to its best cut where none is set
         self._forget()
@@ -225,27 +227,41 @@ class Sampler:
     # Lattices
 
     def _drawn(self, words: NDArray[np.int64], chosen: NDArray[np.int64], generator: np.random.Generator) -> None:
+        """Draw a cut of each word in proportion to its probability to the power of `rate`."""
+        if len(self.lattices) > KEPT:
+            self.lattices.clear()
         seeds = generator.integers(0, 1 << BITS, size=len(words), dtype=np.uint64, endpoint=False)
         chosen[:] = [
-            self.cuts.add(self._draw(self.words[word], decisions))
-            for word, decisions in zip(words.tolist(), seeds.tolist(), strict=True)
+            self.cuts.add(self._draw(word, seed)) for word, seed in zip(words.tolist(), seeds.tolist(), strict=True)
         ]
 
-    def _draw(self, word: Word, decisions: int) -> list[int]:
-        """A cut of the word in proportion to its probability to the power of `rate`, drawn from its end."""
-        symbols = self._symbols(word)
-        uniform = random.Random(decisions).random
+    def _draw(self, number: int, seed: int) -> Sequence[int]:
+        """One cut of a word, drawn from its end (backward sampling)."""
+        lattice = self.lattices.get(number)
+        if lattice is None:
+            lattice = self._lattice(self._symbols(self.words[number]))
+            self.lattices[number] = lattice
+        if not lattice:
+            return self.words[number]
+        uniform = random.Random(seed).random
+        cut, end = [], len(lattice)
+        while end > 0:
+            edges, chances = lattice[end - 1]
+            end, id = edges[min(len(edges) - 1, bisect(chances, uniform() * chances[-1]))]
+            cut.append(id)
+        return cut[::-1]
+
+    def _lattice(self, symbols: Sequence[Symbol]) -> Lattice:
+        """The edges of every end with their chances; nothing for what has no cut into pieces."""
         sums = self._sums(symbols)
         if sums[-1] == -math.inf:
-            return list(word)
-        cut, end = [], len(symbols)
-        while end > 0:
+            return []
+        lattice = []
+        for end in range(1, len(symbols) + 1):
             edges = [(begin, id, sums[begin] + weight) for begin, id, weight in self._edges(symbols, end)]
-            chances = list(accumulate(math.exp(total - sums[end]) for _, _, total in edges))
-            begin, id, _ = edges[min(len(edges) - 1, bisect(chances, uniform() * chances[-1]))]
-            cut.append(id)
-            end = begin
-        return cut[::-1]
+            chances = list(accumulate(math.exp(total - sums[end]) for _, _, total in edges if sums[end] > -math.inf))
+            lattice.append(([(begin, id) for begin, id, _ in edges], chances))
+        return lattice
 
     def _sums(self, symbols: Sequence[Symbol]) -> list[float]:
         """The logarithm of the summed weights of all cuts of each beginning (forward filtering)."""

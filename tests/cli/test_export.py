@@ -12,6 +12,7 @@ from seqkit.cli import export
 from seqkit.cli.main import main
 
 
+@pytest.mark.slow
 def test_a_model_is_exported_and_what_was_compared_is_told(
     trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -613,6 +613,7 @@ def conversation(kind: str, trained: Path, folder: Path) -> Terminal:
     return Terminal([*SEQKIT, "translate", str(trained), "--beam", "2"], environment)
 
 
+@pytest.mark.slow
 def test_every_command_at_a_plain_terminal(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "terms.tsv").write_text("h\tz\n", encoding="utf-8")
     with conversation("dumb", trained, tmp_path) as terminal:
@@ -662,6 +663,7 @@ def test_every_command_at_a_plain_terminal(trained: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "seqkit").exists()
 
 
+@pytest.mark.slow
 def test_a_terminal_that_can_has_tab_and_history(trained: Path, tmp_path: Path) -> None:
     with conversation("xterm", trained, tmp_path) as terminal:
         terminal.until("word>")

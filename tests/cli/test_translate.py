@@ -248,6 +248,7 @@ def test_pipe_file_and_python_say_the_same(trained: Path, tmp_path: Path) -> Non
     assert len(set(texts)) > 3
 
 
+@pytest.mark.slow
 def test_workers_say_the_same_in_the_same_order(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In several windows, each shared out among processes; and with what a request may ask for."""
     monkeypatch.setattr("seqkit.workers.WINDOW", 100)
@@ -267,6 +268,7 @@ def test_workers_say_the_same_in_the_same_order(trained: Path, tmp_path: Path, m
         assert [link[:2] for link in one["alignment"]] == [link[:2] for link in other["alignment"]]
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_in_a_worker_is_told_as_ever(trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (workers := Workers([trained], count=1)).__enter__()
     search = Search(nbest=9, beam=2)
@@ -321,6 +323,7 @@ def piped(words: Sequence[str], environment: dict[str, str]) -> Iterator[Any]:
         yield process
 
 
+@pytest.mark.slow
 def test_a_waiting_program_gets_each_answer_at_once_in_any_locale(trained: Path) -> None:
     environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     words = [*SEQKIT, "translate", str(trained), "--format", "jsonl"]
@@ -335,6 +338,7 @@ def test_a_waiting_program_gets_each_answer_at_once_in_any_locale(trained: Path)
         assert process.stdout.read() == process.stderr.read() == b""
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_error(trained: Path) -> None:
     with piped([*SEQKIT, "translate", str(trained)], dict(os.environ)) as process:
         process.stdin.write(b"h a t\n")

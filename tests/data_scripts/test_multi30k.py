@@ -61,6 +61,7 @@ def test_a_local_copy_becomes_plain_files(copy: Path, tmp_path: Path) -> None:
     check_written(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_dataset_becomes_the_same_files(hub: Path, tmp_path: Path) -> None:
     places = ["--hub", str(hub), "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
     multi30k.main(places, sizes=SIZES)

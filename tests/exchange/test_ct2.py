@@ -46,6 +46,7 @@ def names(variant: tuple[dict[str, object], dict[str, object]]) -> str:
     return "-".join(str(value) for each in variant for value in each.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS, ids=map(names, VARIANTS))
 def test_every_kind_of_transformer_says_the_same(
     variant: tuple[dict[str, object], dict[str, object]], tiny: Make, tmp_path: Path
@@ -110,6 +111,7 @@ def test_it_looks_where_we_say_that_it_looks(tiny: Make, tmp_path: Path) -> None
         assert np.array(other.attention[0]) == pytest.approx(seen[:, :-1].numpy(), abs=1e-4)  # `</s>` is left out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [WORDS, PIECES, {**PIECES, "joint": False}], ids=["words", "joint", "separate"])
 def test_the_readme_is_a_program_that_translates(
     text: dict[str, object],

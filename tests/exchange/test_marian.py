@@ -42,6 +42,7 @@ def names(variant: tuple[dict[str, object], dict[str, object]]) -> str:
     return "-".join(str(value) for each in variant for value in each.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS, ids=map(names, VARIANTS))
 def test_every_model_that_fits_says_the_same(
     variant: tuple[dict[str, object], dict[str, object]], tiny: Make, tmp_path: Path
@@ -75,6 +76,7 @@ def test_every_model_that_fits_says_the_same(
     assert ended >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(ADVICE)
 @pytest.mark.parametrize("text", [WORDS, PIECES, {**PIECES, "joint": False}], ids=["words", "joint", "separate"])
 def test_the_readme_is_a_program_that_translates(

@@ -105,6 +105,7 @@ def kept(folder: Path, said: str) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("debug", [[], ["--debug"]], ids=["log", "debug"])
 def test_neither_a_run_nor_its_failure_tells_a_secret(
     debug: list[str], secretive: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask

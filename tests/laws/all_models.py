@@ -89,6 +89,24 @@ TRANSLATIONS = {name: settings for name, settings in MODELS.items() if isinstanc
 SELF_ATTENTION = Transformer | TransformerLanguageModel
 TRANSFORMERS = {name: settings for name, settings in MODELS.items() if isinstance(settings, SELF_ATTENTION)}
 
+# One of each kind of code: what a costly law is tried on before all of them are, in the slow tier.
+FIRST_TRIED = {
+    "transformer-pre", "transformer-swiglu", "rnn-dot-feeding", "gru-additive-feeding", "lstm-additive-deep",
+    "plain-lstm-deep", "mixed-gru-feeding", "language-gru", "language-transformer-rotary", "ngram",
+}  # fmt: skip
+
+
+def tried(models: dict[str, Model]) -> pytest.MarkDecorator:
+    """Every model, but in the quick tier one of each kind alone."""
+    return pytest.mark.parametrize(
+        "settings",
+        [
+            pytest.param(settings, id=name, marks=[] if name in FIRST_TRIED else [pytest.mark.slow])
+            for name, settings in models.items()
+        ],
+    )
+
+
 every_model = pytest.mark.parametrize("settings", MODELS.values(), ids=MODELS)
 every_decodable = pytest.mark.parametrize("settings", DECODABLES.values(), ids=DECODABLES)
 every_translation = pytest.mark.parametrize("settings", TRANSLATIONS.values(), ids=TRANSLATIONS)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 import torch
-from all_models import DECODABLES, FIRST, MODELS, TARGET, close, every_decodable, every_model, make, sources, tokens
+from all_models import DECODABLES, FIRST, MODELS, TARGET, close, make, sources, tokens, tried
 from elsewhere import ELSEWHERE, AnyModule, Elsewhere, SecondDevice, elsewhere
 
 from seqkit.batch import Batch, Padded
@@ -97,7 +97,7 @@ def trainer_of(objective: Objective, device: torch.device) -> Trainer:
     )
 
 
-@every_model
+@tried(MODELS)
 def test_training(settings: Model) -> None:
     train_on_both(settings, products=None, tolerance=1e-5)
 
@@ -125,7 +125,7 @@ def train_on_both(settings: Model, *, products: torch.dtype | None, tolerance: f
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=0.01)  # Muon makes much of a last bit
 
 
-@every_decodable
+@tried(DECODABLES)
 def test_search(settings: Model) -> None:
     model, source = make(settings), sources(5, 2, 4)
     searches = [
@@ -172,9 +172,8 @@ def test_search_with_all_that_can_be_asked_of_it() -> None:
     assert found[:3] == found[3:]
 
 
-@pytest.mark.parametrize("name", [name for name in DECODABLES if name.startswith(("language", "ngram"))])
-def test_drawing_and_searching_without_a_source(name: str) -> None:
-    settings = DECODABLES[name]
+@tried({name: settings for name, settings in DECODABLES.items() if name.startswith(("language", "ngram"))})
+def test_drawing_and_searching_without_a_source(settings: Model) -> None:
     model = make(settings)
     sampling = Sampling(maximum_length=6, nucleus=0.9, minimum_length=2, context=5)
     search = Search(beam=3, maximum_length=6)
@@ -188,7 +187,7 @@ def test_drawing_and_searching_without_a_source(name: str) -> None:
     assert best[0].ids == found[0][0].ids
 
 
-@every_decodable
+@tried(DECODABLES)
 def test_scoring(settings: Model) -> None:
     found = []
     for device in (CPU, ELSEWHERE):

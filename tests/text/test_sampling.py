@@ -21,7 +21,7 @@ def model(algorithm: str = "bpe") -> SentencePiece:
 
 
 def pieces(found: SentencePiece, ids: list[int]) -> list[str]:
-    return [found.pieces()[id] for id in ids]
+    return found.processor.id_to_piece(ids)
 
 
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram"])

@@ -131,6 +131,7 @@ def roomy(processes: Processes) -> tuple[Any, ...]:
     return crowded(processes, room=9)
 
 
+@pytest.mark.slow
 def test_a_process_short_of_memory_keeps_in_step_with_one_that_is_not(pair: Pair) -> None:
     (parts, here), (cut, there) = pair.both(crowded)
     assert (parts, cut) == ([1] * 10, [4] * 10)

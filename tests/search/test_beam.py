@@ -123,7 +123,7 @@ def test_neighbours_in_the_batch_change_nothing(
     ],
     ids=["greedy", "to-the-end", "patience", "diverse", "rules"],
 )
-@pytest.mark.parametrize("size", [11, 300])
+@pytest.mark.parametrize("size", [11, pytest.param(300, marks=pytest.mark.slow)])
 def test_whether_finished_sentences_are_dragged_along_makes_no_difference(
     search: Search, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

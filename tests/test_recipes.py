@@ -89,6 +89,27 @@ def test_multi30k_diversified_learns_from_its_own_translations(tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_compare_trains_each_variant_with_each_seed(tmp_path: Path) -> None:
+    for name, count in (("train", 300), ("dev", 20), ("test", 20)):
+        write(tmp_path, name, count, seed=len(name))
+    data = '[data]\nkind = "pairs"\ntrain = ["train.{en,de}"]\ndev = ["dev.{en,de}"]\n'
+    text = '[text]\nkind = "sentencepiece"\nsize = 320\n'
+    model = '[model]\nkind = "recurrent"\nwidth = 16\n[train]\nsteps = 4\n'
+    (tmp_path / "recipe.toml").write_text('name = "small"\n' + data + text + model, encoding="utf-8")
+    words = ["recipe.toml", "--test", "test.en", "test.de", "--seeds", "1", "2", "--set", *SMALL]
+    variants = ["--variant", "plain", "--variant", "smooth", "train.label_smoothing=0.3"]
+    found = run("compare.py", *words, *variants, folder=tmp_path)
+    assert found.returncode == 0, found.stderr
+    plain, smooth, _, signature = found.stdout.splitlines()[-4:]
+    assert "nrefs:1|case:mixed" in signature
+    assert plain.startswith("| plain |  | ")
+    assert smooth.startswith("| smooth | `train.label_smoothing=0.3` | ")
+    runs = tmp_path / "runs" / "compare"
+    assert sorted(each.name for each in runs.iterdir()) == ["plain-1", "plain-2", "smooth-1", "smooth-2"]
+    assert config.load(runs / "smooth-2" / "recipe.toml").train.seed == 2
+
+
+@pytest.mark.slow
 def test_perplexity_trains_mixes_and_compares(tmp_path: Path) -> None:
     lines = [source for source, _ in demo.numbers(300, seed=1)]
     (tmp_path / "train.txt").write_text("".join(f"{line}\n" for line in lines[:250]), encoding="utf-8")

@@ -51,37 +51,41 @@ def main() -> int:
 def diversify(arguments: argparse.Namespace) -> None:
     """Train, translate, train."""
     data, out, seed, minutes = arguments.data, arguments.out, arguments.seed, arguments.minutes
-    files = [data / "train"]
+    own, everything = data / "train", out / "everything"
+    texts = {language: [own.with_name(f"train.{language}")] for language in ("en", "de")}
     for number, (source, target) in enumerate((("en", "de"), ("de", "en")), start=1):
-        run, made = out / f"{source}-{target}", out / f"from_{source}"
+        run, made = out / f"{source}-{target}", out / f"from_{source}.{target}"
         words = [f"train.minutes={SHARE * minutes:.2f}", f"train.seed={1000 * number + seed}", *arguments.set]
-        learn(run, data, files[:1], source, target, words)
-        translate(run, files[0], made, source, target)
-        files.append(made)
+        learn(run, own, data / "val", source, target, words)
+        translate(run, texts[source][0], made)
+        texts[source].append(texts[source][0])
+        texts[target].append(made)
+    for language, files in texts.items():
+        replace_file(everything.with_name(f"everything.{language}"), "".join(map(read, files)))
     words = [f"train.minutes={LAST * minutes:.2f}", f"train.seed={seed}", *arguments.set]
-    learn(out / "last", data, files, "en", "de", words)
+    learn(out / "last", everything, data / "val", "en", "de", words)
 
 
-def learn(run: Path, data: Path, files: Sequence[Path], source: str, target: str, words: Sequence[str]) -> None:
+def learn(run: Path, text: Path, dev: Path, source: str, target: str, words: Sequence[str]) -> None:
     """Train one model, or go on with it."""
     pair = f"{{{source},{target}}}"
-    train_files = ", ".join(f'"{each}.{pair}"' for each in files)
-    given = [f"data.train=[{train_files}]", f'data.dev=["{data / "val"}.{pair}"]']
+    given = [f'data.train=["{text}.{pair}"]', f'data.dev=["{dev}.{pair}"]']
     given += [f"data.source={source}", f"data.target={target}"]
-    print(f"{run}", file=sys.stderr)
+    print(run, file=sys.stderr)
     shown = display(terminal=sys.stderr.isatty(), quiet=False, log_seconds=30)
     train(config.load(RECIPE, [*given, *words]), out=run, display=shown)
 
 
-def translate(run: Path, text: Path, made: Path, source: str, target: str) -> None:
-    """Write `made` in both languages: the text as it is, and its translation."""
-    written = made.with_name(f"{made.name}.{target}")
-    if written.exists():
-        return
-    original = text.with_name(f"{text.name}.{source}").read_text(encoding="utf-8")
-    found = Translator.load(run).translate(original.split("\n")[:-1], beam=BEAM)
-    replace_file(made.with_name(f"{made.name}.{source}"), original)
-    replace_file(written, "".join(f"{each.text}\n" for each in found))
+def translate(run: Path, text: Path, made: Path) -> None:
+    """Write the translation of a text."""
+    if not made.exists():
+        found = Translator.load(run).translate(read(text).split("\n")[:-1], beam=BEAM)
+        replace_file(made, "".join(f"{each.text}\n" for each in found))
+
+
+def read(path: Path) -> str:
+    """A text whose last line ends like the others."""
+    return path.read_text(encoding="utf-8").removesuffix("\n") + "\n"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ class Search(Settings, frozen=True, kw_only=True):
         Literal["beam", "sample", "minimum_risk"],
         Meta(description="beam search, random draws, or of many draws the one most like the others"),
     ] = "beam"
-    beam: Annotated[int, Meta(ge=1, description="hypotheses kept at each step")] = 5
+    beam: Annotated[int, Meta(ge=1, le=1000, description="hypotheses kept at each step")] = 5
     nbest: Annotated[int, Meta(ge=1, description="hypotheses returned for each line; at most the beam")] = 1
     patience: Annotated[
         float,
@@ -59,7 +59,7 @@ class Search(Settings, frozen=True, kw_only=True):
         float, Meta(gt=0, le=1, description="sampling: among the fewest tokens with this probability together")
     ] = 1.0
     seed: Annotated[int, Meta(ge=0, description="sampling: the same seed, the same text")] = 0
-    samples: Annotated[int, Meta(ge=2, description="minimum risk: how many draws are compared")] = 32
+    samples: Annotated[int, Meta(ge=2, le=10_000, description="minimum risk: how many draws are compared")] = 32
     utility: Annotated[Utility, Meta(description="minimum risk: what makes two texts alike")] = "chrf"
     language_model: Annotated[
         str | None, Meta(description="run folder of a language model with the same target tokens that helps to choose")

@@ -27,7 +27,7 @@ __all__ = ["command", "stopped_by_signals"]
 
 @click.command(cls=files.Command)
 @click.argument("recipe", required=False, type=click.Path(path_type=Path))
-@files.option("--train", help="Training text: a source and a target file, or one TSV.")
+@files.option("--train", help="Training text: a source and its target file, or TSV; then more of them.")
 @files.option("--dev", help="Development text, validated on while training.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/NAME]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")

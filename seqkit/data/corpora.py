@@ -2,6 +2,7 @@
 
     train.en + train.de      line i of one file belongs to line i of the other
     train.tsv                source TAB target; no quoting, no escapes, `NA` is a word
+    news.en news.de web.tsv  several of them, read one after the other
 
 Nothing is repaired behind the reader's back: files that do not match line by line are refused, and what is left out is
 counted under its reason.
@@ -20,9 +21,10 @@ from numpy.typing import NDArray
 from seqkit.errors import ConfigError, DataError
 from seqkit.files import decode, expand_braces, lines, open_binary
 
-__all__ = ["BadUtf8", "ParallelText", "Text", "read_lines", "read_pairs", "read_text"]
+__all__ = ["BadUtf8", "ParallelText", "Text", "corpora", "read_lines", "read_pairs", "read_text"]
 
 BadUtf8 = Literal["error", "skip"]
+HOW_TO_NAME = "name TSV files, or a source and its target file, as x.en x.de or x.{en,de}, and then the next"
 
 
 @dataclass(frozen=True)
@@ -84,30 +86,56 @@ def read_lines(path: str | Path, *, bad_utf8: BadUtf8 = "error") -> list[str]:
 
 
 def read_pairs(files: Sequence[str], *, bad_utf8: BadUtf8 = "error", keep_blank: bool = False) -> ParallelText:
-    """Parallel text from one TSV file or from a source and a target file; `x.{en,de}` stands for two files.
+    """Parallel text from TSV files, or source files each followed by its target; `x.{en,de}` stands for two files.
 
     A pair goes or stays whole: it is dropped when a side holds nothing but white space (unless `keep_blank`, for
     development and test sets, whose line numbers matter) or, with `bad_utf8="skip"`, when a side is not UTF-8.
-    Raises ConfigError unless one or two files are named; DataError for files that are missing, empty, damaged or
-    misaligned, rows without exactly two fields, lines that are not UTF-8, and when no pair is left.
+    Raises ConfigError for files that make no pairs; DataError for files that are missing, empty, damaged or
+    misaligned, rows without exactly two fields, lines that are not UTF-8, and when no pair is left of a corpus.
     """
-    paths = [path for word in files for path in expand_braces(word)]
     advice = None if bad_utf8 == "skip" else "data.bad_utf8=skip drops the pair"
-    match paths:
-        case [table]:
-            source, target = _Side(table, advice), _Side(table, advice)
-            _fill_from_table(source, target, table)
-        case [source_path, target_path]:
-            source, target = _Side(source_path, advice), _Side(target_path, advice)
+    whole = ParallelText([], [], {}, 0)
+    for source_path, target_path in corpora([path for word in files for path in expand_braces(word)]):
+        source, target = _Side(source_path, advice), _Side(target_path, advice)
+        if source_path == target_path:
+            _fill_from_table(source, target, source_path)
+        else:
             _fill(source, source_path)
             _fill(target, target_path)
             _check_aligned(source, target)
-        case _:
-            raise ConfigError(
-                f"parallel text is one or two files, not {len(paths)}: {' '.join(paths) or 'none is named'}",
-                "name one TSV file, or a source and a target file",
-            )
-    return _without_dropped(source, target, keep_blank=keep_blank)
+        part = _without_dropped(source, target, keep_blank=keep_blank)
+        dropped = {reason: count + whole.dropped.get(reason, 0) for reason, count in part.dropped.items()}
+        whole = ParallelText(whole.source + part.source, whole.target + part.target, dropped, whole.nul + part.nul)
+    return whole
+
+
+def corpora(paths: Sequence[str]) -> list[tuple[str, str]]:
+    """The source and the target file of each corpus; both are the same file if that is a TSV file.
+
+    Of several files those are tables that are called so. Raises ConfigError for a source file without a target, and
+    where the order leaves open which is which.
+    """
+    if len(paths) == 1:
+        return [(paths[0], paths[0])]
+    found: list[tuple[str, str]] = []
+    waiting = iter(paths)
+    for path in waiting:
+        other = path if _is_table(path) else next(waiting, None)
+        if other is None or (other != path and _is_table(other)):
+            raise ConfigError(f"{path} has no target file", HOW_TO_NAME)
+        found.append((path, other))
+    if not found:
+        raise ConfigError("parallel text is files, and none is named", HOW_TO_NAME)
+    pairs = [pair for pair in found if not _is_table(pair[0])]
+    left, right = ({tuple(Path(pair[side]).suffixes) for pair in pairs} for side in (0, 1))
+    if left & right and len(left | right) > 1:  # as in {a,b}.en {a,b}.de
+        names = " ".join(paths)
+        raise ConfigError(f"which of these files are sources, and which their targets? {names}", HOW_TO_NAME)
+    return found
+
+
+def _is_table(path: str) -> bool:
+    return ".tsv" in Path(path).suffixes[-2:]
 
 
 @dataclass

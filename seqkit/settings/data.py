@@ -13,7 +13,8 @@ __all__ = ["Data", "Labelled", "Lines", "Pairs", "Stream"]
 Files = Annotated[
     tuple[str, ...],
     Meta(
-        description="one TSV file, or a source and a target file; `x.{en,de}` stands for both; .gz, .xz, .zst are read"
+        description="TSV files, or a source and its target file, then the next; `x.{en,de}` stands for both; .gz, .xz, "
+        ".zst are read"
     ),
 ]
 

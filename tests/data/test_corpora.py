@@ -34,9 +34,38 @@ def test_two_files_one_word_and_a_table_agree(tmp_path: Path) -> None:
     assert len(expected) == 3
 
 
-@pytest.mark.parametrize("files", [[], ["a", "b", "c"], ["x.{en,de}", "y"]])
-def test_one_or_two_files(files: list[str]) -> None:
-    with pytest.raises(ConfigError, match="one or two files"):
+def test_several_corpora_are_read_one_after_the_other(tmp_path: Path) -> None:
+    write(tmp_path, "x.en", "a\n\n\0\n"), write(tmp_path, "x.de", "A\nB\nC\n")
+    write(tmp_path, "y.en.gz", gzip.compress(b"d\n")), write(tmp_path, "y.de.gz", gzip.compress(b"D\n"))
+    write(tmp_path, "z.tsv", "e\tE\n \tF\n")
+    words = [f"{tmp_path}/x.{{en,de}}", f"{tmp_path}/z.tsv", f"{tmp_path}/y.en.gz", f"{tmp_path}/y.de.gz"]
+    expected = [("a", "A"), (" ", "C"), ("e", "E"), ("d", "D")]
+    text = read_pairs(words)
+    assert pairs(text) == [pair for pair in expected if pair[0].strip()]
+    assert text.dropped == {"blank": 3, "bad UTF-8": 0}
+    assert text.nul == 1
+    both = read_pairs([f"{tmp_path}/{{x,x}}.{{en,de}}"])
+    assert pairs(both) == [("a", "A")] * 2
+    write(tmp_path, "z1.txt", "g\n"), write(tmp_path, "z2.txt", "G\n")
+    assert pairs(read_pairs([f"{tmp_path}/z{number}.txt" for number in (1, 2, 1, 2)])) == [("g", "G")] * 2
+    write(tmp_path, "y.de", "D\nE\n"), write(tmp_path, "y.en", "d\n")
+    with pytest.raises(DataError, match=r"y\.en has 1 lines, .*y\.de 2"):  # nothing of a good neighbour makes up for it
+        read_pairs([f"{tmp_path}/x.{{en,de}}", f"{tmp_path}/y.{{en,de}}"])
+
+
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        ([], "none is named"),
+        (["a", "b", "c"], "c has no target"),
+        (["x.{en,de}", "y"], "y has no target"),
+        (["x.en", "y.tsv"], r"x\.en has no target"),
+        (["{a,b}.en", "{a,b}.de"], "which of these files are sources"),
+        (["a.en", "a.de", "b.de", "b.en"], "which of these files are sources"),
+    ],
+)
+def test_files_that_make_no_pairs_are_refused(files: list[str], what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
         read_pairs(files)
 
 

@@ -13,13 +13,15 @@ What is complete is not made again: the same command goes on where it was stoppe
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from multi30k import prepare
 
 from seqkit import Translator, config
+from seqkit.data import read_lines
 from seqkit.errors import SeqkitError
 from seqkit.files import replace_file
 from seqkit.session import train
@@ -51,41 +53,35 @@ def main() -> int:
 def diversify(arguments: argparse.Namespace) -> None:
     """Train, translate, train."""
     data, out, seed, minutes = arguments.data, arguments.out, arguments.seed, arguments.minutes
-    own, everything = data / "train", out / "everything"
-    texts = {language: [own.with_name(f"train.{language}")] for language in ("en", "de")}
+    own = {language: str(data / f"train.{language}") for language in ("en", "de")}
+    corpora = [own]
     for number, (source, target) in enumerate((("en", "de"), ("de", "en")), start=1):
         run, made = out / f"{source}-{target}", out / f"from_{source}.{target}"
         words = [f"train.minutes={SHARE * minutes:.2f}", f"train.seed={1000 * number + seed}", *arguments.set]
-        learn(run, own, data / "val", source, target, words)
-        translate(run, texts[source][0], made)
-        texts[source].append(texts[source][0])
-        texts[target].append(made)
-    for language, files in texts.items():
-        replace_file(everything.with_name(f"everything.{language}"), "".join(map(read, files)))
-    words = [f"train.minutes={LAST * minutes:.2f}", f"train.seed={seed}", *arguments.set]
-    learn(out / "last", everything, data / "val", "en", "de", words)
+        learn(run, [own], data / "val", source, target, words)
+        if not made.exists():
+            found = Translator.load(run).translate(read_lines(own[source]), beam=BEAM)
+            replace_file(made, "".join(f"{each.text}\n" for each in found))
+        corpora.append({**own, target: str(made)})
+    words = [
+        f"train.minutes={LAST * minutes:.2f}",
+        f"train.seed={seed}",
+        f'text.from="{out / "en-de"}"',
+        *arguments.set,
+    ]
+    learn(out / "last", corpora, data / "val", "en", "de", [*words, *arguments.set])
 
 
-def learn(run: Path, text: Path, dev: Path, source: str, target: str, words: Sequence[str]) -> None:
-    """Train one model, or go on with it."""
-    pair = f"{{{source},{target}}}"
-    given = [f'data.train=["{text}.{pair}"]', f'data.dev=["{dev}.{pair}"]']
+def learn(
+    run: Path, corpora: Sequence[Mapping[str, str]], dev: Path, source: str, target: str, words: Sequence[str]
+) -> None:
+    """Train one model, or go on with it; a corpus is a file for each language."""
+    files = [corpus[language] for corpus in corpora for language in (source, target)]
+    given = [f"data.train={json.dumps(files)}", f'data.dev=["{dev}.{{{source},{target}}}"]']
     given += [f"data.source={source}", f"data.target={target}"]
     print(run, file=sys.stderr)
     shown = display(terminal=sys.stderr.isatty(), quiet=False, log_seconds=30)
     train(config.load(RECIPE, [*given, *words]), out=run, display=shown)
-
-
-def translate(run: Path, text: Path, made: Path) -> None:
-    """Write the translation of a text."""
-    if not made.exists():
-        found = Translator.load(run).translate(read(text).split("\n")[:-1], beam=BEAM)
-        replace_file(made, "".join(f"{each.text}\n" for each in found))
-
-
-def read(path: Path) -> str:
-    """A text whose last line ends like the others."""
-    return path.read_text(encoding="utf-8").removesuffix("\n") + "\n"
 
 
 if __name__ == "__main__":

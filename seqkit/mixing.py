@@ -28,7 +28,7 @@ def check_same_tokens(models: Sequence[Loaded]) -> None:
     own = first.codecs.target
     for other in others:
         codec = other.codecs.target
-        if codec.fingerprint == own.fingerprint:
+        if codec.plain_fingerprint == own.plain_fingerprint:
             continue
         left, right = set(own.vocabulary.tokens), set(codec.vocabulary.tokens)
         odd = sorted(left ^ right)[:5]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from seqkit.errors import ConfigError
-from seqkit.mixing import cache_log_probs, mix, tune
+from seqkit.errors import ConfigError, ModelError
+from seqkit.mixing import cache_log_probs, check_same_tokens, mix, tune
+from seqkit.run import Loaded
+from seqkit.settings import SentencePiece
+from seqkit.text import Codec, Codecs
 
 Weights = st.lists(st.floats(0.01, 1), min_size=1, max_size=4).map(lambda ws: [w / sum(ws) for w in ws])
 
@@ -94,3 +101,18 @@ def test_the_cache_is_the_same_over_a_border_of_its_blocks() -> None:
     base = np.full(700, -1.0)
     found = cache_log_probs(hidden, stream, base, size=300, flatness=0.7)
     np.testing.assert_allclose(found, obvious(hidden, stream.tolist(), base, 300, 0.7), rtol=1e-4, atol=1e-5)
+
+
+def test_how_text_was_sampled_in_training_keeps_no_models_apart() -> None:
+    lines = ["the lower the newest", "low lower lowest newer newest"] * 4
+
+    def loaded(texts: list[str], sampling: float) -> Loaded:
+        codec = Codec.learn(texts, SentencePiece(size=290, sampling=sampling))
+        return cast(Loaded, SimpleNamespace(path=Path(f"run{sampling}"), codecs=Codecs(codec, codec)))
+
+    plain, sampled = loaded(lines, 0.0), loaded(lines, 0.1)
+    assert plain.codecs.target.fingerprint != sampled.codecs.target.fingerprint
+    check_same_tokens([plain, sampled, loaded(lines, 0.2)])
+    check_same_tokens([sampled, plain])
+    with pytest.raises(ModelError, match=r"run0\.1 and run0\.3 cut text into different tokens"):
+        check_same_tokens([sampled, loaded([line.replace("w", "v") for line in lines], 0.3)])

@@ -14,7 +14,7 @@ import importlib.metadata
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -91,6 +91,13 @@ class Codec:
         """SHA-256, in hexadecimal, over all that determines the codec: equal for codecs that `save` the same."""
         names = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(self.dump().items())}
         return hashlib.sha256(msgspec.json.encode(names)).hexdigest()
+
+    @cached_property
+    def plain_fingerprint(self) -> str:
+        """The same over what determines the ids of a text, whatever was drawn at random in training."""
+        if not isinstance(self.settings, SentencePiece) or self.settings.sampling == 0:
+            return self.fingerprint
+        return replace(self, settings=msgspec.structs.replace(self.settings, sampling=0.0)).fingerprint
 
     @cached_property
     def _prepare(self) -> Callable[[str], str]:

@@ -421,7 +421,7 @@ def replace_search(translator: Translator, **changes: Any) -> Any:
         (":", "hint: :help lists"),
         (":n 9", "search.nbest = 9 is more than search.beam = 3"),
         (":n 0", "search.nbest must be an integer >= 1, not 0"),
-        (":beam 0", "search.beam must be an integer >= 1, not 0"),
+        (":beam 0", "search.beam must be an integer >= 1 and <= 1000, not 0"),
         (":beam two", "search.beam must be an integer >= 1"),
         (":beam 2 3", "search.beam must be an integer >= 1"),
         (":lenpen -1", "search.length_reward must be a number >= 0, not -1"),

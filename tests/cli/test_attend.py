@@ -124,6 +124,7 @@ def test_foreign_text_is_shown_escaped(trained: Path, capsys: Captured, monkeypa
         assert not HIDDEN.search(shown)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hostile")
 def test_pictures_are_drawn_of_any_words(trained: Path, capsys: Captured) -> None:
     pytest.importorskip("matplotlib")

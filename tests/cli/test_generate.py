@@ -48,6 +48,7 @@ def through(words: Sequence[str], given: bytes = b"", *, terminal: bool = False)
     return written.getvalue().decode()
 
 
+@pytest.mark.slow
 def test_in_a_pipe_each_text_is_a_line(stream_run: str) -> None:
     out = through([stream_run, "the ", "--samples", "70", "--temperature", "3", "--length", "50"])
     lines = out.splitlines()

@@ -54,7 +54,9 @@ def figures(capsys: Captured, *words: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("context", [[], ["--context", "lines"], ["--context", "whole"], ["--context", "6"]])
-@pytest.mark.parametrize("model", ["lstm", "ngram", "lines", "letters"])
+@pytest.mark.parametrize(
+    "model", ["lstm", "ngram", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lines", "letters"))]
+)
 def test_the_number_does_not_depend_on_the_batch(
     folder: Path, model: str, context: list[str], capsys: Captured
 ) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from all_models import MODELS, TARGET, close, make, tried
+from all_models import MODELS, TARGET, close, every_model, make
 from torch import Tensor
 
 from seqkit.batch import Batch
@@ -97,7 +97,7 @@ def stepped(settings: Model, partition: Sequence[Sequence[int]], *, clip: float 
     )
 
 
-@tried(MODELS)
+@every_model
 def test_accumulated_batches_are_the_big_batch(settings: Model) -> None:
     whole = stepped(settings, PARTITIONS["one"])
     for partition in PARTITIONS.values():

@@ -158,12 +158,10 @@ def test_another_model_has_a_say(kind: str) -> None:
 @pytest.mark.parametrize(
     "forms",
     [
-        [[[4]]],
         [[[3, 5], [5, 5]]],
         [[[4]], [[5, 3]]],
-        [[[3]], [[4]], [[5]]],
-        [[[3, 4, 3, 4]]],
         [[[3, 3], [3, 3, 4]], [[5]]],
+        *(pytest.param(few, marks=pytest.mark.slow) for few in ([[[4]]], [[[3]], [[4]], [[5]]], [[[3, 4, 3, 4]]])),
     ],
     ids=str,
 )

@@ -11,7 +11,19 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 import torch
-from all_models import DECODABLES, FIRST, MODELS, TARGET, close, make, sources, tokens, tried
+from all_models import (
+    DECODABLES,
+    FIRST,
+    MODELS,
+    TARGET,
+    close,
+    every_decodable,
+    every_model,
+    make,
+    sources,
+    tokens,
+    tried,
+)
 from elsewhere import ELSEWHERE, AnyModule, Elsewhere, SecondDevice, elsewhere
 
 from seqkit.batch import Batch, Padded
@@ -97,7 +109,7 @@ def trainer_of(objective: Objective, device: torch.device) -> Trainer:
     )
 
 
-@tried(MODELS)
+@every_model
 def test_training(settings: Model) -> None:
     train_on_both(settings, products=None, tolerance=1e-5)
 
@@ -125,7 +137,7 @@ def train_on_both(settings: Model, *, products: torch.dtype | None, tolerance: f
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=0.01)  # Muon makes much of a last bit
 
 
-@tried(DECODABLES)
+@every_decodable
 def test_search(settings: Model) -> None:
     model, source = make(settings), sources(5, 2, 4)
     searches = [
@@ -187,7 +199,7 @@ def test_drawing_and_searching_without_a_source(settings: Model) -> None:
     assert best[0].ids == found[0][0].ids
 
 
-@tried(DECODABLES)
+@every_decodable
 def test_scoring(settings: Model) -> None:
     found = []
     for device in (CPU, ELSEWHERE):

@@ -53,7 +53,7 @@ def test_with_every_merge_dropped_characters_are_left() -> None:
     assert pieces(found, cut) == list("▁low▁newest")
 
 
-@pytest.mark.parametrize("word", ["lowest", "wider"])
+@pytest.mark.parametrize("word", ["lowest", pytest.param("wider", marks=pytest.mark.slow)])
 def test_merges_are_dropped_as_in_algorithm_1(word: str) -> None:
     """The paper's loop, which decides on every possible merge at every step, drawn 20,000 times beside ours."""
     found = model()
@@ -81,7 +81,7 @@ def test_merges_are_dropped_as_in_algorithm_1(word: str) -> None:
         assert abs(expected[cut] - ours[cut]) < 5 * math.sqrt(2 * chance * count) + 5, cut
 
 
-@pytest.mark.parametrize("alpha", [0.1, 1.0])
+@pytest.mark.parametrize("alpha", [1.0, pytest.param(0.1, marks=pytest.mark.slow)])
 def test_cuts_of_a_unigram_model_have_their_probabilities(alpha: float) -> None:
     found, word, count = model("unigram"), "▁lowest", 20_000
     scores = dict(zip(found.pieces(), found.processor.get_score(list(range(len(found.pieces())))), strict=True))

@@ -169,7 +169,7 @@ class Attempt:
         self.trainer.run()
 
 
-@pytest.mark.parametrize("stop", [5, 9, 10, 11, 14])
+@pytest.mark.parametrize("stop", [5, 10, 14, *(pytest.param(step, marks=pytest.mark.slow) for step in (9, 11))])
 def test_a_run_stopped_before_at_or_after_the_trigger_goes_on_bit_for_bit(stop: int, tmp_path: Path) -> None:
     straight = Attempt(tmp_path / "straight", stop=17)
     first = Attempt(tmp_path / "stopped", stop=stop)

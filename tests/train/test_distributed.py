@@ -90,7 +90,7 @@ class StepOver:
         return sums, torch.tensor(step.norm, dtype=torch.float64), weights(trainer)
 
 
-@pytest.mark.parametrize("clip", [0.1, 100.0])
+@pytest.mark.parametrize("clip", [0.1, pytest.param(100.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("split", SPLITS)
 def test_two_processes_make_the_step_of_one(pair: Pair, split: str, clip: float) -> None:
     alone = StepOver((range(8),), clip=clip, optimizer=SGD())(Processes())

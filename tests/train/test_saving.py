@@ -62,7 +62,11 @@ class Attempt:
         self.trainer.run()
 
 
-@pytest.mark.parametrize("optimizer", EVERY, ids=lambda optimizer: type(optimizer).__name__)
+@pytest.mark.parametrize(
+    "optimizer",
+    [pytest.param(each, marks=[pytest.mark.slow] * (number > 1)) for number, each in enumerate(EVERY)],
+    ids=lambda optimizer: type(optimizer).__name__,
+)
 def test_a_resumed_run_is_the_straight_run_bit_for_bit(optimizer: Optimizer, tmp_path: Path) -> None:
     straight = Attempt(tmp_path / "straight", optimizer, stop=11)
     first = Attempt(tmp_path / "stopped", optimizer, stop=5)

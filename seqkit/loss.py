@@ -16,6 +16,7 @@ __all__ = ["MadeAhead", "Tally", "cross_entropy", "real_rows", "rows_at_a_time"]
 
 # Rows at a time: on a CPU what stays in cache, on a GPU what fills it; more of them where a row is short.
 CHUNKS = {"cpu": 256, "cuda": 8192}
+HELD = 1024  # rows whose slopes are kept for one product
 LOGITS = 1 << 20  # that exist at a time in any case
 
 
@@ -153,21 +154,27 @@ def _narrow_pass(
     d_rows = torch.empty_like(rows)
     d_factor = torch.zeros_like(factor, dtype=torch.float32)
     nll, spread = rows.new_zeros(2, dtype=torch.float32)
-    for start in range(0, len(rows), chunk):
-        own, y = rows[start : start + chunk], wanted[start : start + chunk]
-        filled = filled_up(len(own)) if rows.device.type == "cpu" else len(own)
-        x = own.new_zeros(filled, factor.shape[1], dtype=products)
-        x[: len(own), :width] = own
-        x[: len(own), width : width + 2] = 1
-        logits = x @ factor.T
-        slopes = logits.softmax(dim=-1)
-        highest, chance = logits.amax(-1), slopes.amax(-1)
-        normalisers = (highest.float() - chance.float().log())[: len(own)]
-        places = torch.arange(len(own), device=y.device)
-        nll += (normalisers - logits[places, y].float()).sum()
-        spread += normalisers.sum() - x.float().sum(0) @ means
-        slopes[places, y] -= 1 - smoothing
-        d_rows[start : start + chunk] = (slopes @ factor)[: len(own), :width]
+    on_cpu = rows.device.type == "cpu"
+    held = max(chunk, HELD // chunk * chunk) if on_cpu else chunk
+    for first in range(0, len(rows), held):
+        block, asked = rows[first : first + held], wanted[first : first + held]
+        x = block.new_zeros(filled_up(len(block)) if on_cpu else len(block), factor.shape[1], dtype=products)
+        x[: len(block), :width] = block
+        x[: len(block), width : width + 2] = 1
+        slopes = x.new_empty(len(x), len(factor))
+        for start in range(0, len(x), chunk):
+            part = slice(start, min(start + chunk, len(block)))  # without the rows that fill up
+            y = asked[part]
+            logits = x[start : start + chunk] @ factor.T
+            own = torch.softmax(logits, dim=-1, out=slopes[start : start + chunk])
+            highest, chance = logits.amax(-1), own.amax(-1)
+            normalisers = (highest.float() - chance.float().log())[: len(y)]
+            places = torch.arange(len(y), device=y.device)
+            nll += (normalisers - logits[places, y].float()).sum()
+            spread += normalisers.sum() - x[part].float().sum(0) @ means
+            own[places, y] -= 1 - smoothing
+            d_rows[first : first + held][part] = (own @ factor)[: len(y), :width]
+        # Widening and adding the vocabulary's whole matrix costs as much as a product of a few hundred rows.
         d_factor += slopes.T @ x
     objective = (1 - smoothing) * nll + smoothing * spread
     return _Sums(objective, nll, d_rows, d_factor[:, :width].to(weight.dtype), d_factor[:, width].to(bias.dtype))

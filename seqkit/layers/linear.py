@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["PRODUCTS", "Linear", "filled_up", "frozen", "linear", "narrowed", "products_in"]
+__all__ = ["PRODUCTS", "Linear", "feed_forward", "filled_up", "frozen", "linear", "narrowed", "products_in"]
 
 ROWS = 128
 PACKED = 1 << 18  # entries of a matrix from which on it is worth laying out anew
@@ -68,6 +68,63 @@ class NarrowLinear(torch.autograd.Function):
         d_x = (narrow @ factor)[: len(wide)].float().view(*gradient.shape[:-1], rows.shape[1])
         d_weight = (narrow.T @ rows).float()
         return d_x, d_weight, wide.sum(0) if ctx.has_bias else None, None
+
+
+def feed_forward(x: Tensor, inner: nn.Linear, outer: nn.Linear, activation: Literal["relu", "gelu"]) -> Tensor:
+    """outer(activation(inner(x))), x (..., D) -> (..., D), with the products that `products_in` asks for.
+
+    What is between narrow products stays narrow: it is several times as wide as what goes in and out, and to convert it
+    and back takes as long as a product does.
+    """
+    dtype = None if torch.compiler.is_compiling() else PRODUCTS.get()
+    if dtype is None or x.dtype != torch.float32:
+        mapped = inner(x)
+        result: Tensor = outer(F.relu(mapped) if activation == "relu" else F.gelu(mapped))
+        return result
+    made: Tensor = NarrowFeedForward.apply(  # type: ignore[no-untyped-call]
+        x, inner.weight, inner.bias, outer.weight, outer.bias, activation, dtype
+    )
+    return made
+
+
+class NarrowFeedForward(torch.autograd.Function):
+    """Two linear maps with an activation between, from the first product to the second in a narrow arithmetic."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        outer: Tensor,
+        end: Tensor,
+        activation: str,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        rows, first, second = narrowed(flat, dtype), weight.to(dtype), outer.to(dtype)
+        mapped = (rows @ first.T).add_(bias.to(dtype))
+        active = mapped.relu_() if activation == "relu" else F.gelu(mapped)
+        ctx.activation = activation
+        ctx.save_for_backward(rows, first, second, mapped, active)
+        result = (active @ second.T)[: len(flat)].float()
+        result += end
+        return result.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rows, first, second, mapped, active = ctx.saved_tensors
+        wide = gradient.reshape(-1, gradient.shape[-1])
+        narrow = narrowed(wide, rows.dtype)
+        slopes = narrow @ second
+        if ctx.activation == "relu":
+            slopes = torch.ops.aten.threshold_backward(slopes, mapped, 0)
+        else:
+            slopes = torch.ops.aten.gelu_backward(slopes, mapped)
+        d_x = (slopes @ first)[: len(wide)].float().view_as(gradient)
+        d_weight, d_outer = (slopes.T @ rows).float(), (narrow.T @ active).float()
+        d_bias = (slopes.new_ones(1, len(slopes)) @ slopes)[0].float()  # a sum would widen all of them first
+        return d_x, d_weight, d_bias, d_outer, wide.sum(0), None, None
 
 
 def frozen(

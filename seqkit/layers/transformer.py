@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seqkit.layers.attention import CrossMemory, KeyValues, MultiHeadAttention
 from seqkit.layers.dropout import Dropout
-from seqkit.layers.linear import Linear
+from seqkit.layers.linear import Linear, feed_forward
 
 __all__ = ["Activation", "DecoderLayer", "EncoderLayer", "FeedForward", "Norm", "Residual"]
 
@@ -33,13 +33,11 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, D) -> (N, T, D)."""
-        inner = self.inner(x)
         if self.gate is not None:
-            inner = F.silu(self.gate(x)) * inner
-        else:
-            inner = F.relu(inner) if self.activation == "relu" else F.gelu(inner)
-        result: Tensor = self.outer(inner)
-        return result
+            gated: Tensor = self.outer(F.silu(self.gate(x)) * self.inner(x))
+            return gated
+        assert self.activation != "swiglu"
+        return feed_forward(x, self.inner, self.outer, self.activation)
 
 
 class Residual(nn.Module):

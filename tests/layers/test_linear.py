@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from seqkit.layers.linear import Linear, linear, products_in
+from seqkit.layers.linear import Linear, feed_forward, linear, products_in
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -24,6 +26,29 @@ def test_narrow_products_are_the_wide_ones_within_rounding(shape: tuple[int, ...
     torch.testing.assert_close(narrow, wide, rtol=0.02, atol=0.05)
     torch.testing.assert_close(found, expected, rtol=0.05, atol=0.1)
     assert not torch.equal(narrow, wide)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("shape", [(3, 5), (2, 70, 5)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_two_maps_with_an_activation_between_are_that(
+    activation: Literal["relu", "gelu"], shape: tuple[int, ...], dtype: torch.dtype, tolerance: float
+) -> None:
+    """By the same formulas in both arithmetics; in float32 they are exact."""
+    torch.manual_seed(0)
+    inner, outer, x = Linear(5, 16), Linear(16, 5), torch.randn(*shape, requires_grad=True)
+    inputs = (x, *inner.parameters(), *outer.parameters())
+    wide = feed_forward(x, inner, outer, activation)
+    assert torch.equal(wide, outer(F.relu(inner(x)) if activation == "relu" else F.gelu(inner(x))))
+    weights = torch.randn_like(wide)
+    expected = torch.autograd.grad((wide * weights).sum(), inputs)
+    with products_in(dtype):
+        narrow = feed_forward(x, inner, outer, activation)
+    found = torch.autograd.grad((narrow * weights).sum(), inputs)
+    assert narrow.dtype == torch.float32
+    for one, other in zip((narrow, *found), (wide, *expected), strict=True):
+        assert (one - other).norm() <= tolerance * other.norm()
+    assert dtype == torch.float32 or not torch.equal(narrow, wide)
 
 
 def test_without_a_wish_it_is_torch_s_own() -> None:

@@ -16,7 +16,7 @@ __all__ = ["MadeAhead", "Tally", "cross_entropy", "real_rows", "rows_at_a_time"]
 
 # Rows at a time: on a CPU what stays in cache, on a GPU what fills it; more of them where a row is short.
 CHUNKS = {"cpu": 256, "cuda": 8192}
-HELD = 1024  # rows whose slopes are kept for one product
+HELD = 1 << 24  # slopes that are kept for one product
 LOGITS = 1 << 20  # that exist at a time in any case
 
 
@@ -155,7 +155,7 @@ def _narrow_pass(
     d_factor = torch.zeros_like(factor, dtype=torch.float32)
     nll, spread = rows.new_zeros(2, dtype=torch.float32)
     on_cpu = rows.device.type == "cpu"
-    held = max(chunk, HELD // chunk * chunk) if on_cpu else chunk
+    held = max(1, HELD // len(factor) // chunk) * chunk if on_cpu else chunk
     for first in range(0, len(rows), held):
         block, asked = rows[first : first + held], wanted[first : first + held]
         x = block.new_zeros(filled_up(len(block)) if on_cpu else len(block), factor.shape[1], dtype=products)

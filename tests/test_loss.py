@@ -111,6 +111,23 @@ def test_narrow_products_keep_wide_sums() -> None:
         assert float((one - other).norm()) < 0.02 * float(other.norm())
 
 
+@pytest.mark.parametrize("held", [1, 200, 1 << 24])
+@pytest.mark.parametrize("chunk", [1, 7, 64, 500])
+def test_the_narrow_way_is_the_same_however_it_is_cut(held: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The formulas of the narrow way, in an arithmetic in which they are exact."""
+    monkeypatch.setattr("seqkit.loss.HELD", held)
+    hidden, output, targets = problem(rows=9, steps=20, dtype=torch.float32)
+    inputs = (hidden, output.weight, output.bias)
+    plain, narrow = (
+        cross_entropy(hidden, output, targets, smoothing=0.1, chunk=chunk, products=products)
+        for products in (None, torch.float32)
+    )
+    torch.testing.assert_close(narrow.objective, plain.objective, rtol=1e-5, atol=0)
+    torch.testing.assert_close(narrow.nll, plain.nll, rtol=1e-5, atol=0)
+    expected, found = (torch.autograd.grad(tally.objective, inputs) for tally in (plain, narrow))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(1, 50)), min_size=1, max_size=8), st.integers(1, 8))
 def test_perplexity_does_not_depend_on_how_sums_were_batched(parts: list[tuple[float, int]], cut: int) -> None:
     tallies = [Tally(*torch.tensor([nll, nll, count], dtype=torch.float64)) for nll, count in parts]

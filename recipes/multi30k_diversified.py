@@ -63,12 +63,7 @@ def diversify(arguments: argparse.Namespace) -> None:
             found = Translator.load(run).translate(read_lines(own[source]), beam=BEAM)
             replace_file(made, "".join(f"{each.text}\n" for each in found))
         corpora.append({**own, target: str(made)})
-    words = [
-        f"train.minutes={LAST * minutes:.2f}",
-        f"train.seed={seed}",
-        f'text.from="{out / "en-de"}"',
-        *arguments.set,
-    ]
+    words = [f"train.minutes={LAST * minutes:.2f}", f"train.seed={seed}", f'text.from="{out / "en-de"}"']
     learn(out / "last", corpora, data / "val", "en", "de", [*words, *arguments.set])
 
 

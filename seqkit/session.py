@@ -23,7 +23,7 @@ from seqkit.settings import NGram, Pairs, Recipe
 from seqkit.tasks import prepare
 from seqkit.train import checkpoint, status
 from seqkit.train.callbacks import FINAL, StopRequest
-from seqkit.train.distributed import connect, endable, launch
+from seqkit.train.distributed import connect, ended_by_sigterm, launch
 from seqkit.train.journal import Journal
 from seqkit.train.lock import RunLock
 from seqkit.train.model_folder import published_step, write_model
@@ -34,7 +34,7 @@ from seqkit.train.saving import name_best
 from seqkit.train.sealed import size_of
 from seqkit.train.shards import local
 from seqkit.train.trainer import Progress, Trainer
-from seqkit.wiring import Part, Wishes, check, wire
+from seqkit.wiring import Options, Part, check, wire
 
 __all__ = ["train"]
 
@@ -65,7 +65,7 @@ def train(
     place = device_of(device)
     torch.set_float32_matmul_precision("highest")
     if int(os.environ.get("RANK", "0")) > 0:
-        return _follow(run, recipe, place, Wishes(request or StopRequest(), allow_data_change, reset_best), began)
+        return _follow(run, recipe, place, Options(request or StopRequest(), allow_data_change, reset_best), began)
     shown = display or Quiet()
     with contextlib.ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
@@ -86,10 +86,10 @@ def train(
         task = prepare(recipe, run)
         if isinstance(recipe.model, NGram):
             return count(run, task, recipe.model, shown, journal)
-        wishes = Wishes(request or StopRequest(), allow_data_change, reset_best)
+        options = Options(request or StopRequest(), allow_data_change, reset_best)
         before = checkpoint.newest(run / "checkpoints")
         if before[0] is not None:
-            check(run, task, before[0], wishes)
+            check(run, task, before[0], options)
         world = int(os.environ.get("WORLD_SIZE", "0")) or int(recipe.train.processes)
         recipe = fitted(recipe, task, place, world)
         task = replace(task, recipe=recipe)
@@ -99,11 +99,13 @@ def train(
             words += ["--allow-data-change"] * allow_data_change + ["--reset-best"] * reset_best
             words += ["--extend"] * extend
             stack.enter_context(launch(world if place.type == "cpu" else 1, words))
-        elif wishes.request.reason is not None:  # then the others are gone, see `_follow`
-            raise Interrupted(wishes.request.signal or 2, "stopped before the first step", "the same command begins it")
+        elif options.request.reason is not None:  # then the others are gone, see `_follow`
+            raise Interrupted(
+                options.request.signal or 2, "stopped before the first step", "the same command begins it"
+            )
         processes = connect(place)
         stack.callback(processes.close)
-        session = _Session(run, recipe, task, place, processes, wishes, began, before, changes)
+        session = _Session(run, recipe, task, place, processes, options, began, before, changes)
         return session.lead(shown, journal)
 
 
@@ -118,14 +120,14 @@ def _make(run: Path) -> None:
         raise ResourceError(f"cannot make the folder {run}: {error.strerror}", "choose another --out") from None
 
 
-def _follow(run: Path, recipe: Recipe, device: torch.device, wishes: Wishes, began: float) -> Progress:
+def _follow(run: Path, recipe: Recipe, device: torch.device, options: Options, began: float) -> Progress:
     """A process that is not the first: it waits for the first to prepare, then trains along and writes nothing."""
-    with endable():
+    with ended_by_sigterm():
         processes = connect(device)
     try:
         processes.barrier()
         recipe = config.load(run / "recipe.toml")
-        return _Session(run, recipe, prepare(recipe, run), device, processes, wishes, began).follow()
+        return _Session(run, recipe, prepare(recipe, run), device, processes, options, began).follow()
     finally:
         processes.close()
 
@@ -164,7 +166,7 @@ class _Session(Part):
             reporting.finished(progress)
             return progress
         ending: SeqkitError = Interrupted(
-            self.wishes.request.signal or 2,
+            self.options.request.signal or 2,
             f"stopped at step {progress.step} ({progress.stop}), all saved",
             "the same command goes on from there",
         )

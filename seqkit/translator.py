@@ -31,7 +31,7 @@ from typing import NamedTuple
 import msgspec
 import torch
 
-from seqkit.attending import Pair, Watcher
+from seqkit.aligning import Aligner, Pair
 from seqkit.batch import pad
 from seqkit.decoding import Wishes, search_many
 from seqkit.errors import ConfigError, DataError, ModelError
@@ -76,7 +76,7 @@ class Translator:
         self.model: Decodable = self.models[0] if not others else Ensemble(self.models)
         self._arranged: dict[str, Decodable] = {}  # the model as it is searched with, by the search's precision
         self.device = device
-        self.watcher = Watcher(self.models, loaded.codecs, device=device)
+        self.aligner = Aligner(self.models, loaded.codecs, device=device)
         self.limit = min(_limit(each.recipe) for each in (loaded, *others))
         self._bounds = bounds(loaded.codecs.target)
         self._helpers: dict[str, Loaded] = {}  # language models by path
@@ -161,7 +161,7 @@ class Translator:
         else:
             codecs = self.loaded.codecs
             segments = [(codecs.source.encode(source)[: self.limit], codecs.target.encode(target))]
-        return self.watcher.words(segments, layer=layer, head=head)
+        return self.aligner.words(segments, layer=layer, head=head)
 
     def _rules(self, search: Search) -> Iterator[Rule]:
         codec = self.loaded.codecs.target
@@ -261,7 +261,7 @@ class Translator:
     ) -> list[list[Hypothesis]]:
         """N-best lists in the order of their scores and coverage (Wu et al., 2016, equation 14)."""
         flat = [(index, each) for index, hypotheses in enumerate(found) for each in hypotheses]
-        covered = self.watcher.coverage([(sources[index], each.ids) for index, each in flat])
+        covered = self.aligner.coverage([(sources[index], each.ids) for index, each in flat])
         new: list[list[Hypothesis]] = [[] for _ in sources]
         for (index, each), seen in zip(flat, covered, strict=True):
             new[index].append(replace(each, score=each.score + search.coverage_penalty * seen))
@@ -300,7 +300,7 @@ class Translator:
             alternatives=tuple(zip(texts[1:], means[1:], strict=True)),
             segments=segments,
             token_scores=tuple(value for each in scores for value in each.log_probs),
-            alignment=self.watcher.links(segments) if request.explain else (),
+            alignment=self.aligner.links(segments) if request.explain else (),
         )
 
 

@@ -1,4 +1,4 @@
-"""One process's trainer: wired up from recipe, data, the wishes of who starts it, and the last checkpoint."""
+"""One process's trainer: wired up from recipe, data, what who starts it asks for, and the last checkpoint."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from seqkit.train.saving import Saving, restore, restore_state
 from seqkit.train.sharding import Replica, shard
 from seqkit.train.trainer import Callback, Progress, Trainer
 
-__all__ = ["Part", "Wishes", "check", "wire"]
+__all__ = ["Options", "Part", "check", "wire"]
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Options:
     """What the person who starts a run wants besides the recipe."""
 
     request: StopRequest
@@ -44,7 +44,7 @@ class Part:
     task: Task
     device: torch.device
     processes: Processes
-    wishes: Wishes
+    options: Options
     began: float  # when train.minutes began to count, by the monotonic clock
     # What `checkpoint.newest` found, where it was asked already.
     before: tuple[checkpoint.Checkpoint | None, list[str]] | None = None
@@ -61,14 +61,14 @@ class Part:
         return [settings.steps, settings.epochs, settings.minutes]
 
 
-def check(run: Path, task: Task, found: checkpoint.Checkpoint, wishes: Wishes) -> None:
+def check(run: Path, task: Task, found: checkpoint.Checkpoint, options: Options) -> None:
     """Refuse to go on from a checkpoint with another text layer, or other data unless that is wished for."""
     if found.codec != task.codecs.target.fingerprint:
         raise ModelError(
             f"{found.path} was trained with another text layer than {run / 'codec'}",
             "put the codec folder back, or start anew with --overwrite",
         )
-    if found.training["data"] != task.fingerprint and not wishes.allow_data_change:
+    if found.training["data"] != task.fingerprint and not options.allow_data_change:
         raise DataError(
             f"the training data changed since step {found.step} of {run}",
             "put the old files back, go on with the new ones by --allow-data-change, or choose another --out",
@@ -96,13 +96,13 @@ def wire(part: Part, reporting: Reporting | None) -> tuple[Trainer, checkpoint.C
     found, warnings = part.before or checkpoint.newest(part.run / "checkpoints")
     progress, same, changed = Progress(), True, False
     if found is not None:
-        check(part.run, part.task, found, part.wishes)
+        check(part.run, part.task, found, part.options)
         progress = restore(found, model=model, optimizers=optimizers, average=average)
         same = found.training["data"] == part.task.fingerprint
         changed = not same or found.training.get("limits") != part.limits
         warnings = [*warnings, *_reopen(progress, part, same=same)]
     stream = part.task.stream(processes)
-    place = Place(processes, device, lambda: part.wishes.request.reason)
+    place = Place(processes, device, lambda: part.options.request.reason)
     if replica is None:
         validate = part.task.validator(model, place, average)
     else:
@@ -152,7 +152,7 @@ def _callbacks(
     settings = part.recipe.train
     told = _unheard if reporting is None else reporting.told
     callbacks: list[Callback] = [
-        Interruption(part.wishes.request),
+        Interruption(part.options.request),
         Limits(settings, began=part.began, changed=changed, told=told),
     ]
     if average is not None:
@@ -165,7 +165,7 @@ def _callbacks(
         codec=part.task.codecs.target.fingerprint,
         facts={"data": part.task.fingerprint, "world": part.processes.world, "limits": part.limits},
         average=average,
-        request=part.wishes.request,
+        request=part.options.request,
         told=told,
     )
     watching: list[Callback] = [] if reporting is None else [reporting]
@@ -182,7 +182,7 @@ def _reopen(progress: Progress, part: Part, *, same: bool) -> list[str]:
     if not same:
         progress.position = 0
         told.append(f"the training data changed: epoch {progress.epoch + 1} begins anew with what is there now")
-    if part.wishes.reset_best:
+    if part.options.reset_best:
         told.append(f"the best score so far, {progress.best} at step {progress.best_step}, is forgotten")
         progress.best, progress.best_step, progress.stale = None, None, 0
     settings, stop = part.recipe.train, progress.stop

@@ -4,7 +4,7 @@
     5   session  wiring  demo  counting                wiring: the only place that knows everything
         translator  workers  writer  labeller  mixing  exchange
         run  tasks
-        assemble  attending  averaging  decoding  scoring  report  labels_demo  spelling
+        aligning  assemble  averaging  decoding  scoring  report  labels_demo  spelling
     4   train                                          receives objects, builds none
     3   search  metrics                                search sees the protocol, not the models
     2   data  models  loss  r_drop
@@ -37,7 +37,7 @@ RANKS = (
     ("train",),
     (
         "assemble",
-        "attending",
+        "aligning",
         "averaging",
         "counting",
         "decoding",
@@ -85,8 +85,8 @@ INSIDE = {
     "session": {"assemble", "counting", "fitting", "run", "tasks", "wiring"},
     "translation": {"glossary"},
     "workers": {"glossary", "translation", "translator"},
-    "attending": {"report"},
-    "translator": {"attending", "decoding", "glossary", "mixing", "report", "run", "translation"},
+    "aligning": {"report"},
+    "translator": {"aligning", "decoding", "glossary", "mixing", "report", "run", "translation"},
     "writer": {"run"},
     "labeller": {"run", "tasks"},
     "mixing": {"run"},

@@ -73,8 +73,8 @@ class NarrowLinear(torch.autograd.Function):
 def feed_forward(x: Tensor, inner: nn.Linear, outer: nn.Linear, activation: Literal["relu", "gelu"]) -> Tensor:
     """outer(activation(inner(x))), x (..., D) -> (..., D), with the products that `products_in` asks for.
 
-    What is between narrow products stays narrow: it is several times as wide as what goes in and out, and to convert it
-    and back takes as long as a product does.
+    What is between narrow products stays narrow: it is several times as wide as what goes in and out, and would only be
+    widened to be narrowed again.
     """
     dtype = None if torch.compiler.is_compiling() else PRODUCTS.get()
     if dtype is None or x.dtype != torch.float32:
@@ -96,19 +96,19 @@ class NarrowFeedForward(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
-        outer: Tensor,
-        end: Tensor,
+        outer_weight: Tensor,
+        outer_bias: Tensor,
         activation: str,
         dtype: torch.dtype,
     ) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        rows, first, second = narrowed(flat, dtype), weight.to(dtype), outer.to(dtype)
+        rows, first, second = narrowed(flat, dtype), weight.to(dtype), outer_weight.to(dtype)
         mapped = (rows @ first.T).add_(bias.to(dtype))
         active = mapped.relu_() if activation == "relu" else F.gelu(mapped)
         ctx.activation = activation
         ctx.save_for_backward(rows, first, second, mapped, active)
         result = (active @ second.T)[: len(flat)].float()
-        result += end
+        result += outer_bias
         return result.view_as(x)
 
     @staticmethod

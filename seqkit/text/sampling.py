@@ -112,6 +112,7 @@ class Sampler:
         self.cuts = _Table()
         self.best = array("q", [self.cuts.add(word) for word in self.words])
         self.found: dict[int, dict[int, dict[int, int]]] = {}  # word -> number of decisions -> the decisions -> cut
+        self.kept = 0  # cuts found
 
     def __call__(self, lines: Sequence[list[int]], *, seed: int) -> list[list[int]]:
         """Another cut of each line, given its best one, as ids; depends on the lines, their order and the seed only."""
@@ -187,6 +188,9 @@ class Sampler:
         place = self.cuts.add(self._ids(self._merge(self._symbols(word), stream), word))
         if stream.asked <= BITS:
             known.setdefault(stream.asked, {})[bits & ((1 << stream.asked) - 1)] = place
+            self.kept += 1
+            if self.kept > KEPT:  # in the midst of a large text
+                self.found, self.kept = {}, 0
         return place
 
     def _merge(self, symbols: list[Symbol], dropped: _Stream) -> list[Symbol]:

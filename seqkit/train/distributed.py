@@ -24,7 +24,7 @@ from torch import Tensor
 
 from seqkit.errors import ResourceError
 
-__all__ = ["Processes", "connect", "endable", "launch", "lost_partner_told"]
+__all__ = ["Processes", "connect", "ended_by_sigterm", "launch", "lost_partner_told"]
 
 TIMEOUT = datetime.timedelta(minutes=10)
 LAUNCHED = "SEQKIT_LAUNCHED"  # tells the partners of `launch` from processes that torchrun started
@@ -134,7 +134,7 @@ def connect(device: torch.device) -> Processes:
 
 
 @contextlib.contextmanager
-def endable() -> Iterator[None]:
+def ended_by_sigterm() -> Iterator[None]:
     """Let SIGTERM end a process at once while it waits for the first one in the engine, where no handler of ours runs.
 
     Without, torchrun waits half a minute for the others when the first one refuses to start. They have nothing to save

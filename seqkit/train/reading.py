@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
@@ -77,36 +78,23 @@ class Read(NamedTuple):
     lost: Sequence[str]  # what did not fit in memory even alone
 
 
+@dataclass
 class Reader:
     """Reads groups for one process; what does not fit in memory it reads in parts, to the same sums.
 
     Every process sees to itself: sums do not show in how many parts they were made.
     """
 
-    def __init__(
-        self,
-        objective: Objective,
-        *,
-        vector: Tensor | None,
-        clear: Callable[[], None],
-        carries: bool,
-        seed: int,
-        processes: Processes,
-        device: torch.device,
-    ) -> None:
-        """`clear` begins the gradients anew. `vector` is all of them, or None where nothing can be read again.
-
-        `carries` says whether state goes on from group to group.
-        """
-        self.objective = objective
-        self.vector = vector
-        self.clear = clear
-        self.carries = carries
-        self.seeds = seed
-        self.processes = processes
-        self.device = device
-        self.state: State = None  # behind the last group: this process's rows
-        self.count = self.tight = 0  # groups read in this attempt, and those for which memory ran out
+    objective: Objective
+    vector: Tensor | None  # all gradients; None where nothing can be read again
+    clear: Callable[[], None]  # begins the gradients anew
+    carries: bool  # whether state goes on from group to group
+    run_seed: int
+    processes: Processes
+    device: torch.device
+    state: State = None  # behind the last group: this process's rows
+    count: int = 0  # groups read in this attempt,
+    tight: int = 0  # and those for which memory ran out
 
     @property
     def often_tight(self) -> bool:
@@ -115,7 +103,7 @@ class Reader:
 
     def seed(self, place: tuple[int, int]) -> None:
         """Dropout is a function of the place in the run, so a resumed run needs no generator's state."""
-        torch.manual_seed(seed_of(self.seeds, *place, self.processes.rank))
+        torch.manual_seed(seed_of(self.run_seed, *place, self.processes.rank))
 
     def rehearse(self, group: Group) -> None:
         """Read a group once for the memory that it takes; random numbers go on as if it had not been.

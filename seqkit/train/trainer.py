@@ -164,7 +164,7 @@ class Trainer:
             vector=None if whole is None else whole.vector,
             clear=self.gradients.clear,
             carries=stream.carries > 0,
-            seed=seed,
+            run_seed=seed,
             processes=self.processes,
             device=self.device,
         )

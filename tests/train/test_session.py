@@ -20,7 +20,7 @@ from seqkit import assemble
 from seqkit.batch import pad
 from seqkit.config import build
 from seqkit.demo import reverse
-from seqkit.errors import ConfigError, DataError, DivergenceError, ModelError
+from seqkit.errors import ConfigError, DataError, DivergenceError, Interrupted, ModelError
 from seqkit.layers.dropout import Dropout
 from seqkit.run import CPU, load
 from seqkit.search.hypothesis import EOS
@@ -30,6 +30,7 @@ from seqkit.settings import Recipe
 from seqkit.tasks import Place, prepare
 from seqkit.tasks.translation import Translation
 from seqkit.train import checkpoint
+from seqkit.train.callbacks import StopRequest
 from seqkit.train.distributed import Processes
 from seqkit.train.reading import Group
 from seqkit.train.trainer import Step, Trainer
@@ -303,6 +304,21 @@ def test_a_folder_that_is_no_run_is_not_thrown_away(corpus: Path) -> None:
     with pytest.raises(ConfigError, match="not a run"):
         train(recipe(corpus), out=corpus, device="cpu", overwrite=True)
     assert (corpus / "train.tsv").exists()
+
+
+def test_a_wish_to_stop_that_came_while_torchrun_began_is_heeded_before_the_others_are_met(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are gone by then, and waiting for them would take minutes."""
+
+    def meet(device: torch.device) -> Processes:
+        raise AssertionError("met")
+
+    monkeypatch.setattr("seqkit.session.connect", meet)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(Interrupted, match="before the first step") as caught:
+        train(recipe(corpus, steps=2), out=corpus / "run", device="cpu", request=StopRequest("SIGTERM", 15))
+    assert caught.value.exit_code == 143
 
 
 def test_overwriting_begins_anew(corpus: Path) -> None:

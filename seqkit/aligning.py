@@ -15,7 +15,7 @@ from seqkit.text.codec import Codec, Codecs
 from seqkit.text.tokenizers import SPACE_MARK
 from seqkit.text.vocabulary import BOS, EOS
 
-__all__ = ["Pair", "Watcher"]
+__all__ = ["Aligner", "Pair"]
 
 ROWS = 64  # pairs that are read together
 LOOK = 1e-3  # a token that nothing looked at would cost everything: it costs what a thousandth of a look does
@@ -23,7 +23,7 @@ LOOK = 1e-3  # a token that nothing looked at would cost everything: it costs wh
 Pair = tuple[Sequence[int], Sequence[int]]  # the ids of a source and of its translation, without ends
 
 
-class Watcher:
+class Aligner:
     """Several models with one text layer, whose attention is averaged, in forced passes over what was translated."""
 
     def __init__(self, models: Sequence[EncoderDecoder], codecs: Codecs, *, device: torch.device) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from seqkit.errors import ModelError, ResourceError
 from seqkit.files import replace_folder
-from seqkit.host import BFLOAT16_WIDTH, fast_bfloat16
+from seqkit.host import BFLOAT16_WIDTH, MOST_PROCESSES, cores, fast_bfloat16
 from seqkit.layers.deep import Deep
 from seqkit.layers.dropout import Dropout
 from seqkit.layers.embedding import Embedding, OutputLayer
@@ -49,6 +49,7 @@ __all__ = [
     "objective",
     "optimizers",
     "precisions",
+    "processes_on",
     "resolve",
     "set_float32",
     "text_layer",
@@ -56,6 +57,10 @@ __all__ = [
 
 AnyModel = NeuralModel | NGramModel
 SelfAttention = Transformer | TransformerLanguageModel | TransformerLabeller
+
+# Tokens of a batch below which a process is not worth what it exchanges: recurrences go through a batch place by place,
+# and half the rows take nearly as long. Measured on two cores, see "Speed" in recipes/README.md.
+ENOUGH, ENOUGH_RECURRENT = 500, 2800
 
 
 def resolve(recipe: Recipe) -> Recipe:
@@ -68,6 +73,18 @@ def resolve(recipe: Recipe) -> Recipe:
     if settings.label_smoothing == "auto":
         settings = msgspec.structs.replace(settings, label_smoothing=0.1 if translates else 0.0)
     return msgspec.structs.replace(recipe, train=settings)
+
+
+def processes_on(device: torch.device, recipe: Recipe) -> int:
+    """What `train.processes = "auto"` stands for here: single-threaded ones for each core, or fewer where a batch has
+    too little for each; then the fewer have several threads."""
+    if device.type != "cpu":
+        return 1
+    most, settings = min(cores(), MOST_PROCESSES), recipe.train
+    if settings.batch_tokens == "auto" or settings.sharded:
+        return most
+    enough = ENOUGH if isinstance(recipe.model, SelfAttention) else ENOUGH_RECURRENT
+    return max(1, min(most, settings.batch_tokens // enough))
 
 
 def text_layer(settings: Text, folder: Path, learn: Callable[[], Codecs]) -> Codecs:

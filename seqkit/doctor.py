@@ -314,7 +314,7 @@ def _speed(report: Report, torch: Any) -> None:
     layers = f"from width {host.BFLOAT16_WIDTH} on" if host.fast_bfloat16() else "off on this CPU, on on GPUs"
     products = "on" if host.fast_bfloat16() else "off on this CPU, on on GPUs"
     facts["kept heap"] = f"{kept} (train.keep_heap=false)"
-    facts["processes"] = f"{count} of one thread each on a CPU (train.processes=1: all threads in one)"
+    facts["processes"] = f"up to {count} on a CPU, fewer for small batches (train.processes=1: all threads in one)"
     facts["cheap dropout"] = "on on CPUs (train.cheap_dropout=false)"
     facts["fused optimizer"] = f"{fused} (train.fused_optimizer=false)"
     facts["bfloat16 layers"] = f"{layers} (train.precision=float32)"

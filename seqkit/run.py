@@ -17,10 +17,9 @@ import msgspec
 import torch
 
 from seqkit import config
-from seqkit.assemble import AnyModel, load_model, resolve
+from seqkit.assemble import AnyModel, load_model, processes_on, resolve
 from seqkit.errors import ConfigError, ModelError, ResourceError, closest
 from seqkit.files import read_plain, recover, remove, replace_file
-from seqkit.host import MOST_PROCESSES, cores
 from seqkit.settings import NGram, Recipe
 from seqkit.settings.resuming import rule_of
 from seqkit.text.codec import Codecs
@@ -129,7 +128,7 @@ def settle(run: Path, recipe: Recipe, device: torch.device, *, extend: bool = Fa
     recipe = resolve(recipe)
     resumed = any((run / "checkpoints").glob("step-*")) and path.exists()
     changes: list[Change] = []
-    count = min(cores(), MOST_PROCESSES) if device.type == "cpu" else 1
+    count = processes_on(device, recipe)
     if resumed:
         first = _recipe_of(run)
         count = first.train.processes if isinstance(first.train.processes, int) else count

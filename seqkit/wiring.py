@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +138,8 @@ def _set_host(part: Part) -> None:
         return
     if part.recipe.train.keep_heap:
         keep_heap()
-    torch.set_num_threads(max(1, min(cores(), torch.get_num_threads()) // part.processes.world))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", part.processes.world))
+    torch.set_num_threads(max(1, min(cores() // here, torch.get_num_threads())))
 
 
 def _callbacks(

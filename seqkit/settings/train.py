@@ -164,7 +164,7 @@ class Train(Settings, frozen=True, kw_only=True):
     ] = "auto"
     processes: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
-        Meta(description="data-parallel processes of one thread each on a CPU; auto: one a core where it pays"),
+        Meta(description="data-parallel processes; auto: on a CPU one a core, fewer where a batch is small"),
     ] = "auto"
     sharded: Annotated[
         bool,

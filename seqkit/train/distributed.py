@@ -154,12 +154,14 @@ def ended_by_sigterm() -> Iterator[None]:
 def launch(count: int, arguments: Sequence[str]) -> Iterator[None]:
     """Start `count` - 1 partners of this process, each running `python -m seqkit` with the same arguments.
 
-    All of them, this one as rank 0, see the environment that torchrun would give them and meet by `connect`. A partner
-    that dies on the way raises ResourceError; one that outlives the body is ended.
+    All of them, this one as rank 0, see the environment that torchrun would give them and meet by `connect`; they share
+    this one's threads out. A partner that dies on the way raises ResourceError; one that outlives the body is ended.
     """
     if count == 1:
         yield
         return
+    threads = max(1, torch.get_num_threads() // count)
+    torch.set_num_threads(threads)
     # The meeting place chooses its own free port and lives in this process, as torchrun's lives in its agent.
     store = dist.TCPStore(  # type: ignore[attr-defined]
         "127.0.0.1", 0, count, is_master=True, wait_for_workers=False, timeout=TIMEOUT
@@ -175,7 +177,7 @@ def launch(count: int, arguments: Sequence[str]) -> Iterator[None]:
     partners = [
         subprocess.Popen(
             [sys.executable, "-m", "seqkit", *arguments],
-            env={**os.environ, **shared, "OMP_NUM_THREADS": "1", "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env={**os.environ, **shared, "OMP_NUM_THREADS": str(threads), "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )

@@ -3,10 +3,9 @@
     python tests/benchmarks/train.py --size tiny --seconds 30 [--data data/multi30k]
     python tests/benchmarks/train.py --size lstm_lm --seconds 20 [--data data/ptb]
 
-Each system is a process of its own kind: ours starts as many single-threaded processes as there are cores, as
-`seqkit train` does, unless train.processes is set; the loop has one process with all threads. Both read the same
-batches: about 4,096 target tokens, bucketed by length, or 20 rows of 35 tokens for the language model. Run it on an
-otherwise idle machine.
+Each system is a process of its own kind: ours starts as many processes as `seqkit train` does here, unless
+train.processes is set; the loop has one process with all threads. Both read the same batches: about 4,096 target
+tokens, bucketed by length, or 20 rows of 35 tokens for the language model. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -29,7 +28,8 @@ from torch import Tensor, nn
 from seqkit import assemble, config
 from seqkit.data.loading import ExampleStream
 from seqkit.errors import ResourceError
-from seqkit.host import MOST_PROCESSES, cores, keep_heap
+from seqkit.host import cores, keep_heap
+from seqkit.run import CPU
 from seqkit.settings import RecurrentLanguageModel
 from seqkit.tasks import Task, prepare
 from seqkit.train.distributed import Processes, connect
@@ -109,8 +109,9 @@ def recipe_of(arguments: argparse.Namespace, files: Path) -> config.Recipe:
 
 def child(system: str, arguments: argparse.Namespace, files: Path) -> tuple[list[float], float]:
     """Measure one system in fresh processes: its rates and its memory, summed over the processes."""
-    asked = recipe_of(arguments, files).train.processes
-    count = min(cores(), MOST_PROCESSES) if asked == "auto" else asked
+    recipe = recipe_of(arguments, files)
+    asked = recipe.train.processes
+    count = assemble.processes_on(CPU, recipe) if asked == "auto" else asked
     world = count if system == "ours" else 1
     words = [sys.executable, __file__, "--only", system, "--files", str(files), "--size", arguments.size]
     words += ["--seconds", str(arguments.seconds), "--data", str(arguments.data), "--set", *arguments.set]

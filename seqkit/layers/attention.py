@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqkit.layers.linear import Linear, linear
+from seqkit.layers.linear import Linear, projections
 from seqkit.layers.masks import causal
 from seqkit.layers.positions import rotate
 
@@ -169,7 +169,8 @@ class MultiHeadAttention(nn.Module):
 
     def prepare(self, source: Tensor, mask: Tensor) -> CrossMemory:
         """Project a source once for all steps: (B, S, D), mask (B, S)."""
-        return CrossMemory(self._split(self.key(source)), self._split(self.value(source)), mask[:, None, None])
+        key, value = map(self._split, projections(source, (self.key, self.value)))
+        return CrossMemory(key, value, mask[:, None, None])
 
     def over_memory(self, x: Tensor, memory: CrossMemory) -> Tensor:
         """Each token sees the source of its sentence: x (N, T, D) -> (N, T, D)."""
@@ -193,11 +194,7 @@ class MultiHeadAttention(nn.Module):
         return query, KeyValues(key, value, key.shape[2])
 
     def _project(self, x: Tensor, *, start: int) -> tuple[Tensor, Tensor, Tensor]:
-        # One product for three projections; they are kept apart as parameters, because optimizers that treat each
-        # matrix as a whole (Muon), exporters and readers want them apart.
-        weight = torch.cat([self.query.weight, self.key.weight, self.value.weight])
-        query, key, value = linear(x, weight, None).chunk(3, dim=-1)
-        query, key, value = self._split(query + self.query.bias), self._split(key), self._split(value + self.value.bias)
+        query, key, value = map(self._split, projections(x, (self.query, self.key, self.value)))
         if self.rotary:
             query, key = rotate(query, start), rotate(key, start)
         return query, key, value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Literal
@@ -12,7 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["PRODUCTS", "Linear", "feed_forward", "filled_up", "frozen", "linear", "narrowed", "products_in"]
+__all__ = [
+    "PRODUCTS",
+    "Linear",
+    "feed_forward",
+    "filled_up",
+    "frozen",
+    "linear",
+    "narrowed",
+    "products_in",
+    "projections",
+]
 
 ROWS = 128
 PACKED = 1 << 18  # entries of a matrix from which on it is worth laying out anew
@@ -68,6 +78,65 @@ class NarrowLinear(torch.autograd.Function):
         d_x = (narrow @ factor)[: len(wide)].float().view(*gradient.shape[:-1], rows.shape[1])
         d_weight = (narrow.T @ rows).float()
         return d_x, d_weight, wide.sum(0) if ctx.has_bias else None, None
+
+
+def projections(x: Tensor, maps: Sequence[nn.Linear]) -> Sequence[Tensor]:
+    """Several linear maps of one input, x (..., I) -> (..., O) each, by one product, as `products_in` asks for it.
+
+    The maps stay apart as parameters, because optimizers that treat each matrix as a whole (Muon), exporters and
+    readers want them apart.
+    """
+    dtype = None if torch.compiler.is_compiling() else PRODUCTS.get()
+    if dtype is None or x.dtype != torch.float32:
+        weights: list[Tensor] = [each.weight for each in maps]
+        biases: list[Tensor] = [
+            each.weight.new_zeros(len(each.weight)) if each.bias is None else each.bias for each in maps
+        ]
+        joined = F.linear(x, torch.cat(weights), torch.cat(biases))
+        return torch.split_with_sizes(joined, [len(each.weight) for each in maps], dim=-1)
+    parameters = [parameter for each in maps for parameter in (each.weight, each.bias)]
+    made: tuple[Tensor, ...] = NarrowProjections.apply(x, dtype, *parameters)  # type: ignore[no-untyped-call]
+    return made
+
+
+class NarrowProjections(torch.autograd.Function):
+    """Several linear maps of one input, whose gradients too are put together in a narrow arithmetic."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dtype: torch.dtype, *parameters: Tensor | None) -> tuple[Tensor, ...]:
+        flat = x.reshape(-1, x.shape[-1])
+        rows = narrowed(flat, dtype)
+        weights = [weight for weight in parameters[::2] if weight is not None]
+        biases = parameters[1::2]
+        factor = torch.cat([weight.to(dtype) for weight in weights])
+        ctx.save_for_backward(rows, factor)
+        ctx.sizes = [len(weight) for weight in weights]
+        ctx.biased = [bias is not None for bias in biases]
+        parts = []
+        for part, bias in zip(
+            torch.split_with_sizes((rows @ factor.T)[: len(flat)], ctx.sizes, dim=1), biases, strict=True
+        ):
+            wide = part.float()
+            if bias is not None:
+                wide += bias
+            parts.append(wide.view(*x.shape[:-1], -1))
+        return tuple(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        rows, factor = ctx.saved_tensors
+        wide = [gradient.reshape(-1, gradient.shape[-1]) for gradient in gradients]
+        count = len(wide[0])
+        narrow = rows.new_empty(len(rows), len(factor))
+        narrow[count:] = 0
+        for part, gradient in zip(torch.split_with_sizes(narrow[:count], ctx.sizes, dim=1), wide, strict=True):
+            part.copy_(gradient)
+        d_x = (narrow @ factor)[:count].float().view(*gradients[0].shape[:-1], rows.shape[1])
+        found: list[Tensor | None] = [d_x, None]
+        d_weights = torch.split_with_sizes((narrow.T @ rows).float(), ctx.sizes)
+        for d_weight, gradient, biased in zip(d_weights, wide, ctx.biased, strict=True):
+            found += [d_weight, gradient.sum(0) if biased else None]
+        return tuple(found)
 
 
 def feed_forward(x: Tensor, inner: nn.Linear, outer: nn.Linear, activation: Literal["relu", "gelu"]) -> Tensor:

@@ -1,7 +1,8 @@
-"""Training throughput beside a plain loop over torch's `nn.Transformer` or `nn.LSTM`, in turns in one run.
+"""Training throughput beside a plain loop over torch's `nn.Transformer`, `nn.GRU` or `nn.LSTM`, in turns in one run.
 
     python tests/benchmarks/train.py --size tiny --seconds 30 [--data data/multi30k]
     python tests/benchmarks/train.py --size lstm_lm --seconds 20 [--data data/ptb]
+    python tests/benchmarks/train.py --size rnn --seconds 20 --opennmt FOLDER    # see opennmt.py
 
 Each system is a process of its own kind: ours starts as many processes as `seqkit train` does here, unless
 train.processes is set; the loop has one process with all threads. Both read the same batches: about 4,096 target
@@ -20,9 +21,10 @@ import tempfile
 from pathlib import Path
 
 import msgspec
+import opennmt
 import torch
 import torch.nn.functional as F
-from common import Row, peak_memory, print_rows, rate_of, row_of, text_of
+from common import peak_memory, print_rows, rate_of, row_of, text_of
 from torch import Tensor, nn
 
 from seqkit import assemble, config
@@ -30,7 +32,7 @@ from seqkit.data.loading import ExampleStream
 from seqkit.errors import ResourceError
 from seqkit.host import cores, keep_heap
 from seqkit.run import CPU
-from seqkit.settings import RecurrentLanguageModel
+from seqkit.settings import Recurrent, RecurrentLanguageModel
 from seqkit.tasks import Task, prepare
 from seqkit.train.distributed import Processes, connect
 from seqkit.train.trainer import Trainer
@@ -46,6 +48,7 @@ SIZES = {
                 "tied": "none", "dropout": 0.2, "input_dropout": 0.2, "hidden_dropout": 0.2},
 }  # fmt: skip
 LANGUAGE = "lstm_lm"
+PEERS = {"rnn": "nn.GRU loop", LANGUAGE: "nn.LSTM loop"}
 
 
 def main() -> None:
@@ -54,6 +57,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="of each system in each of three rounds")
     parser.add_argument("--data", type=Path, default=Path("data/multi30k"))
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="change our recipe")
+    parser.add_argument("--opennmt", type=Path, metavar="FOLDER", help="with OpenNMT-py, for rnn: see opennmt.py")
     parser.add_argument("--only", choices=["ours", "plain"], help=argparse.SUPPRESS)
     parser.add_argument("--files", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -68,22 +72,17 @@ def main() -> None:
         for name, lines in (("train.en", source), ("train.de", target)):
             (files / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         prepare(recipe_of(arguments, files), files)  # the text layer, once for all
-        rates: dict[str, list[float]] = {"plain": [], "ours": []}
+        names = {"plain": PEERS.get(arguments.size, "nn.Transformer loop")}
+        if arguments.opennmt:
+            names["opennmt"] = "OpenNMT-py"
+        names["ours"] = f"seqkit, processes: {world_of(recipe_of(arguments, files))}"
+        rates: dict[str, list[float]] = {system: [] for system in names}
         memory: dict[str, float] = {}
         for _ in range(3):
             for system, found in rates.items():
-                if system == "plain" and arguments.size == "rnn":
-                    continue
-                values, peak = child(system, arguments, files)
+                values, memory[system] = child(system, arguments, files)
                 found += values
-                memory[system] = peak
-        peer = "nn.LSTM loop" if arguments.size == LANGUAGE else "nn.Transformer loop"
-        names = {"plain": peer, "ours": f"seqkit, {cores()} processes"}
-        rows: list[Row] = [
-            row_of(names[system], found, unit="tokens/s", memory=memory[system])
-            for system, found in rates.items()
-            if found
-        ]
+        rows = [row_of(names[system], found, unit="tokens/s", memory=memory[system]) for system, found in rates.items()]
         print_rows(f"training {arguments.size}, real target tokens a second", rows, baseline=names["plain"])
 
 
@@ -107,12 +106,17 @@ def recipe_of(arguments: argparse.Namespace, files: Path) -> config.Recipe:
     return config.build(tree, where="benchmark", overrides=arguments.set)
 
 
+def world_of(recipe: config.Recipe) -> int:
+    asked = recipe.train.processes
+    return assemble.processes_on(CPU, recipe) if asked == "auto" else asked
+
+
 def child(system: str, arguments: argparse.Namespace, files: Path) -> tuple[list[float], float]:
     """Measure one system in fresh processes: its rates and its memory, summed over the processes."""
     recipe = recipe_of(arguments, files)
-    asked = recipe.train.processes
-    count = assemble.processes_on(CPU, recipe) if asked == "auto" else asked
-    world = count if system == "ours" else 1
+    if system == "opennmt":
+        return opennmt.rates(arguments.opennmt, recipe, prepare(recipe, files), files, arguments.seconds)
+    world = world_of(recipe) if system == "ours" else 1
     words = [sys.executable, __file__, "--only", system, "--files", str(files), "--size", arguments.size]
     words += ["--seconds", str(arguments.seconds), "--data", str(arguments.data), "--set", *arguments.set]
     environment = {**os.environ, "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29555"}
@@ -209,6 +213,37 @@ class Plain(nn.Module):
         return F.linear(hidden, self.embedding.weight)
 
 
+class PlainRecurrent(nn.Module):
+    """A bidirectional `nn.GRU` and one that looks back at it by Bahdanau's attention, after all its steps at once."""
+
+    def __init__(self, sizes: dict[str, int | float], vocabulary: int) -> None:
+        super().__init__()
+        width = int(sizes["width"])
+        self.dropout = nn.Dropout(float(sizes["dropout"]))
+        self.embedding = nn.Embedding(vocabulary, width)
+        nn.init.normal_(self.embedding.weight, std=width**-0.5)
+        self.encoder = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
+        self.bridge = nn.Linear(width, width)
+        self.decoder = nn.GRU(width, width, batch_first=True)
+        self.query, self.key = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
+        self.score = nn.Linear(width, 1, bias=False)
+        self.combined = nn.Linear(2 * width, width)
+
+    def forward(self, source: Tensor, source_pad: Tensor, inputs: Tensor) -> Tensor:
+        lengths = (~source_pad).sum(1)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self.dropout(self.embedding(source)), lengths, batch_first=True, enforce_sorted=False
+        )
+        memory, last = self.encoder(packed)
+        memory = nn.utils.rnn.pad_packed_sequence(memory, batch_first=True, total_length=source.shape[1])[0]
+        start = torch.tanh(self.bridge(torch.cat([last[0], last[1]], dim=1)))
+        hidden, _ = self.decoder(self.dropout(self.embedding(inputs)), start[None])
+        energies = torch.tanh(self.query(hidden)[:, :, None] + self.key(memory)[:, None])
+        weights = self.score(energies)[..., 0].masked_fill(source_pad[:, None], -torch.inf).softmax(-1)
+        seen = torch.tanh(self.combined(torch.cat([hidden, weights @ memory], dim=-1)))
+        return F.linear(self.dropout(seen), self.embedding.weight)
+
+
 class PlainLanguageModel(nn.Module):
     """The word language model of every tutorial."""
 
@@ -252,7 +287,8 @@ def plain(recipe: config.Recipe, task: Task):  # type: ignore[no-untyped-def]
     torch.manual_seed(1)
     if isinstance(recipe.model, RecurrentLanguageModel):
         return plain_language_model(recipe, task)
-    model = Plain(msgspec.to_builtins(recipe.model), len(task.codecs.target)).train()
+    kind = PlainRecurrent if isinstance(recipe.model, Recurrent) else Plain
+    model = kind(msgspec.to_builtins(recipe.model), len(task.codecs.target)).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.98))
     groups = endless(task.stream(Processes()))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from seqkit.layers.linear import Linear, feed_forward, linear, products_in
+from seqkit.layers.linear import Linear, feed_forward, linear, products_in, projections
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -49,6 +51,32 @@ def test_two_maps_with_an_activation_between_are_that(
     for one, other in zip((narrow, *found), (wide, *expected), strict=True):
         assert (one - other).norm() <= tolerance * other.norm()
     assert dtype == torch.float32 or not torch.equal(narrow, wide)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 70, 5)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(None, 1e-6), (torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_maps_made_together_are_the_maps(shape: tuple[int, ...], dtype: torch.dtype | None, tolerance: float) -> None:
+    """Also where one has no bias, they differ in size, and one is not used."""
+    torch.manual_seed(0)
+    maps, x = [Linear(5, 4), Linear(5, 3, bias=False), Linear(5, 6), Linear(5, 2)], torch.randn(*shape)
+    x.requires_grad_()
+    for each in maps:
+        if each.bias is not None:
+            torch.nn.init.normal_(each.bias)
+    apart = [each(x) for each in maps]
+    weights = [torch.randn_like(each) for each in apart]
+    inputs = (x, *(parameter for each in maps[:3] for parameter in each.parameters()))
+
+    def slopes(made: Sequence[Tensor]) -> Sequence[Tensor]:
+        loss = sum((one * weight).sum() for one, weight in zip(made[:3], weights, strict=False))
+        return torch.autograd.grad(loss, inputs)  # type: ignore[arg-type]
+
+    with products_in(dtype):
+        together = projections(x, maps)
+    for one, other in zip((*together, *slopes(together)), (*apart, *slopes(apart)), strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).norm() <= tolerance * other.norm()
+    assert dtype != torch.bfloat16 or not torch.equal(together[0], apart[0])
 
 
 def test_without_a_wish_it_is_torch_s_own() -> None:

@@ -24,7 +24,7 @@ from seqkit.data.batching import slice_of, token_batches
 from seqkit.data.datasets import Encoded
 from seqkit.text.vocabulary import BOS, EOS, PAD
 
-__all__ = ["ExampleStream", "Examples", "Group", "ahead", "label_batch", "line_batch", "translation_batch"]
+__all__ = ["ExampleStream", "Examples", "Group", "Make", "ahead", "label_batch", "line_batch", "translation_batch"]
 
 Indices = NDArray[np.int64]
 Examples = Callable[[int], tuple[Encoded, Encoded]]  # epoch -> source and target; twice the same for a text alone

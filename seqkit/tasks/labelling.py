@@ -58,17 +58,7 @@ class Labelling(Task):
 
     def stream(self, processes: Processes) -> ExampleStream:
         """Batches of sentences."""
-        settings = self.recipe.train
-        return ExampleStream(
-            label_batch,
-            examples=lambda epoch: (self.tokens, self.labels),
-            budget=settings.budget,
-            accumulate=settings.accumulate,
-            seed=settings.seed,
-            rank=processes.rank,
-            world=processes.world,
-            ends=0,
-        )
+        return self.batches(label_batch, lambda epoch: (self.tokens, self.labels), processes, ends=0)
 
     def objective(self, model: nn.Module, device: torch.device) -> LabellingObjective:
         """Cross-entropy of every label."""

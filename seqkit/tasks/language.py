@@ -16,7 +16,7 @@ from torch import nn
 from seqkit import assemble
 from seqkit.data.corpora import Text, read_text
 from seqkit.data.datasets import Encoded
-from seqkit.data.loading import ExampleStream, line_batch
+from seqkit.data.loading import line_batch
 from seqkit.data.windows import Partition, WindowStream, fitting_rows
 from seqkit.errors import ConfigError, DataError
 from seqkit.files import expand_braces, sha256
@@ -84,15 +84,7 @@ class Language(Task):
                 rank=processes.rank,
                 world=processes.world,
             )
-        return ExampleStream(
-            line_batch,
-            examples=self._examples,
-            budget=settings.budget,
-            accumulate=settings.accumulate,
-            seed=settings.seed,
-            rank=processes.rank,
-            world=processes.world,
-        )
+        return self.batches(line_batch, self._examples, processes)
 
     def objective(self, model: nn.Module, device: torch.device) -> Objective:
         """Cross-entropy of every token."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from seqkit.data.loading import Examples, ExampleStream, Make
 from seqkit.loss import Tally
 from seqkit.settings import Recipe
 from seqkit.text.codec import Codecs
@@ -62,6 +63,20 @@ class Task(ABC):
     @abstractmethod
     def validator(self, model: nn.Module, place: Place, average: Weights | None) -> Callable[[], Report] | None:
         """What scores a model on the development set; None if there is no such set."""
+
+    def batches(self, make: Make, examples: Examples, processes: Processes, *, ends: int = 1) -> ExampleStream:
+        """The training batches of one process, where examples stand alone; see `ExampleStream` for the rest."""
+        settings = self.recipe.train
+        return ExampleStream(
+            make,
+            examples=examples,
+            budget=settings.budget,
+            accumulate=settings.accumulate,
+            seed=settings.seed,
+            rank=processes.rank,
+            world=processes.world,
+            ends=ends,
+        )
 
 
 @dataclass(frozen=True)

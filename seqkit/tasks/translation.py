@@ -74,16 +74,7 @@ class Translation(Task):
 
     def stream(self, processes: Processes) -> ExampleStream:
         """Batches of pairs; with subword sampling every epoch is encoded anew."""
-        settings = self.recipe.train
-        return ExampleStream(
-            translation_batch,
-            examples=self._examples,
-            budget=settings.budget,
-            accumulate=settings.accumulate,
-            seed=settings.seed,
-            rank=processes.rank,
-            world=processes.world,
-        )
+        return self.batches(translation_batch, self._examples, processes)
 
     def objective(self, model: nn.Module, device: torch.device) -> Objective:
         """Cross-entropy of the target."""

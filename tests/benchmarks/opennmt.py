@@ -28,10 +28,11 @@ __all__ = ["rates"]
 
 SPOKEN = re.compile(r"/\s*(\d+) tok/s")  # target tokens a second since the last report
 STARTING = 180.0  # seconds
+WARMING = 3  # steps
 
 
 def rates(package: Path, recipe: Recipe, task: Task, files: Path, seconds: float) -> tuple[list[float], float]:
-    """Target tokens a second of each ten steps for so many seconds, and what its processes held at most, in MiB."""
+    """Target tokens a second of each step for so many seconds, and what its processes held at most, in MiB."""
     settings = recipe.model
     assert isinstance(settings, Recurrent)
     _write(task, files)
@@ -56,7 +57,7 @@ def rates(package: Path, recipe: Recipe, task: Task, files: Path, seconds: float
         "batch_size": recipe.train.batch_tokens,
         "bucket_size": 29_000,  # an epoch is read before the first step
         "num_workers": 1,
-        "report_every": 10,
+        "report_every": 1,
         "train_steps": 100_000,
         "save_checkpoint_steps": 1_000_000,
         "save_model": files / "opennmt",
@@ -85,12 +86,12 @@ def _watch(process: subprocess.Popen[bytes], log: Path, seconds: float) -> tuple
     end, began = time.monotonic() + STARTING, False
     while time.monotonic() < end:
         found = SPOKEN.findall(log.read_text())
-        if found and not began:  # the first ten steps warm up
+        if len(found) >= WARMING and not began:
             end, began = time.monotonic() + seconds, True
         if process.poll() is not None:
             raise SystemExit(f"OpenNMT-py ended:\n{log.read_text()[-2000:]}")
         time.sleep(0.1)
-    return [float(rate) for rate in found[1:]], _held(process.pid)
+    return [float(rate) for rate in found[WARMING:]], _held(process.pid)
 
 
 def _held(group: int) -> float:

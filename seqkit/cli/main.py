@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it: the commands are a table of
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import io
@@ -167,7 +168,26 @@ def run() -> NoReturn:
             stream.reconfigure(encoding="utf-8", errors=errors)
     # As an interruption does, the end that others ask for leaves through every `finally`: no file stays half written.
     signal.signal(signal.SIGTERM, _leave)
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except SystemExit as leaving:
+        _end(leaving.code)
+        raise
+
+
+def _end(code: object) -> None:
+    """End a process that was one of several at once, when all is done, without taking the interpreter down.
+
+    Threads of torch's engine that want the interpreter while it is taken down abort the process: once in some thirty
+    sharded runs on an overloaded machine, and the launcher then calls a complete run failed.
+    """
+    distributed = sys.modules.get("seqkit.train.distributed")
+    if distributed is None or not distributed.has_met() or not isinstance(code, int | None):
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code or 0)
 
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:

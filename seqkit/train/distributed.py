@@ -24,10 +24,12 @@ from torch import Tensor
 
 from seqkit.errors import ResourceError
 
-__all__ = ["Processes", "connect", "ended_by_sigterm", "launch", "lost_partner_told"]
+__all__ = ["Processes", "connect", "ended_by_sigterm", "has_met", "launch", "lost_partner_told"]
 
 TIMEOUT = datetime.timedelta(minutes=10)
 LAUNCHED = "SEQKIT_LAUNCHED"  # tells the partners of `launch` from processes that torchrun started
+
+_met = False
 
 
 class Processes:
@@ -130,7 +132,14 @@ def connect(device: torch.device) -> Processes:
     # What the processes tell each other besides gradients lies on the CPU, whatever the device.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=TIMEOUT)
+    global _met
+    _met = True
     return Processes(rank, world)
+
+
+def has_met() -> bool:
+    """Whether this process ever was one of several, and so may have threads of the engine left."""
+    return _met
 
 
 @contextlib.contextmanager

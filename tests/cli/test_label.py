@@ -186,7 +186,7 @@ def test_the_demo_writes_its_corpus_and_a_recipe_that_is_sound(
 def test_the_demo_shows_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
-    monkeypatch.setattr("seqkit.run.cores", lambda: 1)
+    monkeypatch.setattr("seqkit.assemble.cores", lambda: 1)
     assert main(["demo", "labels", "--out", "here"]) == 0
     out, err = capsys.readouterr()
     accuracy = re.search(r"accuracy +([\d.]+) %", out)

@@ -117,6 +117,17 @@ def wait_for_step(folder: Path, process: subprocess.Popen[str], step: int) -> No
     raise AssertionError("nothing is saved")
 
 
+def test_what_aborts_while_the_interpreter_is_taken_down_is_not_reached(folder: Path, tmp_path: Path) -> None:
+    """As threads of the engine do at times, behind a complete run."""
+    (tmp_path / "abort").mkdir()
+    code = 'import atexit, os\nif "RANK" in os.environ:\n    atexit.register(os.abort)\n'
+    (tmp_path / "abort" / "sitecustomize.py").write_text(code, encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path / "abort"), os.environ.get("PYTHONPATH", "")])
+    job = start(folder, "train.steps=2", PYTHONPATH=path)
+    assert finish(job) == 0, (folder / "told").read_text(encoding="utf-8")
+    assert status(folder)["state"] == "done"
+
+
 @pytest.mark.parametrize(
     "special",
     [[], ["text.kind=sentencepiece", "text.size=300", "text.sampling=0.3"], ["train.sharded=true"]],

@@ -76,8 +76,8 @@ def resolve(recipe: Recipe) -> Recipe:
 
 
 def processes_on(device: torch.device, recipe: Recipe) -> int:
-    """What `train.processes = "auto"` stands for here: single-threaded ones for each core, or fewer where a batch has
-    too little for each; then the fewer have several threads."""
+    """What `train.processes = "auto"` stands for here: one for each core, or fewer, of several threads, where a batch
+    has too little for each."""
     if device.type != "cpu":
         return 1
     most, settings = min(cores(), MOST_PROCESSES), recipe.train

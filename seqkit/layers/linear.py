@@ -46,38 +46,18 @@ def products_in(dtype: torch.dtype | None) -> Iterator[None]:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x (..., I), weight (O, I), bias (O,) -> (..., O), with the products that `products_in` asks for."""
-    if torch.compiler.is_compiling():  # which cannot look into a context, and narrows products by autocast
+    dtype = _asked_for(x)
+    if dtype is None:
         return F.linear(x, weight, bias)
-    dtype = PRODUCTS.get()
-    if dtype is None or x.dtype != torch.float32:
-        return F.linear(x, weight, bias)
-    result: Tensor = NarrowLinear.apply(x, weight, bias, dtype)  # type: ignore[no-untyped-call]
-    return result
+    (result,) = NarrowProjections.apply(x, dtype, weight, bias)  # type: ignore[no-untyped-call]
+    return result  # type: ignore[no-any-return]
 
 
-class NarrowLinear(torch.autograd.Function):
-    """A linear map with all three of its products in a narrow arithmetic; keeps its input in that arithmetic too."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1])
-        rows = narrowed(flat, dtype)
-        factor = weight.to(dtype)
-        ctx.save_for_backward(rows, factor)
-        ctx.has_bias = bias is not None
-        result = (rows @ factor.T)[: len(flat)].float()
-        if bias is not None:
-            result += bias
-        return result.view(*x.shape[:-1], len(weight))
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
-        rows, factor = ctx.saved_tensors
-        wide = gradient.reshape(-1, gradient.shape[-1])
-        narrow = narrowed(wide, rows.dtype)
-        d_x = (narrow @ factor)[: len(wide)].float().view(*gradient.shape[:-1], rows.shape[1])
-        d_weight = (narrow.T @ rows).float()
-        return d_x, d_weight, wide.sum(0) if ctx.has_bias else None, None
+def _asked_for(x: Tensor) -> torch.dtype | None:
+    """The arithmetic for products with x; None where nothing asks for another than its own."""
+    if torch.compiler.is_compiling() or x.dtype != torch.float32:
+        return None  # a compiler cannot look into a context, and narrows products by autocast
+    return PRODUCTS.get()
 
 
 def projections(x: Tensor, maps: Sequence[nn.Linear]) -> Sequence[Tensor]:
@@ -86,8 +66,8 @@ def projections(x: Tensor, maps: Sequence[nn.Linear]) -> Sequence[Tensor]:
     The maps stay apart as parameters, because optimizers that treat each matrix as a whole (Muon), exporters and
     readers want them apart.
     """
-    dtype = None if torch.compiler.is_compiling() else PRODUCTS.get()
-    if dtype is None or x.dtype != torch.float32:
+    dtype = _asked_for(x)
+    if dtype is None:
         weights: list[Tensor] = [each.weight for each in maps]
         biases: list[Tensor] = [
             each.weight.new_zeros(len(each.weight)) if each.bias is None else each.bias for each in maps
@@ -100,7 +80,7 @@ def projections(x: Tensor, maps: Sequence[nn.Linear]) -> Sequence[Tensor]:
 
 
 class NarrowProjections(torch.autograd.Function):
-    """Several linear maps of one input, whose gradients too are put together in a narrow arithmetic."""
+    """Linear maps of one input with all products in a narrow arithmetic; keeps its input in that arithmetic too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dtype: torch.dtype, *parameters: Tensor | None) -> tuple[Tensor, ...]:
@@ -108,7 +88,8 @@ class NarrowProjections(torch.autograd.Function):
         rows = narrowed(flat, dtype)
         weights = [weight for weight in parameters[::2] if weight is not None]
         biases = parameters[1::2]
-        factor = torch.cat([weight.to(dtype) for weight in weights])
+        factors = [weight.to(dtype) for weight in weights]
+        factor = torch.cat(factors) if len(factors) > 1 else factors[0]
         ctx.save_for_backward(rows, factor)
         ctx.sizes = [len(weight) for weight in weights]
         ctx.biased = [bias is not None for bias in biases]
@@ -145,8 +126,8 @@ def feed_forward(x: Tensor, inner: nn.Linear, outer: nn.Linear, activation: Lite
     What is between narrow products stays narrow: it is several times as wide as what goes in and out, and would only be
     widened to be narrowed again.
     """
-    dtype = None if torch.compiler.is_compiling() else PRODUCTS.get()
-    if dtype is None or x.dtype != torch.float32:
+    dtype = _asked_for(x)
+    if dtype is None:
         mapped = inner(x)
         result: Tensor = outer(F.relu(mapped) if activation == "relu" else F.gelu(mapped))
         return result

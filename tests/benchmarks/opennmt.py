@@ -37,8 +37,6 @@ def rates(package: Path, recipe: Recipe, task: Task, files: Path, seconds: float
     assert isinstance(settings, Recurrent)
     _write(task, files)
     options = {
-        "config": None,
-        "data": None,
         "src_vocab": files / "vocabulary",
         "tgt_vocab": files / "vocabulary",
         "encoder_type": "brnn",
@@ -62,7 +60,7 @@ def rates(package: Path, recipe: Recipe, task: Task, files: Path, seconds: float
         "save_checkpoint_steps": 1_000_000,
         "save_model": files / "opennmt",
     }
-    lines = [f"{key}: {value}" for key, value in options.items() if value is not None]
+    lines = [f"{key}: {value}" for key, value in options.items()]
     lines += ["share_vocab: true", "share_embeddings: true", "share_decoder_embeddings: true", "bridge: true"]
     lines += ["data:", "  own:", f"    path_src: {files / 'pieces.src'}", f"    path_tgt: {files / 'pieces.tgt'}"]
     (files / "opennmt.yaml").write_text("\n".join(lines) + "\n")

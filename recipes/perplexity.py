@@ -12,7 +12,7 @@ from pathlib import Path
 
 from seqkit import config
 from seqkit.errors import SeqkitError
-from seqkit.evaluation import Ways, score_files
+from seqkit.inference.evaluation import Ways, score_files
 from seqkit.session import train
 
 

@@ -16,10 +16,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from seqkit.inference.translation import Translation
+    from seqkit.inference.translator import Translator
+    from seqkit.inference.writer import Writer
     from seqkit.settings import Recipe
-    from seqkit.translation import Translation
-    from seqkit.translator import Translator
-    from seqkit.writer import Writer
 
     __version__: str
     load = Translator.load
@@ -28,9 +28,9 @@ __all__ = ["Recipe", "Translation", "Translator", "Writer", "__version__", "load
 
 _HOMES = {
     "Recipe": "seqkit.settings",
-    "Translation": "seqkit.translation",
-    "Translator": "seqkit.translator",
-    "Writer": "seqkit.writer",
+    "Translation": "seqkit.inference.translation",
+    "Translator": "seqkit.inference.translator",
+    "Writer": "seqkit.inference.writer",
 }
 
 
@@ -40,7 +40,7 @@ def __getattr__(name: str) -> object:
     if name in _HOMES:
         value = vars(importlib.import_module(_HOMES[name]))[name]
     elif name == "load":
-        from seqkit.translator import Translator
+        from seqkit.inference.translator import Translator
 
         value = Translator.load
     elif name == "__version__":

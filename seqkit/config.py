@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from seqkit.consistency import check
 from seqkit.errors import ConfigError, DataError, closest
 from seqkit.files import read_start
 from seqkit.settings import Recipe, Settings, toml
+from seqkit.settings.consistency import check
 from seqkit.settings.schema import REQUIRED, Field, choices, fields, keys, kind_of, words
 
 __all__ = ["build", "difference", "dump", "load", "read"]

@@ -1,15 +1,15 @@
 """The shape of the package, read from its source: imports point one way, and what is public says so.
 
     6   cli                                            a doorway: parse, call one function, print
-    5   session  wiring  demo  counting                wiring: the only place that knows everything
-        translator  workers  writer  labeller  mixing  exchange
+    5   session  wiring  fitting  counting             wiring: the only place that knows everything
+        inference  exchange  averaging
         run  tasks
-        aligning  assemble  averaging  decoding  scoring  report  labels_demo  spelling
+        assemble  decoding  scoring  report  demo  doctor
     4   train                                          receives objects, builds none
     3   search  metrics                                search sees the protocol, not the models
     2   data  models  loss  r_drop
     1   text  layers
-    0   errors  settings  host  files  consistency  config  batch  state
+    0   errors  settings  host  files  config  batch  state
 
 A module imports lower ranks and its own package; inside a rank only along `INSIDE`.
 """
@@ -30,37 +30,27 @@ import seqkit
 ROOT = Path(seqkit.__file__).parent
 
 RANKS = (
-    ("errors", "settings", "host", "files", "consistency", "config", "batch", "state"),
+    ("errors", "settings", "host", "files", "config", "batch", "state"),
     ("text", "layers"),
     ("data", "models", "loss", "r_drop"),
     ("search", "metrics"),
     ("train",),
     (
         "assemble",
-        "aligning",
         "averaging",
         "counting",
         "decoding",
         "demo",
         "doctor",
-        "evaluation",
         "exchange",
         "fitting",
-        "glossary",
-        "labeller",
-        "labels_demo",
-        "mixing",
+        "inference",
         "report",
         "run",
         "scoring",
         "session",
-        "spelling",
         "tasks",
-        "translation",
-        "translator",
         "wiring",
-        "workers",
-        "writer",
     ),
     ("cli", "serve"),
 )
@@ -69,29 +59,19 @@ RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
 # Who may import whom inside a rank.
 INSIDE = {
     "files": {"errors"},
-    "config": {"consistency", "errors", "files", "settings"},
-    "consistency": {"settings"},
+    "config": {"errors", "files", "settings"},
     "settings": {"errors"},
     "host": {"errors"},
     "r_drop": {"loss"},
     "state": {"batch"},
-    "demo": {"labels_demo", "spelling"},
-    "labels_demo": {"spelling"},
     "tasks": {"assemble", "decoding", "scoring"},
     "run": {"assemble"},
     "counting": {"tasks"},
     "fitting": {"assemble", "tasks"},
     "wiring": {"assemble", "tasks"},
     "session": {"assemble", "counting", "fitting", "run", "tasks", "wiring"},
-    "translation": {"glossary"},
-    "workers": {"glossary", "translation", "translator"},
-    "aligning": {"report"},
-    "translator": {"aligning", "decoding", "glossary", "mixing", "report", "run", "translation"},
-    "writer": {"run"},
-    "labeller": {"run", "tasks"},
-    "mixing": {"run"},
+    "inference": {"decoding", "report", "run", "scoring", "tasks"},
     "exchange": {"run"},
-    "evaluation": {"mixing", "run", "scoring", "tasks"},
     "serve": {"cli"},
     "cli": {"serve"},
 }

@@ -14,7 +14,6 @@ from msgspec import inspect, structs
 
 from seqkit import config
 from seqkit.config import build, difference, dump, load
-from seqkit.consistency import check
 from seqkit.errors import ConfigError
 from seqkit.settings import (
     SGD,
@@ -43,6 +42,7 @@ from seqkit.settings import (
     Words,
     toml,
 )
+from seqkit.settings.consistency import check
 from seqkit.settings.schema import fields, keys, kind_of
 
 MINIMAL = '[data]\ntrain = ["a.en", "a.de"]\n'

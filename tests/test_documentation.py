@@ -5,7 +5,7 @@ from __future__ import annotations
 import doctest
 from pathlib import Path
 
-from seqkit import translator
+from seqkit.inference import translator
 
 
 def test_the_examples_of_the_translator_run(trained: Path) -> None:

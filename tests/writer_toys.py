@@ -10,10 +10,10 @@ import torch
 
 from seqkit.assemble import build_model
 from seqkit.config import build
+from seqkit.inference.writer import Writer
 from seqkit.run import CPU, Loaded
 from seqkit.session import train
 from seqkit.text.codec import Codec, Codecs
-from seqkit.writer import Writer
 
 SENTENCES = ("the cat sat on the mat.", "the dog ran to the cat.", "a bird sang.")
 

@@ -25,9 +25,9 @@ from seqkit.report import NOTE, escape, heat_map
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from seqkit.inference.translator import Translator
     from seqkit.report import Alignment
     from seqkit.settings import Search
-    from seqkit.translator import Translator
 
 __all__ = ["command"]
 
@@ -81,7 +81,7 @@ def command(
         plot.empty(1, 1)  # that nothing can be drawn is told before the work
     texts = list(_single(text, target, wanted)) if wanted or target is not None else _texts(text)
 
-    from seqkit.translator import Translator
+    from seqkit.inference.translator import Translator
 
     translator = Translator.load(*runs_of([model]), device=device)
     search = search_of(translator.recipe, overrides)

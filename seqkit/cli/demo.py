@@ -18,8 +18,8 @@ from seqkit.errors import ModelError
 
 if TYPE_CHECKING:
     from seqkit.demo import DemoTask
-    from seqkit.translation import Translation
-    from seqkit.translator import Translator
+    from seqkit.inference.translation import Translation
+    from seqkit.inference.translator import Translator
 
 __all__ = ["command"]
 
@@ -63,7 +63,7 @@ def command(task: DemoTask, only: Path | None, out: Path | None, overwrite: bool
 def _translate(folder: Path) -> None:
     """Show what a translator makes of the test lines."""
     from seqkit.data.corpora import read_pairs
-    from seqkit.translator import Translator
+    from seqkit.inference.translator import Translator
 
     translator = Translator.load(folder / "run", device="auto")
     test = read_pairs([str(folder / "test.tsv")])
@@ -88,7 +88,7 @@ def _translate(folder: Path) -> None:
 def _label(folder: Path) -> None:
     """Show what a labeller makes of the test sentences."""
     from seqkit.data.labels import read_labelled
-    from seqkit.labeller import Labeller
+    from seqkit.inference.labeller import Labeller
     from seqkit.metrics.labels import label_scores
 
     labeller = Labeller.load(folder / "run", device="auto")

@@ -23,9 +23,9 @@ from seqkit.report import escape
 from seqkit.settings import Search
 
 if TYPE_CHECKING:
+    from seqkit.inference.translator import Translator
     from seqkit.metrics.bleu import Line, Score
     from seqkit.run import Loaded
-    from seqkit.translator import Translator
 
 __all__ = ["Figures", "Tested", "command"]
 
@@ -102,7 +102,7 @@ def command(
     elif model is None or not test:
         raise ConfigError("a model and a test set are needed", "seqkit evaluate RUN test.tsv, or --hyp and --ref")
     else:
-        from seqkit.translator import Translator
+        from seqkit.inference.translator import Translator
 
         translator = Translator.load(model, device=device)
         tested = _of_model(translator, test, search_of(translator.recipe, given))

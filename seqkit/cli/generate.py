@@ -22,8 +22,8 @@ from seqkit.files import decode, lines
 from seqkit.report import escape
 
 if TYPE_CHECKING:
+    from seqkit.inference.writer import Generated, Writer
     from seqkit.search.sample import Sampling
-    from seqkit.writer import Generated, Writer
 
 __all__ = ["command"]
 
@@ -83,8 +83,8 @@ def command(
             if name in given:
                 raise ConfigError(f"--{name.replace('_', '-')} has no effect with {flag}", "leave out one of them")
 
+    from seqkit.inference.writer import Writer
     from seqkit.search.sample import Sampling
-    from seqkit.writer import Writer
 
     sampling = Sampling(
         temperature=0.0 if greedy else temperature,

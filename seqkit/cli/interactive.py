@@ -28,7 +28,7 @@ def converse(*models: Path, device: str, overrides: Sequence[str], history: bool
     """
     aside(f"loading {' '.join(map(str, models))} ...")
 
-    from seqkit.translator import Translator
+    from seqkit.inference.translator import Translator
 
     translator = Translator.load(*models, device=device)
     changed = {word.partition("=")[0]: word for word in overrides}

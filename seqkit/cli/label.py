@@ -21,7 +21,7 @@ from seqkit.files import decode, sha256
 from seqkit.report import escape
 
 if TYPE_CHECKING:
-    from seqkit.labeller import Labeller
+    from seqkit.inference.labeller import Labeller
     from seqkit.metrics.labels import LabelScores, Spans
 
 __all__ = ["command", "table"]
@@ -65,7 +65,7 @@ def command(
     if as_json and not test:
         raise ConfigError("--json prints scores, and there are none", "add --test FILE")
     if test:
-        from seqkit.labeller import Labeller
+        from seqkit.inference.labeller import Labeller
 
         _test(Labeller.load(model, device=device), test, as_json=as_json)
         return
@@ -74,7 +74,7 @@ def command(
         blocks = Blocks(*stack.enter_context(opened(source)))
         target = stack.enter_context(published(output, overwrite=overwrite))
 
-        from seqkit.labeller import Labeller
+        from seqkit.inference.labeller import Labeller
 
         _filter(Labeller.load(model, device=device), blocks=blocks, target=target, form=form)
 

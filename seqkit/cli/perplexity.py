@@ -15,7 +15,7 @@ from seqkit.errors import ConfigError
 from seqkit.report import escape
 
 if TYPE_CHECKING:
-    from seqkit.evaluation import Scored
+    from seqkit.inference.evaluation import Scored
 
 __all__ = ["command"]
 
@@ -58,7 +58,7 @@ def command(
     tokens. Each line's end counts as a token, a word, a character and a byte. Caches, dynamic evaluation and mixtures
     are named beside the figure.
     """
-    from seqkit.evaluation import Ways, score_files
+    from seqkit.inference.evaluation import Ways, score_files
 
     ways = Ways(
         context=_context(context, overlap),

@@ -29,9 +29,9 @@ from seqkit.report import escape, heat_map
 from seqkit.settings import Recipe, Search
 
 if TYPE_CHECKING:
-    from seqkit.glossary import Glossary
-    from seqkit.translation import Translation
-    from seqkit.translator import Translator
+    from seqkit.inference.glossary import Glossary
+    from seqkit.inference.translation import Translation
+    from seqkit.inference.translator import Translator
 
 __all__ = ["FENCE", "Session"]
 
@@ -124,7 +124,7 @@ class Session:
                 self.translate(lines)
 
     def _translate(self, line: str) -> None:
-        from seqkit.translation import Line
+        from seqkit.inference.translation import Line
 
         began = time.perf_counter()
         [found] = self.translator.translate(

@@ -17,7 +17,7 @@ from seqkit.settings import Search, schema, toml
 
 if TYPE_CHECKING:
     from seqkit.cli.session import Session
-    from seqkit.translation import Translation
+    from seqkit.inference.translation import Translation
 
 __all__ = ["COMMANDS", "Command", "command", "complete"]
 
@@ -117,7 +117,7 @@ def _prefix(session: Session, words: str) -> None:
 
 
 def _terms(session: Session, words: str) -> None:
-    from seqkit.glossary import Glossary
+    from seqkit.inference.glossary import Glossary
 
     if words == OFF:
         session.terms = None
@@ -246,7 +246,7 @@ def _record(found: Translation) -> bytes:
 def _model(session: Session, words: str) -> None:
     if not words:
         raise ConfigError(":model needs a run folder", "write :model PATH")
-    from seqkit.translator import Translator
+    from seqkit.inference.translator import Translator
 
     aside(f"loading {words} ...")
     paths = [path.expanduser() for path in runs_of([words])]

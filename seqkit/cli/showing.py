@@ -16,9 +16,9 @@ from seqkit.report import escape
 from seqkit.settings import SentencePiece
 
 if TYPE_CHECKING:
+    from seqkit.inference.translation import Translation
     from seqkit.search.score import Scored
     from seqkit.text.codec import Codec
-    from seqkit.translation import Translation
 
 __all__ = ["Part", "aside", "changed_words", "coloured", "figures", "joined", "pieces", "scored", "tell", "word_diff"]
 

@@ -24,7 +24,7 @@ from seqkit.report import escape
 from seqkit.settings import Recipe, Search
 
 if TYPE_CHECKING:
-    from seqkit.translation import Line, Translation
+    from seqkit.inference.translation import Line, Translation
 
     Translate = Callable[[list[Line]], Iterator[Translation]]
 
@@ -103,9 +103,9 @@ def command(
         # Reading begins before the model is there: it takes seconds, and the lines are then already waiting.
         blocks = Blocks(*stack.enter_context(opened(source)))
 
-        from seqkit.glossary import Glossary
         from seqkit.host import keep_heap
-        from seqkit.translator import Translator
+        from seqkit.inference.glossary import Glossary
+        from seqkit.inference.translator import Translator
 
         keep_heap()
         glossary = None if terms is None else Glossary.load(terms)
@@ -115,7 +115,7 @@ def command(
         target, done = stack.enter_context(resumable(output, overwrite=overwrite, resume=resume, complete=complete))
         pool = None
         if workers is not None:
-            from seqkit.workers import Workers
+            from seqkit.inference.workers import Workers
 
             # They load while this process does, which checks the models and reads what is set.
             pool = stack.enter_context(Workers(runs_of(models), count=workers, glossary=glossary))
@@ -167,8 +167,8 @@ class _Reading(NamedTuple):
 
     def line(self, text: str, number: int) -> Line:
         """A line and what is asked of its translation. Raises DataError, naming the line, for wrong JSON."""
-        from seqkit.glossary import Glossary
-        from seqkit.translation import Line
+        from seqkit.inference.glossary import Glossary
+        from seqkit.inference.translation import Line
 
         if not self.jsonl or not text.strip():
             return Line(text, self.prefix if text.strip() else "")

@@ -17,9 +17,9 @@ import torch
 from common import Row, print_rows, row_of
 
 from seqkit.data import read_lines
-from seqkit.glossary import Glossary
-from seqkit.translation import Line
-from seqkit.translator import Translator
+from seqkit.inference.glossary import Glossary
+from seqkit.inference.translation import Line
+from seqkit.inference.translator import Translator
 
 ROUNDS = 3
 

@@ -32,10 +32,10 @@ from seqkit.cli.session import Session
 from seqkit.cli.translate import search_of
 from seqkit.data import read_lines
 from seqkit.host import cores, keep_heap
+from seqkit.inference.translation import Line, Translation
+from seqkit.inference.translator import Translator
+from seqkit.inference.workers import Workers
 from seqkit.settings import Search, Transformer
-from seqkit.translation import Line, Translation
-from seqkit.translator import Translator
-from seqkit.workers import Workers
 
 ROUNDS = 3
 

@@ -16,8 +16,8 @@ import sacrebleu
 from seqkit.cli.main import main
 from seqkit.demo import reverse
 from seqkit.files import sha256
+from seqkit.inference.translator import Translator
 from seqkit.settings import Search
-from seqkit.translator import Translator
 
 Captured = pytest.CaptureFixture[str]
 

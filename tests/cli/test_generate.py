@@ -14,9 +14,9 @@ import pytest
 from writer_toys import SENTENCES, tiny_run
 
 from seqkit.cli.main import main
+from seqkit.inference.writer import Generated, Writer
 from seqkit.search import Sampling
 from seqkit.settings import Lines, Recipe, Search
-from seqkit.writer import Generated, Writer
 
 Captured = pytest.CaptureFixture[str]
 

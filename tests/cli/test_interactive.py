@@ -22,12 +22,12 @@ from seqkit.cli.session import FENCE, Session
 from seqkit.cli.session_commands import COMMANDS, complete
 from seqkit.cli.showing import Part
 from seqkit.data.corpora import read_pairs
+from seqkit.inference.translation import Translation
+from seqkit.inference.translator import Translator
 from seqkit.report import HIDDEN
 from seqkit.search.score import Scored
 from seqkit.settings import SentencePiece, Words
 from seqkit.text.codec import Codec
-from seqkit.translation import Translation
-from seqkit.translator import Translator
 
 Captured = pytest.CaptureFixture[str]
 

@@ -11,11 +11,12 @@ from unittest.mock import patch
 
 import pytest
 
-from seqkit import config, labels_demo
+from seqkit import config
 from seqkit.cli.label import table
 from seqkit.cli.main import main
 from seqkit.data.labels import LabelledText, read_labelled
-from seqkit.labeller import Labeller
+from seqkit.demo import labels as labels_demo
+from seqkit.inference.labeller import Labeller
 from seqkit.metrics.labels import LabelScores, label_scores
 from seqkit.session import train
 from seqkit.settings import Labelled

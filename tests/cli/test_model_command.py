@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from seqkit.cli.main import main
+from seqkit.inference.translator import Translator
 from seqkit.run import load
 from seqkit.train import checkpoint
 from seqkit.train.weights import named_tensors
-from seqkit.translator import Translator
 
 Captured = pytest.CaptureFixture[str]
 

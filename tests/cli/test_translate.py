@@ -25,11 +25,11 @@ from seqkit.cli import streams, translate
 from seqkit.cli.main import main
 from seqkit.errors import ConfigError, DataError, ResourceError
 from seqkit.files import lines
-from seqkit.glossary import Glossary
+from seqkit.inference.glossary import Glossary
+from seqkit.inference.translation import Line, Translation
+from seqkit.inference.translator import Translator
+from seqkit.inference.workers import Workers
 from seqkit.settings import Recipe, Search
-from seqkit.translation import Line, Translation
-from seqkit.translator import Translator
-from seqkit.workers import Workers
 
 Captured = pytest.CaptureFixture[bytes]
 
@@ -251,7 +251,7 @@ def test_pipe_file_and_python_say_the_same(trained: Path, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_workers_say_the_same_in_the_same_order(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In several windows, each shared out among processes; and with what a request may ask for."""
-    monkeypatch.setattr("seqkit.workers.WINDOW", 100)
+    monkeypatch.setattr("seqkit.inference.workers.WINDOW", 100)
     (tmp_path / "in").write_text("".join(f"{word}\n" for word in (WORDS * 50)[:250]), encoding="utf-8")
     (tmp_path / "terms.tsv").write_text("h\tq r\no\t\u4e0d\n", encoding="utf-8")
     words = [str(trained), "-q", "-i", str(tmp_path / "in"), "--terms", str(tmp_path / "terms.tsv")]
@@ -290,7 +290,7 @@ def test_what_goes_wrong_in_a_worker_is_told_as_ever(trained: Path, capfd: pytes
 def test_workers_leave_with_a_parent_that_is_killed(trained: Path) -> None:
     program = (
         "import sys, time\n"
-        "from seqkit.workers import Workers\n"
+        "from seqkit.inference.workers import Workers\n"
         "if __name__ == '__main__':\n"
         "    workers = Workers([sys.argv[1]], count=1)\n"
         "    workers._ready.result()\n"

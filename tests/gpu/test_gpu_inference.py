@@ -13,16 +13,16 @@ from gpu_toys import recipe_of, words
 
 from seqkit.config import build
 from seqkit.errors import ConfigError
-from seqkit.evaluation import Ways, score_files
-from seqkit.labeller import Labeller
+from seqkit.inference.evaluation import Ways, score_files
+from seqkit.inference.labeller import Labeller
+from seqkit.inference.translator import Translator
+from seqkit.inference.writer import Writer
 from seqkit.models.stepping import arranged
 from seqkit.run import device_of
 from seqkit.search.beam import beam
 from seqkit.search.sample import Sampling
 from seqkit.session import train
 from seqkit.settings import Model, Search
-from seqkit.translator import Translator
-from seqkit.writer import Writer
 
 DEVICES = ("cpu", "cuda")
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from seqkit.batch import Batch, Padded
 from seqkit.config import dump
 from seqkit.errors import Interrupted
+from seqkit.inference.translator import Translator
 from seqkit.layers.recurrent import RecurrentStack
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.session import train
@@ -25,7 +26,6 @@ from seqkit.train.callbacks import StopRequest
 from seqkit.train.objective import Objective
 from seqkit.train.optim import build_optimizers
 from seqkit.train.weights import optimizer_tensors, restore_optimizer
-from seqkit.translator import Translator
 
 GPU = torch.device("cuda", 0)
 

@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqkit import labels_demo
 from seqkit.assemble import build_model, resolve
 from seqkit.batch import pad
 from seqkit.config import build
 from seqkit.data.datasets import Encoded
 from seqkit.data.labels import LabelledText
 from seqkit.data.loading import label_batch, line_batch, translation_batch
+from seqkit.demo import labels as labels_demo
 from seqkit.errors import ConfigError, DataError
-from seqkit.labeller import Labeller
+from seqkit.inference.labeller import Labeller
 from seqkit.metrics.labels import label_scores
 from seqkit.models.labeller import SequenceLabeller
 from seqkit.run import CPU, Loaded
@@ -319,10 +319,10 @@ def test_a_labeller_answers_each_sentence_in_its_place(tmp_path: Path, monkeypat
     sentences = [*DEV.tokens, [], ["zzz"], *TRAIN.tokens[:5]]
     expected = alone(task, model, sentences)
     for window in (1, 4, 2000):
-        monkeypatch.setattr("seqkit.labeller.WINDOW", window)
+        monkeypatch.setattr("seqkit.inference.labeller.WINDOW", window)
         assert list(labeller.label(sentences)) == expected
         assert list(labeller.label(" \t".join(tokens) for tokens in sentences)) == expected
-    monkeypatch.setattr("seqkit.labeller.WINDOW", 3)
+    monkeypatch.setattr("seqkit.inference.labeller.WINDOW", 3)
     waiting = iter(sentences)
     next(labeller.label(waiting))
     assert next(waiting) == sentences[3]

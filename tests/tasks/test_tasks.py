@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from seqkit.config import build
+from seqkit.inference.translator import Translator
 from seqkit.models import decoders, encoders
 from seqkit.session import train
-from seqkit.translator import Translator
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 from session_toys import AfterLooks, events, progress, same, scored, stopped
 
-from seqkit import labels_demo
 from seqkit.config import build
+from seqkit.demo import labels as labels_demo
 from seqkit.demo import reverse
 from seqkit.errors import Interrupted
 from seqkit.session import train

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seqkit.config import build
 from seqkit.errors import DataError
-from seqkit.evaluation import Ways, score_files
+from seqkit.inference.evaluation import Ways, score_files
 from seqkit.run import load
 from seqkit.session import train
 from seqkit.settings import Recipe

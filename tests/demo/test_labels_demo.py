@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from seqkit import labels_demo
 from seqkit.data.labels import LabelledText, read_labelled
+from seqkit.demo import labels as labels_demo
 from seqkit.errors import ConfigError
 from seqkit.metrics.labels import label_scores
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from seqkit.glossary import Glossary
+from seqkit.inference.glossary import Glossary
 from seqkit.text.vocabulary import UNKNOWN
 
 __all__ = ["Line", "Translation"]

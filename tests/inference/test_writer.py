@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from writer_toys import SENTENCES, tiny_run, untrained
 
 from seqkit.errors import ModelError
+from seqkit.inference.translator import Translator
+from seqkit.inference.writer import Generated, Writer
 from seqkit.search import Sampling
 from seqkit.settings import Search
 from seqkit.text.vocabulary import BOS, EOS, UNKNOWN
-from seqkit.translator import Translator
-from seqkit.writer import Generated, Writer
 
 GREEDY = Sampling(temperature=0, maximum_length=40)
 LINES = ["naïve café 東京 — “yes”, she said.", "hello (world)! it's 10,000 ✓ times", "a b c d e f g"] * 3

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from seqkit.errors import DataError
-from seqkit.glossary import Glossary, bounds, missing, protected, spelt
+from seqkit.inference.glossary import Glossary, bounds, missing, protected, spelt
 from seqkit.settings import Characters, SentencePiece, Words
 from seqkit.text.codec import Codec
 from seqkit.text.vocabulary import EOS, UNKNOWN

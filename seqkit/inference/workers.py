@@ -21,10 +21,10 @@ from typing import NamedTuple
 import torch
 
 from seqkit.errors import ResourceError
-from seqkit.glossary import Glossary
+from seqkit.inference.glossary import Glossary
+from seqkit.inference.translation import Line, Translation
+from seqkit.inference.translator import WINDOW, Translator
 from seqkit.settings import Search
-from seqkit.translation import Line, Translation
-from seqkit.translator import WINDOW, Translator
 
 __all__ = ["Workers"]
 

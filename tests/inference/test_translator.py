@@ -16,14 +16,14 @@ import seqkit
 from seqkit.batch import pad
 from seqkit.demo import reverse
 from seqkit.errors import ConfigError, DataError, ModelError
-from seqkit.glossary import Glossary, missing
+from seqkit.inference.glossary import Glossary, missing
+from seqkit.inference.translation import Line
+from seqkit.inference.translator import Translator
 from seqkit.metrics.bleu import utilities
 from seqkit.search import beam, score
 from seqkit.settings import Search
 from seqkit.text.codec import Codec
 from seqkit.text.vocabulary import BOS, EOS
-from seqkit.translation import Line
-from seqkit.translator import Translator
 
 LINES = [source for source, _ in reverse(24, seed=7)]
 
@@ -44,7 +44,7 @@ def test_lines_are_answered_in_order_whatever_the_batches_and_windows(
     assert [found.source for found in alone] == LINES
     assert len({found.text for found in alone}) > 10  # else the order could not be told
     for window, budget in ((1, 8192), (7, 8192), (2000, 8192), (2000, 30)):
-        monkeypatch.setattr("seqkit.translator.WINDOW", window)
+        monkeypatch.setattr("seqkit.inference.translator.WINDOW", window)
         together = list(translator.translate(LINES, search=searching(translator, batch_tokens=budget)))
         assert [found.text for found in together] == [found.text for found in alone]
         scores = [found.score for found in together]
@@ -55,7 +55,7 @@ def test_lines_are_answered_in_order_whatever_the_batches_and_windows(
 
 
 def test_lines_are_taken_a_window_at_a_time(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqkit.translator.WINDOW", 3)
+    monkeypatch.setattr("seqkit.inference.translator.WINDOW", 3)
     waiting = iter(LINES)
     next(translator.translate(waiting))
     assert next(waiting) == LINES[3]

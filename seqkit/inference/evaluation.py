@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from seqkit.data.corpora import read_pairs, read_text
 from seqkit.data.datasets import Encoded
 from seqkit.errors import ConfigError, ModelError
+from seqkit.inference.mixing import FLATNESS, cache_log_probs, check_same_tokens, mix, tune
 from seqkit.metrics.perplexity import Perplexity, counts_of
-from seqkit.mixing import FLATNESS, cache_log_probs, check_same_tokens, mix, tune
 from seqkit.models.language import LanguageModel
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.run import Loaded, device_of, load

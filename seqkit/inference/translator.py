@@ -31,13 +31,14 @@ from typing import NamedTuple
 import msgspec
 import torch
 
-from seqkit.aligning import Aligner, Pair
 from seqkit.batch import pad
 from seqkit.decoding import Wishes, search_many
 from seqkit.errors import ConfigError, DataError, ModelError
-from seqkit.glossary import Glossary, Term, bounds, missing, protected, spelt
+from seqkit.inference.aligning import Aligner, Pair
+from seqkit.inference.glossary import Glossary, Term, bounds, missing, protected, spelt
+from seqkit.inference.mixing import check_same_tokens
+from seqkit.inference.translation import Line, Translation
 from seqkit.metrics.bleu import utilities
-from seqkit.mixing import check_same_tokens
 from seqkit.models.ensemble import Ensemble
 from seqkit.models.language import LanguageModel
 from seqkit.models.ngram import NGramModel
@@ -53,7 +54,6 @@ from seqkit.settings import Labelled, Pairs, Recipe, Search, Stream, Transformer
 from seqkit.state import Decodable
 from seqkit.text.sentences import parts
 from seqkit.text.vocabulary import BOS, EOS
-from seqkit.translation import Line, Translation
 
 __all__ = ["WINDOW", "Translator"]
 

@@ -1,6 +1,6 @@
 """Demonstration corpora, made on the spot: English numbers, dates and times to German, and words spelt backwards.
 
-A third, of labelled sentences, is in `seqkit.labels_demo`; `write` writes any of them.
+A third, of labelled sentences, is in `seqkit.demo.labels`; `write` writes any of them.
 
 Unlimited, free of licences, and exactly checkable. The first task needs real reordering, units before tens and the
 weekday first, so that its attention picture shows something:
@@ -21,10 +21,10 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from seqkit import labels_demo
+from seqkit.demo import labels
+from seqkit.demo.spelling import english, english_ordinal, german, german_ordinal
 from seqkit.errors import ConfigError, DataError, ResourceError
 from seqkit.files import replace_file
-from seqkit.spelling import english, english_ordinal, german, german_ordinal
 
 __all__ = ["DemoTask", "numbers", "reverse", "split", "write"]
 
@@ -238,7 +238,7 @@ def write(folder: str | Path, task: DemoTask, *, seed: int = 1, overwrite: bool 
     that stands there already with other content raises ConfigError, before anything is written, unless `overwrite`.
     """
     folder = Path(folder)
-    recipe = {"numbers": NUMBERS_RECIPE, "reverse": REVERSE_RECIPE, "labels": labels_demo.RECIPE}[task]
+    recipe = {"numbers": NUMBERS_RECIPE, "reverse": REVERSE_RECIPE, "labels": labels.RECIPE}[task]
     parts = zip(("train", "dev", "test"), _parts(task, seed), strict=True)
     contents = {folder / f"{name}.tsv": part for name, part in parts}
     contents[folder / "recipe.toml"] = recipe.format(
@@ -259,7 +259,7 @@ def write(folder: str | Path, task: DemoTask, *, seed: int = 1, overwrite: bool 
 def _parts(task: DemoTask, seed: int) -> list[bytes]:
     """Train, dev and test as files hold them."""
     if task == "labels":
-        return [text.dump() for text in labels_demo.parts(seed=seed)]
+        return [text.dump() for text in labels.parts(seed=seed)]
     pairs = {"numbers": numbers, "reverse": reverse}[task](TRAIN + DEV + TEST, seed=seed)
     return [_tsv(part) for part in split(pairs, dev=DEV, test=TEST, seed=seed)]
 

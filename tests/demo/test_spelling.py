@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from seqkit import spelling
+from seqkit.demo import spelling
 
 SPELT = [
     (0, "zero", "null"),

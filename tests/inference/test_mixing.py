@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from seqkit.errors import ConfigError, ModelError
-from seqkit.mixing import cache_log_probs, check_same_tokens, mix, tune
+from seqkit.inference.mixing import cache_log_probs, check_same_tokens, mix, tune
 from seqkit.run import Loaded
 from seqkit.settings import SentencePiece
 from seqkit.text import Codec, Codecs

@@ -16,8 +16,8 @@ from __future__ import annotations
 from random import Random
 
 from seqkit.data.labels import LabelledText
+from seqkit.demo.spelling import english
 from seqkit.errors import ConfigError
-from seqkit.spelling import english
 
 __all__ = ["RECIPE", "parts", "sentences"]
 

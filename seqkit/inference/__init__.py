@@ -1,0 +1,3 @@
+"""Trained models at work: text in, and translations, labels, more text or figures out."""
+
+__all__: list[str] = []

@@ -21,6 +21,12 @@ settings.register_profile("seqkit", deadline=None)  # a busy machine is no fault
 settings.load_profile("seqkit")
 
 
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training takes one thread a process: more would only get into each other's way on a small model."""
+    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a small model that has begun to learn to spell words backwards; not to be written to."""

@@ -16,7 +16,7 @@ from seqkit.inference.translator import Translator
 from seqkit.models import decoders, encoders
 from seqkit.session import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 TASKS: dict[str, Callable[[str], str]] = {
     "copy": lambda digits: digits,
@@ -69,11 +69,6 @@ def score(kind: str, task: str, folder: Path) -> float:
     translator = Translator.load(folder / "run", device="cpu")
     found = [translation.text for translation in translator.translate(unseen)]
     return sum(text == TASKS[task](digits) for text, digits in zip(found, unseen, strict=True)) / len(unseen)
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -19,6 +19,8 @@ from seqkit.train import checkpoint
 from seqkit.train.reading import Group
 from seqkit.train.trainer import Step, Trainer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Table = dict[str, Any]
 
 PAIRS: Table = {"kind": "pairs"}
@@ -101,12 +103,6 @@ CASES = {
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 EVERY = 4  # steps between validations
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More would only get into each other's way on so small a model."""
-    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
 
 
 @pytest.fixture

@@ -18,13 +18,9 @@ from seqkit.train.reading import Group
 from seqkit.train.schedule import factor
 from seqkit.train.trainer import Step, Trainer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LINEAR = Linear(warmup=0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More would only get into each other's way on so small a model."""
-    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
 
 
 @pytest.fixture

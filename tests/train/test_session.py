@@ -35,6 +35,8 @@ from seqkit.train.distributed import Processes
 from seqkit.train.reading import Group
 from seqkit.train.trainer import Step, Trainer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 class Seen(NamedTuple):
     """One step: its numbers, and which pairs it read."""
@@ -43,12 +45,6 @@ class Seen(NamedTuple):
     rate: float
     norm: float
     pairs: list[tuple[int, ...]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More would only get into each other's way on so small a model."""
-    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from seqkit.state import tensors_of
 from seqkit.train.reading import Group
 from seqkit.train.trainer import Step, Trainer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 STREAM: dict[str, Any] = {"kind": "stream", "window": 7}
 LINES: dict[str, Any] = {"kind": "lines"}
 LSTM: dict[str, Any] = {
@@ -64,12 +66,6 @@ class Seen(NamedTuple):
     rate: float
     norm: float
     before: list[float] | None
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More would only get into each other's way on so small a model."""
-    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
 
 
 @pytest.fixture

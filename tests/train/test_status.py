@@ -31,11 +31,7 @@ from seqkit.train import status
 from seqkit.train.callbacks import StopRequest
 from seqkit.train.lock import RunLock
 
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More would only get into each other's way on so small a model."""
-    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

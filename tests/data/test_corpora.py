@@ -38,8 +38,9 @@ def test_several_corpora_are_read_one_after_the_other(tmp_path: Path) -> None:
     write(tmp_path, "x.en", "a\n\n\0\n"), write(tmp_path, "x.de", "A\nB\nC\n")
     write(tmp_path, "y.en.gz", gzip.compress(b"d\n")), write(tmp_path, "y.de.gz", gzip.compress(b"D\n"))
     write(tmp_path, "z.tsv", "e\tE\n \tF\n")
-    words = [f"{tmp_path}/x.{{en,de}}", f"{tmp_path}/z.tsv", f"{tmp_path}/y.en.gz", f"{tmp_path}/y.de.gz"]
-    expected = [("a", "A"), (" ", "C"), ("e", "E"), ("d", "D")]
+    write(tmp_path, "w.tsv.gz", gzip.compress(b"h\tH\n"))
+    words = [f"{tmp_path}/x.{{en,de}}", f"{tmp_path}/z.tsv", f"{tmp_path}/w.tsv.gz", f"{tmp_path}/y.{{en,de}}.gz"]
+    expected = [("a", "A"), (" ", "C"), ("e", "E"), ("h", "H"), ("d", "D")]
     text = read_pairs(words)
     assert pairs(text) == [pair for pair in expected if pair[0].strip()]
     assert text.dropped == {"blank": 3, "bad UTF-8": 0}

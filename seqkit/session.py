@@ -16,7 +16,7 @@ import torch
 
 from seqkit import assemble, config
 from seqkit.counting import count
-from seqkit.errors import ConfigError, Interrupted, ResourceError, SeqkitError
+from seqkit.errors import BusyError, ConfigError, Interrupted, ResourceError, SeqkitError
 from seqkit.fitting import fitted
 from seqkit.run import Change, clear, device_of, out_of, record, replaceable, settle, tidy
 from seqkit.settings import NGram, Pairs, Recipe
@@ -25,7 +25,7 @@ from seqkit.train import checkpoint, status
 from seqkit.train.callbacks import FINAL, StopRequest
 from seqkit.train.distributed import connect, ended_by_sigterm, launch
 from seqkit.train.journal import Journal
-from seqkit.train.lock import RunLock
+from seqkit.train.lock import Held, RunLock
 from seqkit.train.model_folder import published_step, write_model
 from seqkit.train.progress import Display, Quiet
 from seqkit.train.reading import TIGHT, too_large
@@ -106,7 +106,7 @@ def train(
         processes = connect(place)
         stack.callback(processes.close)
         session = _Session(run, recipe, task, place, processes, options, began, before, changes)
-        return session.lead(shown, journal)
+        return session.lead(shown, journal, lock)
 
 
 def _make(run: Path) -> None:
@@ -138,11 +138,11 @@ class _Session(Part):
 
     changes: Sequence[Change] = ()  # what the last attempt had otherwise
 
-    def lead(self, display: Display, journal: Journal) -> Progress:
+    def lead(self, display: Display, journal: Journal, lock: RunLock) -> Progress:
         """The first process: also reports, saves and publishes the model."""
         self.processes.barrier()  # the others may read what was prepared
         reporting = Reporting(display=display, journal=journal, about=self._about())
-        trainer, found, warnings = wire(self, reporting)
+        trainer, found, warnings = wire(self, reporting, [Held(lock)])
         for warning in warnings:
             reporting.told("warn", {"message": warning})
         progress = trainer.progress
@@ -159,6 +159,8 @@ class _Session(Part):
             trainer.run()
             self.processes.barrier()  # nobody leaves while another still waits for an exchange to end
             self._publish(trainer)
+        except BusyError:  # what is recorded in the folder is another's now
+            raise
         except BaseException as error:
             reporting.failed(progress, error)
             raise

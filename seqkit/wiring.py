@@ -76,11 +76,13 @@ def check(run: Path, task: Task, found: checkpoint.Checkpoint, options: Options)
         )
 
 
-def wire(part: Part, reporting: Reporting | None) -> tuple[Trainer, checkpoint.Checkpoint | None, list[str]]:
+def wire(
+    part: Part, reporting: Reporting | None, before: Sequence[Callback] = ()
+) -> tuple[Trainer, checkpoint.Checkpoint | None, list[str]]:
     """The trainer, the checkpoint that it goes on from, and what is to be told about that.
 
-    `reporting` is the first process's, nobody listens to the others. Raises ModelError or DataError for a checkpoint
-    that another text layer or other data made.
+    `reporting` is the first process's, nobody listens to the others; `before` is called ahead of every other callback.
+    Raises ModelError or DataError for a checkpoint that another text layer or other data made.
     """
     recipe, settings, processes, device = part.recipe, part.recipe.train, part.processes, part.device
     _set_host(part)
@@ -118,7 +120,7 @@ def wire(part: Part, reporting: Reporting | None) -> tuple[Trainer, checkpoint.C
         optimizers=optimizers,
         schedule=settings.schedule,
         stream=stream,
-        callbacks=_callbacks(part, average, validation, reporting, changed=changed),
+        callbacks=[*before, *_callbacks(part, average, validation, reporting, changed=changed)],
         seed=settings.seed,
         clip=settings.clip,
         processes=processes,

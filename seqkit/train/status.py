@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from seqkit.errors import Interrupted, SeqkitError, exit_code_of
+from seqkit.errors import BusyError, Interrupted, SeqkitError, exit_code_of
 from seqkit.files import replace_file
 from seqkit.host import alive
 
@@ -101,6 +101,8 @@ def attempt_told(run: Path) -> Iterator[None]:
     began = _content(run)
     try:
         yield
+    except BusyError:  # the folder is another's now, and what is told in it too
+        raise
     except BaseException as error:
         now = read(run)
         if now is None or now.state == "running" or _content(run) == began:

@@ -9,12 +9,14 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from seqkit.errors import BusyError, ResourceError
-from seqkit.train.lock import RunLock
+from seqkit.train.lock import SILENT, RunLock
 
 HOLD = """
 import sys, time
@@ -26,8 +28,20 @@ with RunLock(Path(sys.argv[1])):
 """
 
 
-def claim(run: Path, *, pid: int, host: str) -> None:
-    (run / "lock").write_text(json.dumps({"pid": pid, "host": host, "started": 0.0}))
+def claim(run: Path, *, pid: int, host: str, silent: float = 0.0) -> None:
+    """A lock as its holder leaves it, who gave a sign of life so many seconds ago."""
+    lock = run / "lock"
+    lock.write_text(json.dumps({"pid": pid, "host": host, "started": 0.0}))
+    os.utime(lock, (lock.stat().st_mtime - silent,) * 2)
+
+
+def until(met: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    for _ in range(1000):
+        if met():
+            return
+        time.sleep(0.01)
+    pytest.fail("it did not happen")
 
 
 def dead_process() -> int:
@@ -106,6 +120,66 @@ def test_written_holder_decides_where_the_system_cannot(tmp_path: Path, monkeypa
         with pytest.raises(BusyError, match=f"process {pid} on host {host}"), RunLock(tmp_path):
             pass
         assert json.loads((tmp_path / "lock").read_bytes())["pid"] == pid
+
+
+@pytest.mark.parametrize("silent", [0.0, SILENT - 5])
+def test_one_on_another_host_is_respected_while_it_gives_signs_of_life(tmp_path: Path, silent: float) -> None:
+    claim(tmp_path, pid=dead_process(), host="elsewhere", silent=silent)
+    before = (tmp_path / "lock").read_bytes()
+    with pytest.raises(BusyError, match="on host elsewhere, which gave a sign of life") as caught, RunLock(tmp_path):
+        pass
+    assert "try again in" in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    assert (tmp_path / "lock").read_bytes() == before
+
+
+@pytest.mark.parametrize("silent", [SILENT + 5, 1e6, -SILENT - 5])  # a time to come is no sign of life either
+def test_a_silent_one_on_another_host_is_not_waited_for(tmp_path: Path, silent: float) -> None:
+    claim(tmp_path, pid=os.getpid(), host="elsewhere", silent=silent)
+    with RunLock(tmp_path) as lock:
+        assert f"process {os.getpid()} on host elsewhere, which gave no sign of life" in (lock.warning or "")
+        assert json.loads((tmp_path / "lock").read_bytes())["host"] == socket.gethostname()
+
+
+def test_a_holder_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seqkit.train.lock.BEAT", 0.01)
+    path = tmp_path / "lock"
+    with RunLock(tmp_path) as lock:
+        for _ in range(2):
+            os.utime(path, (0, 0))
+            until(lambda: path.stat().st_mtime > 0)
+        lock.check()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_who_lost_the_folder_while_it_stood_still_says_so_and_leaves_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_place: bool
+) -> None:
+    monkeypatch.setattr("seqkit.train.lock.BEAT", 0.01)
+    with RunLock(tmp_path) as lock:
+        if in_place:
+            claim(tmp_path, pid=7, host="elsewhere")
+        else:
+            (tmp_path / "other").mkdir()
+            claim(tmp_path / "other", pid=7, host="elsewhere")
+            (tmp_path / "other" / "lock").replace(tmp_path / "lock")
+        until(lambda: lock.taker is not None)
+        whose = "another process" if in_place else "process 7 on host elsewhere"  # half written, it has no name
+        with pytest.raises(BusyError, match=rf"(process 7 on host elsewhere|{whose}) took .* over"):
+            lock.check()
+        os.utime(tmp_path / "lock", (0, 0))
+        time.sleep(0.05)
+        assert (tmp_path / "lock").stat().st_mtime == 0  # no sign of life in another's name
+    assert json.loads((tmp_path / "lock").read_bytes())["host"] == "elsewhere"
+
+
+def test_a_lock_removed_by_hand_is_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seqkit.train.lock.BEAT", 0.01)
+    with RunLock(tmp_path) as lock:
+        (tmp_path / "lock").unlink()
+        time.sleep(0.05)
+        lock.check()
 
 
 def test_a_lock_removed_by_hand_is_not_given_back_twice(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from session_toys import AfterLooks, progress
+from session_toys import AfterLooks, contents, progress
 
 from seqkit import config
 from seqkit.demo import reverse
@@ -30,6 +30,8 @@ from seqkit.settings import Recipe
 from seqkit.train import status
 from seqkit.train.callbacks import StopRequest
 from seqkit.train.lock import RunLock
+from seqkit.train.reading import Group
+from seqkit.train.trainer import Step, Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -186,6 +188,28 @@ def test_whoever_finds_the_folder_in_use_does_not_speak_for_its_holder(run: Path
     with RunLock(run), pytest.raises(BusyError):
         train(recipe(run, steps=9), out=run, device="cpu")
     assert (run / "status.json").read_bytes() == before
+
+
+def test_whoever_lost_the_folder_to_another_writes_nothing_more(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a process stood still so long that its run was taken up elsewhere."""
+    monkeypatch.setattr("seqkit.train.lock.BEAT", 0.01)
+    original, held, left = Trainer.step, RunLock(run), {}
+
+    def step(self: Trainer, group: Group) -> Step:
+        made = original(self, group)
+        if self.progress.step == 3:
+            (run / "lock").write_text(json.dumps({"pid": 7, "host": "elsewhere", "started": 0.0}))
+            while held.taker is None:
+                time.sleep(0.01)
+            left.update(contents(run))
+        return made
+
+    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr("seqkit.session.RunLock", lambda _: held)
+    with pytest.raises(BusyError, match=r"took .* over"):
+        train(recipe(run, save_every=1), out=run, device="cpu")
+    assert "checkpoints/step-00000002/manifest.json" in left
+    assert contents(run) == left
 
 
 def counted(run: Path) -> Recipe:

@@ -30,7 +30,7 @@ class Reached(NamedTuple):
     dev: float
     test: float
     minutes: float
-    epochs: int
+    steps: int
     signature: str
 
 
@@ -72,23 +72,23 @@ def reached(
     hypotheses = [each.text for each in Translator.load(run).translate(sources)]
     (score,) = corpus_scores(hypotheses, [references], metrics=("bleu",))
     dev = float("nan") if progress.best is None else progress.best
-    return Reached(dev, score.value, progress.seconds / 60, progress.epoch, score.signature)
+    return Reached(dev, score.value, progress.seconds / 60, progress.step, score.signature)
 
 
 def table(rows: Sequence[tuple[str, Sequence[str], Sequence[Reached]]]) -> Iterator[str]:
     """The rows with the scores' means and ranges."""
-    yield "| variant | settings | test | development, greedy | epochs | minutes |"
+    yield "| variant | settings | test | development, greedy | steps | minutes |"
     yield "|---|---|---|---|---|---|"
     for name, words, found in rows:
         dev, test = [each.dev for each in found], [each.test for each in found]
-        minutes, epochs = [each.minutes for each in found], [each.epochs for each in found]
+        minutes, steps = [each.minutes for each in found], [each.steps for each in found]
         settings = " ".join(f"`{word}`" for word in words)
         cells = [
             name,
             settings,
             spread(test),
             spread(dev),
-            f"{statistics.mean(epochs):.0f}",
+            f"{statistics.mean(steps):.0f}",
             f"{statistics.mean(minutes):.0f}",
         ]
         yield f"| {' | '.join(cells)} |"

@@ -103,6 +103,7 @@ def test_compare_trains_each_variant_with_each_seed(tmp_path: Path) -> None:
     plain, smooth, _, signature = found.stdout.splitlines()[-4:]
     assert "nrefs:1|case:mixed" in signature
     assert plain.startswith("| plain |  | ")
+    assert plain.split(" | ")[-2] == "4"  # steps
     assert smooth.startswith("| smooth | `train.label_smoothing=0.3` | ")
     runs = tmp_path / "runs" / "compare"
     assert sorted(each.name for each in runs.iterdir()) == ["plain-1", "plain-2", "smooth-1", "smooth-2"]

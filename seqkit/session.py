@@ -22,10 +22,10 @@ from seqkit.run import Change, clear, device_of, out_of, record, replaceable, se
 from seqkit.settings import NGram, Pairs, Recipe
 from seqkit.tasks import prepare
 from seqkit.train import checkpoint, status
-from seqkit.train.callbacks import FINAL, StopRequest
+from seqkit.train.callbacks import FINAL, Held, StopRequest
 from seqkit.train.distributed import connect, ended_by_sigterm, launch
 from seqkit.train.journal import Journal
-from seqkit.train.lock import Held, RunLock
+from seqkit.train.lock import RunLock
 from seqkit.train.model_folder import published_step, write_model
 from seqkit.train.progress import Display, Quiet
 from seqkit.train.reading import TIGHT, too_large

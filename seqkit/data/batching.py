@@ -24,12 +24,16 @@ def token_batches(
     """Group examples of similar lengths so that no padded batch exceeds the budget; each index stands in one batch.
 
     Examples of equal lengths meet different neighbours in each epoch, and the batches come in a different order.
-    Inside a batch the examples are sorted by length. Raises ConfigError when an example is longer than the budget.
+    Inside a batch the examples are sorted by target length, and for one target length by source length, up and down in
+    turns: where a batch goes on from one target length to the next, its sources stay alike. Raises ConfigError when an
+    example is longer than the budget.
     """
     _check_fit(source_lengths, target_lengths, budget)
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy=seed, spawn_key=(epoch,))))
     order = random.permutation(len(target_lengths))
-    order = order[np.lexsort((source_lengths[order], target_lengths[order]))]  # stable: ties stay shuffled
+    target = target_lengths[order]
+    source = np.where(target % 2 == 0, source_lengths[order], -source_lengths[order])
+    order = order[np.lexsort((source, target))]  # stable: ties stay shuffled
     batches = _cut(order, source_lengths[order] + 1, target_lengths[order] + 1, budget)
     return [batches[index] for index in random.permutation(len(batches))]
 

@@ -168,7 +168,7 @@ class NarrowFeedForward(torch.autograd.Function):
         narrow = narrowed(wide, rows.dtype)
         slopes = narrow @ second
         if ctx.activation == "relu":
-            slopes = torch.ops.aten.threshold_backward(slopes, mapped, 0)
+            torch.ops.aten.threshold_backward.grad_input(slopes, mapped, 0, grad_input=slopes)
         else:
             slopes = torch.ops.aten.gelu_backward(slopes, mapped)
         d_x = (slopes @ first)[: len(wide)].float().view_as(gradient)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from seqkit.settings import Train
 from seqkit.train.average import Average
+from seqkit.train.lock import RunLock
 from seqkit.train.schedule import needs_horizon
 from seqkit.train.trainer import Abandoned, Callback, Progress, Report, Step, Trainer
 
-__all__ = ["FINAL", "Averaging", "Interruption", "Limits", "StopRequest", "Validation", "is_better", "reached"]
+__all__ = ["FINAL", "Averaging", "Held", "Interruption", "Limits", "StopRequest", "Validation", "is_better", "reached"]
 
 FINAL = ("steps", "epochs", "minutes", "patience", "target")  # reasons after which a run is complete
 
@@ -42,6 +43,21 @@ class Interruption(Callback):
     def validated(self, trainer: Trainer, report: Report) -> None:
         """The same, if the wish came too late to leave the validation."""
         trainer.wish = trainer.wish or self.request.reason
+
+
+class Held(Callback):
+    """Ends a training whose folder another has taken over before it writes anything more."""
+
+    def __init__(self, lock: RunLock) -> None:
+        self.lock = lock
+
+    def stepped(self, trainer: Trainer, step: Step) -> None:
+        """Raises BusyError if it was."""
+        self.lock.check()
+
+    def ended(self, trainer: Trainer) -> None:
+        """The same."""
+        self.lock.check()
 
 
 class Limits(Callback):

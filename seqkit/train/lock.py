@@ -16,9 +16,8 @@ import msgspec
 
 from seqkit.errors import BusyError, ResourceError
 from seqkit.host import alive
-from seqkit.train.trainer import Callback, Step, Trainer
 
-__all__ = ["Held", "RunLock"]
+__all__ = ["RunLock"]
 
 BEAT = 10.0  # seconds between two renewals of a lock
 SILENT = 60.0  # seconds without one after which a holder on another host counts as dead
@@ -172,18 +171,3 @@ def _dead(holder: _Holder, silent: float) -> str:
     if not holder.elsewhere:
         return f"process {holder.pid}, which is dead"
     return f"process {holder.pid} on host {holder.host}, which gave no sign of life for {silent:.0f} s"
-
-
-class Held(Callback):
-    """Ends a training whose folder another has taken over before it writes anything more."""
-
-    def __init__(self, lock: RunLock) -> None:
-        self.lock = lock
-
-    def stepped(self, trainer: Trainer, step: Step) -> None:
-        """Raises BusyError if it was."""
-        self.lock.check()
-
-    def ended(self, trainer: Trainer) -> None:
-        """The same."""
-        self.lock.check()

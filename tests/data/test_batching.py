@@ -43,6 +43,14 @@ def test_batches_are_full() -> None:
     assert [len(batch) for batch in plan([(7, 1)] * 64)] == [16] * 4
 
 
+def test_where_targets_get_longer_sources_stay_alike() -> None:
+    """A batch with the last of one target length and the first of the next is not padded for both extremes."""
+    pairs = [(source, target) for target in range(5, 12) for source in range(1, 30)]
+    for batch in plan(pairs):
+        sources = {pairs[index][0] for index in batch}
+        assert max(sources) - min(sources) < len(batch)
+
+
 def test_epochs_and_seeds_differ_in_neighbours_and_order() -> None:
     pairs = [(5, 5)] * 50 + [(9, 9)] * 50
     plans = [plan(pairs, seed, epoch) for seed, epoch in ((1, 0), (1, 1), (2, 0), (2, 1))]

@@ -40,8 +40,11 @@ def test_train_translation_and_translate_interactively(tmp_path: Path) -> None:
     words = ["--train", "train.en", "train.de", "--dev", "dev.en", "dev.de", "--out", "run", "--minutes", "0.2"]
     trained = run("train_translation.py", *words, "--size", "320", folder=tmp_path)
     assert trained.returncode == 0, trained.stderr
-    assert "BLEU" in trained.stdout
-    assert "nrefs:1|case:mixed" in trained.stdout
+    best, bleu, chrf = trained.stdout.splitlines()[-3:]
+    assert "best development BLEU" in best
+    assert bleu.startswith("BLEU ")
+    assert chrf.startswith("chrF")
+    assert all("nrefs:1|case:mixed" in line for line in (bleu, chrf))
 
     typed = run("translate_interactively.py", "run", "--align", folder=tmp_path, given="the 5th of March\n\nseven\n")
     assert typed.returncode == 0, typed.stderr
@@ -83,8 +86,10 @@ def test_multi30k_diversified_learns_from_its_own_translations(tmp_path: Path) -
     corpora = ["data/train.en", "data/train.de", "data/train.en", "runs/from_en.de", "runs/from_de.en", "data/train.de"]
     assert list(learnt.train) == corpora
     assert "900 training pairs" in found.stderr  # the text, its German translated and its English
+    made = (tmp_path / "runs" / "from_en.de").stat().st_mtime_ns
     again = run("multi30k_diversified.py", *words, folder=tmp_path)
     assert again.returncode == 0, again.stderr
+    assert (tmp_path / "runs" / "from_en.de").stat().st_mtime_ns == made  # translated once
     assert again.stderr.count("already complete") == 3
 
 
@@ -107,7 +112,9 @@ def test_compare_trains_each_variant_with_each_seed(tmp_path: Path) -> None:
     assert smooth.startswith("| smooth | `train.label_smoothing=0.3` | ")
     runs = tmp_path / "runs" / "compare"
     assert sorted(each.name for each in runs.iterdir()) == ["plain-1", "plain-2", "smooth-1", "smooth-2"]
-    assert config.load(runs / "smooth-2" / "recipe.toml").train.seed == 2
+    smoothed = config.load(runs / "smooth-2" / "recipe.toml").train
+    assert (smoothed.seed, smoothed.label_smoothing) == (2, 0.3)
+    assert config.load(runs / "plain-1" / "recipe.toml").train.label_smoothing != 0.3
 
 
 @pytest.mark.slow

@@ -55,6 +55,10 @@ class Held(Callback):
         """Raises BusyError if it was."""
         self.lock.check()
 
+    def validated(self, trainer: Trainer, report: Report) -> None:
+        """The same: a validation may be what it stood still in."""
+        self.lock.check()
+
     def ended(self, trainer: Trainer) -> None:
         """The same."""
         self.lock.check()

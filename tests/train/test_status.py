@@ -28,10 +28,9 @@ from seqkit.host import alive
 from seqkit.session import train
 from seqkit.settings import Recipe
 from seqkit.train import status
-from seqkit.train.callbacks import StopRequest
+from seqkit.train.callbacks import StopRequest, Validation
 from seqkit.train.lock import RunLock
-from seqkit.train.reading import Group
-from seqkit.train.trainer import Step, Trainer
+from seqkit.train.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -190,25 +189,28 @@ def test_whoever_finds_the_folder_in_use_does_not_speak_for_its_holder(run: Path
     assert (run / "status.json").read_bytes() == before
 
 
-def test_whoever_lost_the_folder_to_another_writes_nothing_more(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where a process stood still so long that its run was taken up elsewhere."""
+@pytest.mark.parametrize("where", [(Trainer, "step"), (Validation, "stepped")], ids=["step", "validation"])
+def test_whoever_lost_the_folder_to_another_writes_nothing_more(
+    run: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
+) -> None:
+    """As where a process stood still so long, in a step or in a validation, that its run was taken up elsewhere."""
     monkeypatch.setattr("seqkit.train.lock.BEAT", 0.01)
-    original, held, left = Trainer.step, RunLock(run), {}
+    original, held, left = getattr(*where), RunLock(run), {}
 
-    def step(self: Trainer, group: Group) -> Step:
-        made = original(self, group)
-        if self.progress.step == 3:
+    def lose(self: Trainer | Validation, *given: Any) -> Any:
+        trainer = self if isinstance(self, Trainer) else given[0]
+        if trainer.progress.step == 2:
             (run / "lock").write_text(json.dumps({"pid": 7, "host": "elsewhere", "started": 0.0}))
             while held.taker is None:
                 time.sleep(0.01)
             left.update(contents(run))
-        return made
+        return original(self, *given)
 
-    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr(*where, lose)
     monkeypatch.setattr("seqkit.session.RunLock", lambda _: held)
     with pytest.raises(BusyError, match=r"took .* over"):
-        train(recipe(run, save_every=1), out=run, device="cpu")
-    assert "checkpoints/step-00000002/manifest.json" in left
+        train(recipe(run, save_every=1, validate_every=2), out=run, device="cpu")
+    assert "checkpoints/step-00000001/manifest.json" in left
     assert contents(run) == left
 
 

@@ -20,8 +20,8 @@ from seqkit import Translator, config
 from seqkit.data import read_pairs
 from seqkit.errors import SeqkitError
 from seqkit.metrics import corpus_scores
-from seqkit.session import train
-from seqkit.train.progress import display
+from seqkit.runs.session import train
+from seqkit.training.display.progress import display
 
 
 class Reached(NamedTuple):

@@ -15,7 +15,7 @@ from seqkit import Translator, config
 from seqkit.data import read_pairs
 from seqkit.errors import SeqkitError
 from seqkit.metrics import corpus_scores
-from seqkit.session import train
+from seqkit.runs.session import train
 
 HERE = Path(__file__).parent
 EXPECTED = {"gru": 34.0, "lstm": 34.0, "transformer": 38.0}  # sacreBLEU on test_2016_flickr after 20 minutes, two cores

@@ -24,8 +24,8 @@ from seqkit import Translator, config
 from seqkit.data import read_lines
 from seqkit.errors import SeqkitError
 from seqkit.files import replace_file
-from seqkit.session import train
-from seqkit.train.progress import display
+from seqkit.runs.session import train
+from seqkit.training.display.progress import display
 
 RECIPE = Path(__file__).parent / "multi30k_en_de_transformer.toml"
 SHARE, LAST = 1 / 6, 0.6  # of the time, for each model that translates and for the last; the rest is for translating

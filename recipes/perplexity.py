@@ -13,7 +13,7 @@ from pathlib import Path
 from seqkit import config
 from seqkit.errors import SeqkitError
 from seqkit.inference.evaluation import Ways, score_files
-from seqkit.session import train
+from seqkit.runs.session import train
 
 
 def main() -> int:

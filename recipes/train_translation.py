@@ -13,7 +13,7 @@ from seqkit import Recipe, Translator, settings
 from seqkit.data import read_pairs
 from seqkit.errors import SeqkitError
 from seqkit.metrics import corpus_scores
-from seqkit.session import train
+from seqkit.runs.session import train
 
 
 def main() -> int:

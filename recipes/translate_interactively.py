@@ -12,7 +12,7 @@ from pathlib import Path
 
 from seqkit import Translator
 from seqkit.errors import ModelError, SeqkitError
-from seqkit.report import escape, heat_map
+from seqkit.inference.heat_map import escape, heat_map
 
 
 def main() -> int:

@@ -7,7 +7,7 @@
         print(translation.text)
 
 A name is imported when it is first used, so that `import seqkit` costs nothing. Training is
-`seqkit.session.train(recipe)`: `seqkit.train` is the package of its parts.
+`seqkit.runs.session.train(recipe)`: `seqkit.train` is the package of its parts.
 """
 
 from __future__ import annotations

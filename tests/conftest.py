@@ -24,7 +24,7 @@ settings.load_profile("seqkit")
 @pytest.fixture
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training takes one thread a process: more would only get into each other's way on a small model."""
-    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
+    monkeypatch.setattr("seqkit.runs.setup.cores", lambda: 1)
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a small model that has begun to learn to spell words backwards; not to be written to."""
     from seqkit.config import build
     from seqkit.demo import reverse
-    from seqkit.session import train
+    from seqkit.runs.session import train
 
     folder = tmp_path_factory.mktemp("trained")
     pairs = reverse(220, seed=1)
@@ -65,6 +65,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         where="the test",
     )
     # Threads that wait for each other on a busy machine would take a minute over this.
-    with patch("seqkit.wiring.cores", return_value=1):
+    with patch("seqkit.runs.setup.cores", return_value=1):
         train(recipe, out=folder / "run", device="cpu")
     return folder / "run"

@@ -1,24 +1,11 @@
-"""The shape of the package, read from its source: imports point one way, and what is public says so.
-
-    6   cli                                            a doorway: parse, call one function, print
-    5   session  wiring  fitting  counting             wiring: the only place that knows everything
-        inference  exchange  averaging
-        run  tasks
-        assemble  decoding  scoring  report  demo  doctor
-    4   train                                          receives objects, builds none
-    3   search  metrics                                search sees the protocol, not the models
-    2   data  models  loss  r_drop
-    1   text  layers
-    0   errors  settings  host  files  config  batch  state
-
-A module imports lower ranks and its own package; inside a rank only along `INSIDE`.
-"""
+"""The shape of the package, read from its source: imports point down, what is public says so, names are unique."""
 
 from __future__ import annotations
 
 import ast
 import importlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
@@ -29,79 +16,49 @@ import seqkit
 
 ROOT = Path(seqkit.__file__).parent
 
+# The rooms, the lowest first: a module imports its own room and lower ranks, wherever the import stands.
 RANKS = (
-    ("errors", "settings", "host", "files", "config", "batch", "state"),
-    ("text", "layers"),
-    ("data", "models", "loss", "r_drop"),
-    ("search", "metrics"),
-    ("train",),
-    (
-        "assemble",
-        "averaging",
-        "counting",
-        "decoding",
-        "demo",
-        "doctor",
-        "exchange",
-        "fitting",
-        "inference",
-        "report",
-        "run",
-        "scoring",
-        "session",
-        "tasks",
-        "wiring",
-    ),
-    ("cli", "serve"),
+    ("errors", "batch"),
+    ("files", "state", "metrics"),
+    ("settings", "kernels"),
+    ("config", "system", "text", "layers", "loss", "search"),
+    ("data", "models"),
+    ("engine", "parallel", "storage"),
+    ("training",),
+    ("tasks",),
+    ("runs",),
+    ("inference", "demo"),
+    ("exchange",),
+    ("cli",),
 )
-RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
-
-# Who may import whom inside a rank.
-INSIDE = {
-    "files": {"errors"},
-    "config": {"errors", "files", "settings"},
-    "settings": {"errors"},
-    "host": {"errors"},
-    "r_drop": {"loss"},
-    "state": {"batch"},
-    "tasks": {"assemble", "decoding", "scoring"},
-    "run": {"assemble"},
-    "counting": {"tasks"},
-    "fitting": {"assemble", "tasks"},
-    "wiring": {"assemble", "tasks"},
-    "session": {"assemble", "counting", "fitting", "run", "tasks", "wiring"},
-    "inference": {"decoding", "report", "run", "scoring", "tasks"},
-    "exchange": {"run"},
-    "serve": {"cli"},
-    "cli": {"serve"},
-}
-# Lower ranks that a part must do without all the same.
+RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
+# Lower ranks that a room must do without all the same.
 NEVER = {
     "text": {"batch", "state"},
-    "layers": {"settings", "config", "files"},
-    "search": {"text", "layers", "data", "models", "loss"},
-    "metrics": {"text", "layers", "data", "models"},
-    "train": {"models", "search", "text"},
+    "layers": {"settings", "files"},
+    "loss": {"settings", "files"},
+    "kernels": {"settings", "files"},
+    "search": {"files"},
+    "training": {"models", "search", "text", "engine", "data"},
 }
 # What a command line that only prints help must not wait for.
 HEAVY = {"datasets", "matplotlib", "numpy", "prompt_toolkit", "rich", "sacrebleu", "sentencepiece", "torch"}
-LAZY = ("cli", "serve")  # packages whose functions may import
+LIGHT = ("seqkit", "seqkit.cli.main", "seqkit.config", "seqkit.settings", "seqkit.settings.automatic", "seqkit.files")
 
 
 class Module:
     """One source file: its name, its tree, and what it imports."""
 
-    def __init__(self, path: Path) -> None:
-        parts = path.relative_to(ROOT.parent).with_suffix("").parts
-        self.package = parts[-1] == "__init__"
-        self.name = ".".join(parts[:-1] if self.package else parts)
-        self.part = parts[1] if len(parts) > 2 or not self.package else ""  # "" is seqkit itself
-        self.tree = ast.parse(path.read_text(encoding="utf-8"))
+    def __init__(self, name: str, source: str, *, package: bool = False) -> None:
+        self.name = name
+        self.package = package
+        parts = name.split(".")
+        self.room = parts[1] if len(parts) > 1 else ""  # "" is seqkit itself
+        self.tree = ast.parse(source)
 
-    def imports(self, *, inside_functions: bool) -> Iterator[str]:
-        """Full names of imported modules, at the top level or inside functions; names of a module give the module."""
-        nodes = list(_functions(self.tree)) if inside_functions else list(_top(self.tree))
-        for node in nodes:
+    def imports(self, *, on_load: bool) -> Iterator[str]:
+        """Full names of imported modules: those imported when it is loaded, or all, lazy and typing-only ones too."""
+        for node in _on_load(self.tree) if on_load else ast.walk(self.tree):
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
@@ -115,23 +72,18 @@ class Module:
     def public(self) -> list[str] | None:
         """What `__all__` lists, if there is one."""
         for node in self.tree.body:
-            target = (
-                node.targets[0]
-                if isinstance(node, ast.Assign)
-                else node.target
-                if isinstance(node, ast.AnnAssign)
-                else None
-            )
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            target = node.target if isinstance(node, ast.AnnAssign) else targets[0] if targets else None
             if isinstance(target, ast.Name) and target.id == "__all__":
                 assert isinstance(node, ast.Assign | ast.AnnAssign)
                 assert node.value is not None
-                found: list[str] = ast.literal_eval(node.value)
-                return found
+                names: list[str] = ast.literal_eval(node.value)
+                return names
         return None
 
 
-def _top(tree: ast.Module) -> Iterator[ast.AST]:
-    """What runs when the module is imported; branches for the type checker do not."""
+def _on_load(tree: ast.Module) -> Iterator[ast.AST]:
+    """What runs when the module is imported; functions and branches for the type checker do not."""
     waiting: list[ast.AST] = list(tree.body)
     while waiting:
         node = waiting.pop()
@@ -142,19 +94,19 @@ def _top(tree: ast.Module) -> Iterator[ast.AST]:
             waiting.extend(ast.iter_child_nodes(node))
 
 
-def _functions(tree: ast.Module) -> Iterator[ast.AST]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from ast.walk(node)
+def _name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
 PATHS = sorted(ROOT.rglob("*.py"))
-NAMES = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__") for path in PATHS}
-MODULES = {module.name: module for module in map(Module, PATHS)}
-every_module = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES)
+NAMES = set(map(_name, PATHS))
+MODULES = {
+    _name(path): Module(_name(path), path.read_text(encoding="utf-8"), package=path.name == "__init__.py")
+    for path in PATHS
+}
 
 
-def part_of(name: str) -> str:
+def room_of(name: str) -> str:
     return name.split(".")[1] if "." in name else ""
 
 
@@ -163,140 +115,162 @@ def ours(names: Iterator[str]) -> set[str]:
 
 
 def may_import(importer: str, imported: str) -> bool:
-    """Whether one part of the package may import another."""
+    """Whether a room may import another."""
     if importer in ("", "__main__") or importer == imported:
         return True
-    if imported in NEVER.get(importer, set()):
-        return False
-    if imported == "":  # seqkit's own table of contents, which loads on demand
-        return importer in LAZY
-    return RANK[imported] < RANK[importer] or imported in INSIDE.get(importer, set())
+    return imported != "" and RANK[imported] < RANK[importer] and imported not in NEVER.get(importer, set())
 
 
-def test_every_part_has_a_rank() -> None:
-    assert {module.part for module in MODULES.values()} - {"", "__main__"} <= set(RANK)
+def pointing_up(module: Module) -> list[str]:
+    """Imports that the ranks forbid, lazy ones included."""
+    return [
+        f"{module.name} imports {name}"
+        for name in sorted(ours(module.imports(on_load=False)))
+        if not may_import(module.room, room_of(name))
+    ]
 
 
-@every_module
-def test_imports_point_down(module: Module) -> None:
-    wrong = {
-        name for name in ours(module.imports(inside_functions=False)) if not may_import(module.part, part_of(name))
-    }
-    assert not wrong
+def hidden_imports(module: Module) -> list[str]:
+    """Names that are imported from another module, which does not list them as public."""
+    hidden = []
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ImportFrom) and node.module in MODULES:
+            public = MODULES[node.module].public
+            hidden += [
+                f"{module.name} imports {node.module}.{alias.name}"
+                for alias in node.names
+                if f"{node.module}.{alias.name}" not in NAMES and public is not None and alias.name not in public
+            ]
+    return hidden
+
+
+def lazy_imports(module: Module) -> list[str]:
+    """Imports of ours within functions, where only the command line has reason for them."""
+    if module.room == "cli" or module.name == "seqkit":
+        return []
+    late = ours(module.imports(on_load=False)) - ours(module.imports(on_load=True))
+    return [f"{module.name} imports {name} late" for name in sorted(late)]
+
+
+def public_faults(module: Module) -> list[str]:
+    """`__all__` is sorted, complete for a package, and names what is there."""
+    names = module.public
+    if names is None:
+        return [] if module.room in ("__main__", "cli") else [f"{module.name} has no __all__"]
+    faults = [
+        f"{module.name}: {one} before {other}" for one, other in pairwise(names) if not _order(one) < _order(other)
+    ]
+    faults += [f"{module.name}: {name}" for name in names if name.startswith("_") and name != "__version__"]
+    loaded = importlib.import_module(module.name)
+    faults += [f"{module.name} has no {name}" for name in names if not hasattr(loaded, name)]
+    if module.package and module.name != "seqkit":
+        nodes = (node for node in module.tree.body if isinstance(node, ast.ImportFrom) and node.module != "__future__")
+        missing = {alias.name for node in nodes for alias in node.names} ^ set(names)
+        faults += [f"{module.name}: {name} is imported or listed, not both" for name in sorted(missing)]
+    return faults
+
+
+def _order(name: str) -> tuple[int, str]:
+    """CONSTANTS, Classes, then functions, as the linter sorts them."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+def undocumented(module: Module) -> list[str]:
+    """Public modules, classes, methods and functions without a docstring, or with one that says nothing."""
+    bare = [] if _says_something(module.tree) or module.room == "__main__" else [module.name]
+    public = module.public or []
+    for node in module.tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in public:
+            bare += [] if _says_something(node) else [f"{module.name}.{node.name}"]
+            methods = [method for method in node.body if isinstance(method, ast.FunctionDef)]
+            bare += [
+                f"{module.name}.{node.name}.{method.name}"
+                for method in (methods if isinstance(node, ast.ClassDef) else [])
+                if not method.name.startswith("_")
+                and method.name not in ("forward", "extra_repr")
+                and not _says_something(method)
+            ]
+    return bare
+
+
+def _says_something(node: ast.Module | ast.FunctionDef | ast.ClassDef) -> bool:
+    return len((ast.get_docstring(node) or "").split()) > 2
+
+
+def reached(start: str) -> set[str]:
+    """Every module that importing `start` imports, the packages around them included."""
+    seen: set[str] = set()
+    waiting = {start}
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        around = {name.rpartition(".")[0]} - {""}
+        imported = set(MODULES[name].imports(on_load=True)) if name in MODULES else set()
+        waiting |= (around | imported) - seen
+    return seen
+
+
+def loaded_by(name: str) -> set[str]:
+    """The libraries, by their first names, that importing a module imports."""
+    return {found.split(".")[0] for found in reached(name)}
+
+
+def test_every_room_has_a_rank() -> None:
+    assert {module.room for module in MODULES.values()} - {"", "__main__"} == set(RANK)
 
 
 @pytest.mark.parametrize(
-    ("importer", "imported"),
+    "rule",
+    [pointing_up, hidden_imports, lazy_imports, public_faults, undocumented],
+    ids=lambda rule: rule.__name__,
+)
+def test_every_module_keeps_the_rule(rule: Callable[[Module], list[str]]) -> None:
+    faults = [fault for module in MODULES.values() for fault in rule(module)]
+    assert not faults, "\n" + "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("rule", "source"),
     [
-        ("text", "train"),
-        ("search", "models"),
-        ("train", "text"),
-        ("models", "data"),
-        ("run", "session"),
-        ("errors", "files"),
+        (pointing_up, "from seqkit.cli.main import run"),
+        (pointing_up, "def f():\n    from seqkit.training.trainer import Trainer"),
+        (pointing_up, "if TYPE_CHECKING:\n    from seqkit.runs import session"),
+        (pointing_up, "from seqkit.layers.masks import causal"),
+        (hidden_imports, "from seqkit.files import _nothing"),
+        (lazy_imports, "def f():\n    from seqkit.files import sha256"),
+        (public_faults, "__all__ = ['b', 'a']"),
+        (public_faults, "def f(): ..."),
+        (undocumented, '"""What this is for."""\n__all__ = ["f"]\ndef f(): ...'),
+        (undocumented, '"""What this is for."""\n__all__ = ["f"]\ndef f():\n    """The same."""'),
     ],
 )
-def test_the_rule_refuses_what_points_up_or_sideways(importer: str, imported: str) -> None:
-    assert not may_import(importer, imported)
+def test_every_rule_finds_what_breaks_it(rule: Callable[[Module], list[str]], source: str) -> None:
+    assert rule(Module("seqkit.text.vocabulary", source))
 
 
-def test_there_is_no_import_cycle() -> None:
-    graph = {name: ours(module.imports(inside_functions=False)) for name, module in MODULES.items()}
+def test_there_is_no_import_circle_lazy_and_typing_imports_included() -> None:
+    graph = {name: ours(module.imports(on_load=False)) - {name} for name, module in MODULES.items() if name != "seqkit"}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
 
 
-@every_module
-def test_only_doorways_import_inside_functions(module: Module) -> None:
-    found = ours(module.imports(inside_functions=True))
-    assert not found or module.part in LAZY or module.name == "seqkit"
+def test_no_two_modules_have_one_name() -> None:
+    names = Counter(name.rpartition(".")[2] for name, module in MODULES.items() if not module.package)
+    assert not [name for name, count in names.items() if count > 1]
 
 
-def reached(start: str) -> set[str]:
-    """Every module that importing `start` imports, the packages around them included."""
-    found: set[str] = set()
-    waiting = {start}
-    while waiting:
-        name = waiting.pop()
-        found.add(name)
-        around = {name.rpartition(".")[0]} - {""}
-        news = set(MODULES[name].imports(inside_functions=False)) if name in MODULES else set()
-        waiting |= {new for new in around | news if new not in found}
-    return found
+def test_light_modules_load_nothing_heavy() -> None:
+    assert not {(name, heavy) for name in LIGHT for heavy in loaded_by(name) & HEAVY}
 
 
-@pytest.mark.parametrize("start", ["seqkit", "seqkit.cli.main", "seqkit.config", "seqkit.settings", "seqkit.files"])
-def test_light_modules_import_nothing_heavy(start: str) -> None:
-    assert not {name.split(".")[0] for name in reached(start)} & HEAVY
+def test_text_settings_commands_host_and_terminal_are_loaded_without_torch() -> None:
+    names = {name for name in NAMES if room_of(name) in ("text", "settings", "cli", "metrics")}
+    names |= {"seqkit.system.host", "seqkit.system.terminal", "seqkit.storage.lock", "seqkit.storage.status"}
+    assert not {name for name in names if "torch" in loaded_by(name)}
 
 
-@pytest.mark.parametrize("name", sorted(name for name in NAMES if part_of(name) in ("text", "settings", "cli")))
-def test_text_settings_and_commands_can_be_imported_without_torch(name: str) -> None:
-    assert "torch" not in {found.split(".")[0] for found in reached(name)}
-
-
-@pytest.mark.parametrize("name", sorted(name for name in NAMES if part_of(name) == "text"))
-def test_text_never_imports_torch(name: str) -> None:
-    module = MODULES[name]
-    both = {*module.imports(inside_functions=False), *module.imports(inside_functions=True)}
-    assert not [found for found in both if found.split(".")[0] == "torch"]
-
-
-def order(name: str) -> tuple[int, str]:
-    """CONSTANTS, Classes, then functions, as the linter sorts them."""
-    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
-
-
-@every_module
-def test_what_is_public_is_listed_sorted_and_there(module: Module) -> None:
-    names = module.public
-    if names is None:
-        assert module.part in ("__main__", "cli")
-        return
-    assert all(order(one) < order(other) for one, other in pairwise(names))
-    assert not [name for name in names if name.startswith("_") and name != "__version__"]
-    loaded = importlib.import_module(module.name)
-    assert not [name for name in names if not hasattr(loaded, name)]
-
-
-@every_module
-def test_a_package_lists_all_that_it_imports(module: Module) -> None:
-    if module.package and module.name != "seqkit" and module.public is not None:
-        nodes = (node for node in module.tree.body if isinstance(node, ast.ImportFrom) and node.module != "__future__")
-        assert sorted(alias.name for node in nodes for alias in node.names) == sorted(module.public)
-
-
-@every_module
-def test_only_public_names_are_imported(module: Module) -> None:
-    """What another module needs is public, and says so in `__all__`."""
-    hidden = []
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.ImportFrom) and node.module in MODULES:
-            public = MODULES[node.module].public
-            for alias in node.names:
-                is_module = f"{node.module}.{alias.name}" in NAMES
-                if not is_module and public is not None and alias.name not in public:
-                    hidden.append(f"{node.module}.{alias.name}")
-    assert not hidden
-
-
-@every_module
-def test_what_is_public_is_documented(module: Module) -> None:
-    assert ast.get_docstring(module.tree) or module.part == "__main__"
-    public = module.public or []
-    bare = []
-    for node in module.tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in public:
-            bare += [node.name] if not ast.get_docstring(node) else []
-            if isinstance(node, ast.ClassDef):
-                methods = (each for each in node.body if isinstance(each, ast.FunctionDef))
-                bare += [
-                    f"{node.name}.{method.name}"
-                    for method in methods
-                    if not method.name.startswith("_")
-                    and method.name not in ("forward", "extra_repr")
-                    and not ast.get_docstring(method)
-                ]
-    assert not bare
+def test_text_never_imports_torch() -> None:
+    text = [module for name, module in MODULES.items() if room_of(name) == "text"]
+    assert not {name for module in text for name in module.imports(on_load=False) if name.split(".")[0] == "torch"}

@@ -11,12 +11,12 @@ from seqkit.batch import Batch
 from seqkit.config import build, load
 from seqkit.demo import reverse
 from seqkit.errors import ResourceError
-from seqkit.host import Memory
 from seqkit.loss import Tally
-from seqkit.session import train
+from seqkit.runs.session import train
 from seqkit.settings import Recipe
 from seqkit.state import State
-from seqkit.train.objective import Objective
+from seqkit.system.host import Memory
+from seqkit.training.objective import Objective
 
 
 def recipe(folder: Path, *, steps: int = 2) -> Recipe:
@@ -58,9 +58,9 @@ def test_the_largest_budget_that_fits_is_taken_and_written_down(
 
 @pytest.mark.slow
 def test_little_memory_makes_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqkit.fitting.memory", lambda: Memory(1 << 30, 1 << 20, None))
-    monkeypatch.setattr("seqkit.train.trainer.peak", lambda device: 10 << 20)
-    monkeypatch.setattr("seqkit.fitting.peak", lambda device: 1 << 20)
+    monkeypatch.setattr("seqkit.runs.batch_size.memory", lambda: Memory(1 << 30, 1 << 20, None))
+    monkeypatch.setattr("seqkit.training.trainer.peak", lambda device: 10 << 20)
+    monkeypatch.setattr("seqkit.runs.batch_size.peak", lambda device: 1 << 20)
     train(recipe(tmp_path), out=tmp_path / "run", device="cpu")
     assert load(tmp_path / "run" / "recipe.toml").train.batch_tokens == 512  # the least there is
 

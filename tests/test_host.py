@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seqkit.host import Memory, memory, processor_share
+from seqkit.system.host import Memory, memory, processor_share
 
 GIB = 1 << 30
 

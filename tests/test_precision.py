@@ -11,15 +11,16 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from seqkit.assemble import objective, precisions, set_float32
 from seqkit.config import build
 from seqkit.demo import reverse
 from seqkit.errors import ConfigError
 from seqkit.models.build import Sizes
 from seqkit.models.build import build as build_model
-from seqkit.run import device_of
-from seqkit.session import train
+from seqkit.runs.session import train
 from seqkit.settings import Recipe
+from seqkit.system.device import device_of
+from seqkit.training.objective import build_objective
+from seqkit.training.precision import precision_of, set_float32
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 SMALL = {"width": 32, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "feed_forward": 64, "dropout": 0.0}
@@ -49,10 +50,10 @@ def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 def test_bfloat16_is_chosen_where_the_gpu_has_it(gpu: bool) -> None:
     narrow = torch.bfloat16 if gpu else torch.float32
-    assert precisions(recipe_of(), GPU) == (narrow, torch.bfloat16 if gpu else None)
-    assert precisions(recipe_of(precision="bfloat16"), GPU)[0] == torch.bfloat16
+    assert precision_of(recipe_of(), GPU)[:2] == (narrow, torch.bfloat16 if gpu else None)
+    assert precision_of(recipe_of(precision="bfloat16"), GPU)[0] == torch.bfloat16
     for exact in ("float32", "tf32"):
-        assert precisions(recipe_of(precision=exact, output_precision="float32"), GPU) == (torch.float32, None)
+        assert precision_of(recipe_of(precision=exact, output_precision="float32"), GPU)[:2] == (torch.float32, None)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_a_cpu_never_rounds_float32() -> None:
     set_float32(recipe_of(precision="tf32"), CPU)
     assert torch.get_float32_matmul_precision() == "highest"
     assert torch.backends.cudnn.allow_tf32 == before
-    assert precisions(recipe_of(precision="tf32"), CPU)[0] == torch.float32
+    assert precision_of(recipe_of(precision="tf32"), CPU)[0] == torch.float32
 
 
 @pytest.mark.usefixtures("gpu")
@@ -96,7 +97,7 @@ def test_only_transformers_are_compiled_and_only_if_that_is_wanted(
     found = []
     for model in models:
         recipe = recipe_of(model=model, compile=wish)
-        found.append(objective(recipe, build_model(recipe.model, Sizes(9, 9, joint=True)), CPU).compiled)
+        found.append(build_objective(recipe, build_model(recipe.model, Sizes(9, 9, joint=True)), CPU).compiled)
     assert found == [wish is True, False]
 
 
@@ -119,7 +120,7 @@ def test_bfloat16_learns_as_fast_as_float32(kind: str, tmp_path: Path) -> None:
             validate_every=20,
             validate_lines=1,
         )
-        with patch("seqkit.wiring.cores", return_value=1):
+        with patch("seqkit.runs.setup.cores", return_value=1):
             train(recipe, out=tmp_path / precision, device="cpu")
         log = [json.loads(line) for line in (tmp_path / precision / "log.jsonl").read_text("utf-8").splitlines()]
         curves.append([row["loss"] for row in log if row["event"] == "valid"])

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.layers.embedding import OutputLayer
-from seqkit.loss import cross_entropy
-from seqkit.r_drop import agreeing_cross_entropy
+from seqkit.loss import agreeing_cross_entropy, cross_entropy
 
 close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
 problem = partial(loss_toys.problem, readings=2)

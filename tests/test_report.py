@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from seqkit.report import NOTE, escape, heat_map, merge_pieces
+from seqkit.inference.heat_map import NOTE, heat_map, merge_pieces
+from seqkit.system.terminal import escape
 
 SOURCE = ["the", "5th", "of", "March", "1987", ",", "a", "Thursday"]
 TARGET = ["Donnerstag", "der", "März"]

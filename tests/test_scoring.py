@@ -14,10 +14,7 @@ from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.data.datasets import Encoded
-from seqkit.errors import ConfigError
-from seqkit.models.build import Sizes, build
-from seqkit.models.ngram import NGramModel
-from seqkit.scoring import (
+from seqkit.engine.token_scores import (
     Blocks,
     Context,
     dynamic_log_probs,
@@ -28,7 +25,10 @@ from seqkit.scoring import (
     token_log_probs,
     words_of,
 )
-from seqkit.search.score import score
+from seqkit.errors import ConfigError
+from seqkit.models.build import Sizes, build
+from seqkit.models.ngram import NGramModel
+from seqkit.search.forced_score import score
 from seqkit.settings import Model, NGram, Recurrent, RecurrentLanguageModel, Transformer, TransformerLanguageModel
 from seqkit.state import LogProbs, Memory, State, Step, map_state
 from seqkit.text.vocabulary import BOS, EOS

@@ -8,11 +8,12 @@ from unittest.mock import patch
 
 import torch
 
-from seqkit.assemble import build_model
 from seqkit.config import build
 from seqkit.inference.writer import Writer
-from seqkit.run import CPU, Loaded
-from seqkit.session import train
+from seqkit.runs.network import build_model
+from seqkit.runs.session import train
+from seqkit.runs.trained_model import Loaded
+from seqkit.system.device import CPU
 from seqkit.text.codec import Codec, Codecs
 
 SENTENCES = ("the cat sat on the mat.", "the dog ran to the cat.", "a bird sang.")
@@ -37,7 +38,7 @@ def tiny_run(folder: Path, kind: Literal["stream", "lines"]) -> Path:
         },
         where="the test",
     )
-    with patch("seqkit.wiring.cores", return_value=1):
+    with patch("seqkit.runs.setup.cores", return_value=1):
         train(recipe, out=folder / kind, device="cpu")
     return folder / kind
 

@@ -20,27 +20,27 @@ from typing import NamedTuple, NoReturn
 import click
 
 from seqkit.errors import ConfigError, Interrupted, ResourceError, SeqkitError, closest, no_room
-from seqkit.report import escape
+from seqkit.system.terminal import escape
 
 __all__ = ["COMMANDS", "Common", "Group", "common", "follow_up", "main", "run"]
 
 # name: (module:attribute, what it does)
 COMMANDS = {
-    "demo": ("seqkit.cli.demo:command", "See it all on a built-in corpus: train, evaluate, translate."),
-    "train": ("seqkit.cli.train:command", "Train a model, or go on where training stopped."),
-    "translate": ("seqkit.cli.translate:command", "Translate what is typed, piped in or read from a file."),
-    "generate": ("seqkit.cli.generate:command", "Write text with a language model."),
-    "perplexity": ("seqkit.cli.perplexity:command", "Score a text by a language model, or by several mixed."),
-    "label": ("seqkit.cli.label:command", "Label the tokens of sentences."),
-    "score": ("seqkit.cli.score:command", "Print the log-probability of given lines or translations."),
-    "evaluate": ("seqkit.cli.evaluate:command", "Score translations: BLEU, chrF, TER."),
-    "attend": ("seqkit.cli.attend:command", "Show where a model looked while it translated."),
-    "model": ("seqkit.cli.model:command", "Look at trained models; average checkpoints."),
-    "export": ("seqkit.cli.export:command", "Convert a model for CTranslate2 or Hugging Face Marian."),
-    "text": ("seqkit.cli.text:command", "Learn how text becomes tokens; encode and decode lines."),
-    "data": ("seqkit.cli.data:command", "Look at texts: counts, frequencies, Zipf's law."),
-    "doctor": ("seqkit.cli.doctor:command", "Say what is installed and what the machine offers."),
-    "config": ("seqkit.cli.config:command", "Show, list and compare settings."),
+    "demo": ("seqkit.cli.demo_command:command", "See it all on a built-in corpus: train, evaluate, translate."),
+    "train": ("seqkit.cli.train_command:command", "Train a model, or go on where training stopped."),
+    "translate": ("seqkit.cli.translate_command:command", "Translate what is typed, piped in or read from a file."),
+    "generate": ("seqkit.cli.generate_command:command", "Write text with a language model."),
+    "perplexity": ("seqkit.cli.perplexity_command:command", "Score a text by a language model, or by several mixed."),
+    "label": ("seqkit.cli.label_command:command", "Label the tokens of sentences."),
+    "score": ("seqkit.cli.score_command:command", "Print the log-probability of given lines or translations."),
+    "evaluate": ("seqkit.cli.evaluate_command:command", "Score translations: BLEU, chrF, TER."),
+    "attend": ("seqkit.cli.attend_command:command", "Show where a model looked while it translated."),
+    "model": ("seqkit.cli.model_command:command", "Look at trained models; average checkpoints."),
+    "export": ("seqkit.cli.export_command:command", "Convert a model for CTranslate2 or Hugging Face Marian."),
+    "text": ("seqkit.cli.text_command:command", "Learn how text becomes tokens; encode and decode lines."),
+    "data": ("seqkit.cli.data_command:command", "Look at texts: counts, frequencies, Zipf's law."),
+    "doctor": ("seqkit.cli.doctor_command:command", "Say what is installed and what the machine offers."),
+    "config": ("seqkit.cli.config_command:command", "Show, list and compare settings."),
 }
 
 OVERVIEW = """\
@@ -181,7 +181,7 @@ def _end(code: object) -> None:
     Threads of torch's engine that want the interpreter while it is taken down abort the process: once in some thirty
     sharded runs on an overloaded machine, and the launcher then calls a complete run failed.
     """
-    distributed = sys.modules.get("seqkit.train.distributed")
+    distributed = sys.modules.get("seqkit.parallel.processes")
     if distributed is None or not distributed.has_met() or not isinstance(code, int | None):
         return
     for stream in (sys.stdout, sys.stderr):
@@ -281,5 +281,5 @@ def _tell(error: SeqkitError, given: Common) -> int:
         lines.append(f"hint: {error.hint}")
     for line in "\n".join(lines).split("\n"):
         line = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
-        click.echo("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line), err=True)
+        click.echo(escape(line), err=True)
     return error.exit_code

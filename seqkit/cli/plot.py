@@ -12,7 +12,7 @@ import click
 from seqkit.cli.main import common
 from seqkit.errors import ConfigError, ResourceError
 from seqkit.files import replace_file
-from seqkit.report import escape
+from seqkit.system.terminal import escape
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,9 +23,9 @@ from seqkit.exchange.marian_files import IDS, configuration, generation, tokeniz
 from seqkit.exchange.parity import Agreement, Sentences, agreement, sentences_of, verify
 from seqkit.exchange.publishing import departure, publishing, refuse, write_text_layer
 from seqkit.exchange.readme import marian_readme
+from seqkit.storage.manifest import write_tensors
 from seqkit.text.codec import Codecs
 from seqkit.text.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS
-from seqkit.train.sealed import write_tensors
 
 __all__ = ["export_marian"]
 

@@ -17,9 +17,9 @@ from seqkit.batch import pad
 from seqkit.data.corpora import read_pairs
 from seqkit.errors import DataError, ModelError
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.run import Loaded
+from seqkit.runs.trained_model import Loaded
 from seqkit.search.beam import beam
-from seqkit.search.score import score
+from seqkit.search.forced_score import score
 from seqkit.settings import Pairs, Search
 from seqkit.text.vocabulary import EOS, UNKNOWN
 

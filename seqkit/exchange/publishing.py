@@ -11,11 +11,11 @@ import msgspec
 
 from seqkit.errors import ConfigError
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.run import Loaded, load
+from seqkit.runs.trained_model import Loaded, load
 from seqkit.settings import Data, Model, Pairs, Transformer
+from seqkit.storage.manifest import publish
 from seqkit.text.codec import Codecs
 from seqkit.text.tokenizers import SentencePiece
-from seqkit.train.sealed import publish
 
 __all__ = ["Leaving", "departure", "publishing", "refuse", "write_text_layer"]
 

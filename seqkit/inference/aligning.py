@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from seqkit.batch import pad
+from seqkit.inference.heat_map import Alignment, merge_pieces
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.report import Alignment, merge_pieces
 from seqkit.settings import SentencePiece, Words
 from seqkit.text.codec import Codec, Codecs
 from seqkit.text.tokenizers import SPACE_MARK

@@ -14,13 +14,7 @@ from numpy.typing import NDArray
 
 from seqkit.data.corpora import read_pairs, read_text
 from seqkit.data.datasets import Encoded
-from seqkit.errors import ConfigError, ModelError
-from seqkit.inference.mixing import FLATNESS, cache_log_probs, check_same_tokens, mix, tune
-from seqkit.metrics.perplexity import Perplexity, counts_of
-from seqkit.models.language import LanguageModel
-from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.run import Loaded, device_of, load
-from seqkit.scoring import (
+from seqkit.engine.token_scores import (
     Blocks,
     Context,
     dynamic_log_probs,
@@ -30,9 +24,16 @@ from seqkit.scoring import (
     token_log_probs,
     words_of,
 )
+from seqkit.errors import ConfigError, ModelError
+from seqkit.inference.mixing import FLATNESS, cache_log_probs, check_same_tokens, mix, tune
+from seqkit.metrics.perplexity_figures import Perplexity, counts_of
+from seqkit.models.language_model import LanguageModel
+from seqkit.models.seq2seq import EncoderDecoder
+from seqkit.runs.trained_model import Loaded, load
 from seqkit.settings import Labelled, Stream
 from seqkit.state import Scorable
-from seqkit.tasks.language import context_of
+from seqkit.system.device import device_of
+from seqkit.tasks.language_task import context_of
 from seqkit.text.codec import Codec
 from seqkit.text.vocabulary import EOS, UNKNOWN
 

@@ -16,10 +16,11 @@ from pathlib import Path
 import torch
 
 from seqkit.errors import ModelError
-from seqkit.models.labeller import SequenceLabeller
-from seqkit.run import Loaded, device_of, load
+from seqkit.models.sequence_labeller import SequenceLabeller
+from seqkit.runs.trained_model import Loaded, load
 from seqkit.settings import Labelled, Pairs
-from seqkit.tasks.labelling import encode, longest_piece, predict, spell
+from seqkit.system.device import device_of
+from seqkit.tasks.labelling_task import encode, longest_piece, predict, spell
 
 __all__ = ["WINDOW", "Labeller"]
 

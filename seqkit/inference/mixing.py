@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqkit.errors import ConfigError, ModelError
-from seqkit.run import Loaded
+from seqkit.runs.trained_model import Loaded
 
 __all__ = ["FLATNESS", "cache_log_probs", "check_same_tokens", "mix", "tune"]
 

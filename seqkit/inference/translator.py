@@ -32,26 +32,27 @@ import msgspec
 import torch
 
 from seqkit.batch import pad
-from seqkit.decoding import Wishes, search_many
+from seqkit.engine.batch_search import Wishes, search_many
+from seqkit.engine.fused_transformer import fused
 from seqkit.errors import ConfigError, DataError, ModelError
 from seqkit.inference.aligning import Aligner, Pair
 from seqkit.inference.glossary import Glossary, Term, bounds, missing, protected, spelt
+from seqkit.inference.heat_map import Alignment
 from seqkit.inference.mixing import check_same_tokens
 from seqkit.inference.translation import Line, Translation
 from seqkit.metrics.bleu import utilities
 from seqkit.models.ensemble import Ensemble
-from seqkit.models.language import LanguageModel
+from seqkit.models.language_model import LanguageModel
 from seqkit.models.ngram import NGramModel
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.models.stepping import arranged
-from seqkit.report import Alignment
-from seqkit.run import Loaded, device_of, load
+from seqkit.runs.trained_model import Loaded, load
+from seqkit.search.forced_score import Scored, score
 from seqkit.search.hypothesis import Hypothesis
 from seqkit.search.minimum_risk import expected_utilities
 from seqkit.search.rules import BanPhrases, Fusion, Rule
-from seqkit.search.score import Scored, score
 from seqkit.settings import Labelled, Pairs, Recipe, Search, Stream, Transformer
 from seqkit.state import Decodable
+from seqkit.system.device import device_of
 from seqkit.text.sentences import parts
 from seqkit.text.vocabulary import BOS, EOS
 
@@ -74,7 +75,7 @@ class Translator:
         self.loaded, self.recipe = loaded, loaded.recipe
         self.data = _pairs(loaded)
         self.model: Decodable = self.models[0] if not others else Ensemble(self.models)
-        self._arranged: dict[str, Decodable] = {}  # the model as it is searched with, by the search's precision
+        self._fused: dict[str, Decodable] = {}  # the model as it is searched with, by the search's precision
         self.device = device
         self.aligner = Aligner(self.models, loaded.codecs, device=device)
         self.limit = min(_limit(each.recipe) for each in (loaded, *others))
@@ -219,10 +220,10 @@ class Translator:
             begin = end
 
     def _searched(self, precision: str) -> Decodable:
-        if precision not in self._arranged:
+        if precision not in self._fused:
             products = torch.bfloat16 if precision == "bf16" else None
-            self._arranged[precision] = arranged(self.model, products=products)
-        return self._arranged[precision]
+            self._fused[precision] = fused(self.model, products=products)
+        return self._fused[precision]
 
     def _pieces(self, texts: Sequence[str]) -> list[list[tuple[str, list[int]]]]:
         """Each text with its ids; a blank one is nothing, and one that is too long comes in parts."""

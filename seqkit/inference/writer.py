@@ -16,16 +16,17 @@ from pathlib import Path
 import msgspec
 import torch
 
+from seqkit.engine.fused_transformer import fused
 from seqkit.errors import ModelError
-from seqkit.models.language import LanguageModel
+from seqkit.models.language_model import LanguageModel
 from seqkit.models.ngram import NGramModel
-from seqkit.models.stepping import arranged
-from seqkit.run import Loaded, device_of, load
+from seqkit.runs.trained_model import Loaded, load
 from seqkit.search.beam import beam
 from seqkit.search.hypothesis import Hypothesis
 from seqkit.search.rules import Ban
 from seqkit.search.sample import Sampling, sample, stream
 from seqkit.settings import Labelled, Lines, Recipe, Search, Stream, TransformerLanguageModel
+from seqkit.system.device import device_of
 from seqkit.text.vocabulary import BOS, EOS, UNKNOWN
 
 __all__ = ["Generated", "Writer"]
@@ -57,7 +58,7 @@ class Writer:
         if not isinstance(model, LanguageModel | NGramModel) or not isinstance(data, Stream | Lines):
             other = "label" if isinstance(data, Labelled) else "translate"
             raise ModelError(f"{loaded.path} holds no language model", f"seqkit {other} {loaded.path} uses it")
-        self.loaded, self.model = loaded, arranged(model)
+        self.loaded, self.model = loaded, fused(model)
         self.device = device
         self.codec = loaded.codecs.target
         self.endless = isinstance(data, Stream)

@@ -8,15 +8,17 @@ K times as many queries,
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqkit.layers.linear import Linear, projections
+from seqkit.kernels.additive import additive_scores
+from seqkit.kernels.linear import joint_linear
 from seqkit.layers.masks import causal
 from seqkit.layers.positions import rotate
+from seqkit.layers.projection import Projection
 
 __all__ = [
     "Attention",
@@ -83,8 +85,8 @@ class Attention(nn.Module):
     def __init__(self, score: Score, *, query: int, source: int, width: int) -> None:
         super().__init__()
         self.score = score
-        self.key = Linear(source, query if score == "bilinear" else width, bias=False)
-        self.query = nn.Identity() if score == "bilinear" else Linear(query, width)
+        self.key = Projection(source, query if score == "bilinear" else width, bias=False)
+        self.query = nn.Identity() if score == "bilinear" else Projection(query, width)
         self.vector = nn.Parameter(torch.randn(width) * width**-0.5) if score == "additive" else None
 
     def prepare(self, values: Tensor, mask: Tensor) -> AttentionMemory:
@@ -95,7 +97,7 @@ class Attention(nn.Module):
         """Where each query looks: queries (N, T, Q) -> (B, K*T, S), rows of a sentence folded."""
         queries = fold(self.query(queries), len(memory.keys))  # (B, K*T, A)
         if self.vector is not None:
-            scores: Tensor = AdditiveScores.apply(queries, memory.keys, self.vector)  # type: ignore[no-untyped-call]
+            scores = additive_scores(queries, memory.keys, self.vector)
         else:
             scores = queries @ memory.keys.transpose(1, 2) * memory.keys.shape[2] ** -0.5
         return masked_softmax(scores, memory.mask[:, None])
@@ -105,41 +107,17 @@ class Attention(nn.Module):
         return unfold(self.weights(queries, memory) @ memory.values, len(queries))
 
 
-class AdditiveScores(torch.autograd.Function):
-    """v tanh(q + k) for every query and key: (B, Q, A), (B, S, A), (A,) -> (B, Q, S).
-
-    tanh(q + k) = 1 - 2 / (1 + exp(2 q) exp(2 k)): the exponentials are taken once a query and once a key, and what
-    remains for each pair is a product and a reciprocal, at half the price of a hyperbolic tangent.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, queries: Tensor, keys: Tensor, vector: Tensor) -> Tensor:
-        # Within the clamp nothing overflows that should not; beyond it the tangent has long been one.
-        left, right = (side.clamp(-43, 43).mul_(2).exp_() for side in (queries, keys))
-        pairs = (left[:, :, None] * right[:, None]).add_(1).reciprocal_()  # (B, Q, S, A)
-        ctx.save_for_backward(pairs, vector)
-        scores: Tensor = (pairs @ vector).mul_(-2).add_(vector.sum())
-        return scores
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        pairs, vector = ctx.saved_tensors
-        d_vector = gradient.sum() - 2 * (gradient.reshape(-1) @ pairs.view(-1, len(vector)))
-        slopes = torch.addcmul(pairs, pairs, pairs, value=-1).mul_(gradient[..., None])
-        return slopes.sum(2) * (4 * vector), slopes.sum(1) * (4 * vector), d_vector
-
-
 class MultiHeadAttention(nn.Module):
     """Multi-head attention (Vaswani et al., 2017, section 3.2.2), over its own input or over a source."""
 
     def __init__(self, *, width: int, heads: int, dropout: float = 0.0, rotary: bool = False) -> None:
         super().__init__()
         self.heads, self.rate, self.rotary = heads, dropout, rotary
-        self.query = Linear(width, width)
+        self.query = Projection(width, width)
         # A bias on keys shifts all scores of a query alike, which softmax does not see: it could never be trained.
-        self.key = Linear(width, width, bias=False)
-        self.value = Linear(width, width)
-        self.output = Linear(width, width)
+        self.key = Projection(width, width, bias=False)
+        self.value = Projection(width, width)
+        self.output = Projection(width, width)
         for projection in (self.query, self.key, self.value, self.output):
             nn.init.xavier_uniform_(projection.weight)
         for projection in (self.query, self.value, self.output):
@@ -169,7 +147,7 @@ class MultiHeadAttention(nn.Module):
 
     def prepare(self, source: Tensor, mask: Tensor) -> CrossMemory:
         """Project a source once for all steps: (B, S, D), mask (B, S)."""
-        key, value = map(self._split, projections(source, (self.key, self.value)))
+        key, value = map(self._split, joint_linear(source, (self.key, self.value)))
         return CrossMemory(key, value, mask[:, None, None])
 
     def over_memory(self, x: Tensor, memory: CrossMemory) -> Tensor:
@@ -194,7 +172,7 @@ class MultiHeadAttention(nn.Module):
         return query, KeyValues(key, value, key.shape[2])
 
     def _project(self, x: Tensor, *, start: int) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value = map(self._split, projections(x, (self.query, self.key, self.value)))
+        query, key, value = map(self._split, joint_linear(x, (self.query, self.key, self.value)))
         if self.rotary:
             query, key = rotate(query, start), rotate(key, start)
         return query, key, value

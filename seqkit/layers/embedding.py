@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqkit.layers.dropout import dropout as drop
+from seqkit.kernels.byte_dropout import dropout as drop
 
 __all__ = ["Embedding", "OutputLayer"]
 

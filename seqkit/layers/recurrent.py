@@ -13,17 +13,12 @@ from typing import Literal, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from seqkit.kernels.recurrence import Fused, recur
 from seqkit.layers.dropout import Dropout, LockedDropout
-from seqkit.layers.gru import narrow_gru
-from seqkit.layers.linear import PRODUCTS
-from seqkit.layers.rnn import narrow_rnn
-from seqkit.state import map_state
 
 __all__ = ["BidirectionalStack", "RecurrentStack", "StackState", "last", "reverse"]
 
 Kind = Literal["rnn", "gru", "lstm"]
-Fused = nn.RNN | nn.GRU | nn.LSTM
-LayerState = Tensor | tuple[Tensor, Tensor]  # as torch has it: (1, N, D); of an LSTM, hidden and cell
 
 
 class StackState(NamedTuple):
@@ -48,66 +43,6 @@ def fused(kind: Kind, inputs: int, width: int) -> Fused:
         if kind == "lstm":
             weights["bias_ih_l0"][width : 2 * width] = 1.0
     return module
-
-
-def run(
-    layer: Fused, x: Tensor, before: LayerState | None, *, drop: Dropout | None = None
-) -> tuple[Tensor, LayerState]:
-    """`layer(x, before)`, with entries of its recurrent matrix dropped by `drop`, if any.
-
-    On a CPU all kinds heed `products_in`. oneDNN's LSTM trains 1.5 times as fast in bfloat16 up to some 300 wide, and
-    no slower beyond; `narrow_gru` 1.5 to 1.7 times as fast as torch's GRU at 200 to 256, but not in one step, and so
-    does `narrow_rnn`. torch's own GRU and RNN would round their states at each step, and gain less.
-
-    On a GPU autocast is not heeded: it has cuDNN calculate in float16, whatever was asked for, where small gradients
-    vanish.
-    """
-    if not x.is_cuda:
-        return _run(layer, x, before, drop)
-    dtype = next(layer.parameters()).dtype
-    with torch.autocast("cuda", enabled=False):
-        return _run(layer, x.to(dtype), map_state(lambda part: part.to(dtype), before), drop)
-
-
-def _run(layer: Fused, x: Tensor, before: LayerState | None, drop: Dropout | None) -> tuple[Tensor, LayerState]:
-    dtype = _arithmetic(layer, x)
-    # cuDNN gives gradients only to a layer in training mode, though here the mode changes nothing else.
-    slopes = x.is_cuda and torch.is_grad_enabled() and not layer.training
-    if drop is None and dtype == x.dtype and not slopes:
-        after: tuple[Tensor, LayerState] = layer(x, before)
-        return after
-    w, u, b_w, b_u = layer.all_weights[0]
-    weights = [w, u if drop is None else drop(u), b_w, b_u]
-    zeros = x.new_zeros(1, len(x), layer.hidden_size)
-    start = before if isinstance(before, Tensor) else zeros
-    if not isinstance(layer, nn.LSTM) and dtype != x.dtype:
-        run = narrow_gru if isinstance(layer, nn.GRU) else narrow_rnn
-        out = run(x, start[0], weights, dtype=dtype)
-        return out, out[:, -1].unsqueeze(0)
-    weights = [weight.to(dtype) for weight in weights]
-    if x.device.type != "cpu":
-        weights = _together(weights)
-    # has_biases, num_layers, dropout, train, bidirectional, batch_first
-    options = (True, 1, 0.0, torch.is_grad_enabled(), False, True)
-    if isinstance(layer, nn.LSTM):
-        parts = [part.to(dtype) for part in ((zeros, zeros) if before is None else before)]
-        out, hidden, cell = torch.lstm(x.to(dtype), parts, weights, *options)
-        return out.to(x.dtype), (hidden.to(x.dtype), cell.to(x.dtype))
-    kernel = torch.gru if isinstance(layer, nn.GRU) else torch.rnn_tanh
-    return kernel(x, start, weights, *options)
-
-
-def _arithmetic(layer: Fused, x: Tensor) -> torch.dtype:
-    """In which the layer makes its products."""
-    narrow = PRODUCTS.get()
-    gains = isinstance(layer, nn.LSTM) or x.shape[1] > 1
-    return narrow if narrow is not None and gains and x.device.type == "cpu" and x.dtype == torch.float32 else x.dtype
-
-
-def _together(weights: list[Tensor]) -> list[Tensor]:
-    """The same weights in one piece of memory, in cuDNN's order: else it copies them there itself, and warns."""
-    pieces = torch.split(torch.cat([weight.flatten() for weight in weights]), [weight.numel() for weight in weights])
-    return [piece.view_as(weight) for piece, weight in zip(pieces, weights, strict=True)]
 
 
 class RecurrentStack(nn.Module):
@@ -145,7 +80,7 @@ class RecurrentStack(nn.Module):
             if state is not None:
                 hidden = state.hidden[:, index].unsqueeze(0).contiguous()  # (1, N, D)
                 before = hidden if state.cell is None else (hidden, state.cell[:, index].unsqueeze(0).contiguous())
-            x, after = run(layer, x, before, drop=drop)
+            x, after = recur(layer, x, before, drop=drop)
             hidden, cell = after if isinstance(after, tuple) else (after, None)
             hiddens.append(hidden[0])
             if cell is not None:
@@ -175,9 +110,9 @@ class BidirectionalStack(nn.Module):
         order = reverse(mask) if self.backwards else None
         for index, layer in enumerate(self.forwards):
             x = self.dropout(x) if index else x
-            ahead, _ = run(layer, x, None)
+            ahead, _ = recur(layer, x, None)
             if order is not None:
-                back, _ = run(self.backwards[index], _take(x, order), None)
+                back, _ = recur(self.backwards[index], _take(x, order), None)
                 ahead = torch.cat([ahead, _take(back, order)], dim=-1)
             x = ahead
         return x

@@ -7,9 +7,10 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqkit.kernels.linear import feed_forward
 from seqkit.layers.attention import CrossMemory, KeyValues, MultiHeadAttention
 from seqkit.layers.dropout import Dropout
-from seqkit.layers.linear import Linear, feed_forward
+from seqkit.layers.projection import Projection
 
 __all__ = ["Activation", "DecoderLayer", "EncoderLayer", "FeedForward", "Norm", "Residual"]
 
@@ -23,9 +24,9 @@ class FeedForward(nn.Module):
     def __init__(self, *, width: int, inner: int, activation: Activation) -> None:
         super().__init__()
         self.activation = activation
-        self.inner = Linear(width, inner)
-        self.gate = Linear(width, inner) if activation == "swiglu" else None
-        self.outer = Linear(inner, width)
+        self.inner = Projection(width, inner)
+        self.gate = Projection(width, inner) if activation == "swiglu" else None
+        self.outer = Projection(inner, width)
         for linear in (self.inner, self.gate, self.outer):
             if linear is not None:
                 nn.init.xavier_uniform_(linear.weight)
@@ -63,6 +64,8 @@ class Residual(nn.Module):
 class EncoderLayer(nn.Module):
     """Self-attention, over a whole source or over the past, then feed-forward (Vaswani et al., 2017)."""
 
+    methods = ("over_past",)  # ways to call it, besides the usual one
+
     def __init__(
         self, *, attention: MultiHeadAttention, feed_forward: FeedForward, width: int, dropout: float, norm: Norm
     ) -> None:
@@ -71,6 +74,11 @@ class EncoderLayer(nn.Module):
         self.feed_forward = feed_forward
         self.around_attention = Residual(width=width, dropout=dropout, norm=norm)
         self.around_feed_forward = Residual(width=width, dropout=dropout, norm=norm)
+
+    @property
+    def called_apart(self) -> dict[nn.Module, tuple[str, ...]]:
+        """Parts that are called before the layer's own turn, and by which methods."""
+        return {}
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x (B, S, D), mask (B, S) -> (B, S, D)."""
@@ -95,6 +103,8 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Self-attention over the past, attention over the source, then feed-forward (Vaswani et al., 2017)."""
 
+    methods = ()
+
     def __init__(
         self,
         *,
@@ -113,7 +123,12 @@ class DecoderLayer(nn.Module):
         self.around_cross_attention = Residual(width=width, dropout=dropout, norm=norm)
         self.around_feed_forward = Residual(width=width, dropout=dropout, norm=norm)
 
-    def look_back(self, x: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
+    @property
+    def called_apart(self) -> dict[nn.Module, tuple[str, ...]]:
+        """Parts that are called before the layer's own turn, and by which methods: a source is projected once."""
+        return {self.cross_attention: ("prepare", "over_memory")}
+
+    def after_past(self, x: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
         """The first sub-layer: x (N, T, D) after attention over the past, and what is known now."""
         attended, past = self.attention.over_past(self.around_attention.before(x), past)
         return self.around_attention.after(x, attended), past
@@ -124,7 +139,7 @@ class DecoderLayer(nn.Module):
 
     def forward(self, x: Tensor, memory: CrossMemory, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
         """x (N, T, D) -> (N, T, D) and what is known now."""
-        x, past = self.look_back(x, past)
+        x, past = self.after_past(x, past)
         frame = self.around_cross_attention
         x = frame.after(x, self.cross_attention.over_memory(frame.before(x), memory))
         frame = self.around_feed_forward
@@ -132,5 +147,5 @@ class DecoderLayer(nn.Module):
 
     def weights(self, x: Tensor, memory: CrossMemory, past: KeyValues | None, *, head: int | None = None) -> Tensor:
         """Where each token looks in the source, by one head or all: x (N, T, D) -> (N, T, S)."""
-        x, _ = self.look_back(x, past)
+        x, _ = self.after_past(x, past)
         return self.cross_attention.weights(self.around_cross_attention.before(x), memory, head=head)

@@ -8,9 +8,9 @@ from seqkit.errors import ConfigError
 from seqkit.layers.embedding import Embedding, OutputLayer
 from seqkit.models.decoders import PlainDecoder, RecurrentDecoder, TransformerDecoder
 from seqkit.models.encoders import RecurrentEncoder, TransformerEncoder
-from seqkit.models.labeller import SequenceLabeller, build_labeller
-from seqkit.models.language import LanguageModel, RecurrentReader, TransformerReader
+from seqkit.models.language_model import LanguageModel, Reader, RecurrentReader, TransformerReader
 from seqkit.models.seq2seq import EncoderDecoder
+from seqkit.models.sequence_labeller import SequenceLabeller, build_labeller
 from seqkit.settings import (
     Mixed,
     Model,
@@ -38,22 +38,25 @@ class Sizes(NamedTuple):
     joint: bool
 
 
-def build(settings: Model, sizes: Sizes) -> NeuralModel:
-    """A model with fresh weights (drawn from torch's global generator)."""
+def build(settings: Model, sizes: Sizes, *, recompute: bool = False) -> NeuralModel:
+    """A model with fresh weights (drawn from torch's global generator).
+
+    With `recompute` layers of self-attention are called again in the backward pass instead of keeping what they made.
+    """
     match settings:
         case Transformer() | Recurrent() | Plain() | Mixed():
-            return build_translation(settings, sizes)
+            return build_translation(settings, sizes, recompute=recompute)
         case RecurrentLanguageModel() | TransformerLanguageModel():
-            return build_language_model(settings, sizes.target)
+            return build_language_model(settings, sizes.target, recompute=recompute)
         case RecurrentLabeller() | TransformerLabeller():
-            return build_labeller(settings, tokens=sizes.source, labels=sizes.target)
+            return build_labeller(settings, tokens=sizes.source, labels=sizes.target, recompute=recompute)
         case NGram():
             raise ConfigError("an n-gram model is counted from a text, not built", "train it")
         case _:
             assert_never(settings)
 
 
-def build_translation(settings: Translation, sizes: Sizes) -> EncoderDecoder:
+def build_translation(settings: Translation, sizes: Sizes, *, recompute: bool = False) -> EncoderDecoder:
     """An encoder-decoder with fresh weights."""
     size = settings.width if isinstance(settings, Transformer | Mixed) else settings.embedding
     if settings.tied == "all" and not sizes.joint:
@@ -66,8 +69,8 @@ def build_translation(settings: Translation, sizes: Sizes) -> EncoderDecoder:
     match settings:
         case Transformer():
             return EncoderDecoder(
-                encoder=TransformerEncoder(settings, source),
-                decoder=TransformerDecoder(settings, target),
+                encoder=TransformerEncoder(settings, source, recompute=recompute),
+                decoder=TransformerDecoder(settings, target, recompute=recompute),
                 output=output,
             )
         case Recurrent():
@@ -84,7 +87,7 @@ def build_translation(settings: Translation, sizes: Sizes) -> EncoderDecoder:
             )
         case Mixed():
             return EncoderDecoder(
-                encoder=TransformerEncoder(_mixed_encoder(settings), source),
+                encoder=TransformerEncoder(_mixed_encoder(settings), source, recompute=recompute),
                 decoder=RecurrentDecoder(settings, target, size=size),
                 output=output,
             )
@@ -92,14 +95,16 @@ def build_translation(settings: Translation, sizes: Sizes) -> EncoderDecoder:
             assert_never(settings)
 
 
-def build_language_model(settings: RecurrentLanguageModel | TransformerLanguageModel, vocabulary: int) -> LanguageModel:
+def build_language_model(
+    settings: RecurrentLanguageModel | TransformerLanguageModel, vocabulary: int, *, recompute: bool = False
+) -> LanguageModel:
     """A neural language model with fresh weights."""
     if isinstance(settings, RecurrentLanguageModel):
         embedding = Embedding(vocabulary=vocabulary, width=settings.embedding, dropout=settings.embedding_dropout)
-        reader: RecurrentReader | TransformerReader = RecurrentReader(settings, embedding)
+        reader: Reader = RecurrentReader(settings, embedding)
     else:
         embedding = Embedding(vocabulary=vocabulary, width=settings.width, word_dropout=settings.word_dropout)
-        reader = TransformerReader(settings, embedding)
+        reader = TransformerReader(settings, embedding, recompute=recompute)
     shared = embedding.weight if settings.tied == "output" else None
     size = settings.width if shared is None else shared.shape[1]
     return LanguageModel(reader=reader, output=OutputLayer(vocabulary=vocabulary, width=size, shared=shared))

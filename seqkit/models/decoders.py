@@ -1,7 +1,8 @@
-"""Decoders: what the encoder found and the tokens so far -> what the output layer reads.
+"""Decoders: an encoded source and the tokens so far -> what the output layer reads.
 
 Each has `start`, which turns an encoded source into memory and a first state, `forward`, which reads tokens (N, T), and
-`alignment`, which says where each token looked.
+`alignment`, which says where each token looked. A model decodes by the code that it is trained by, with one exception:
+Transformers decode by `engine/fused_transformer.py`, which `tests/laws/test_fused_transformer.py` holds to this one.
 """
 
 from __future__ import annotations
@@ -12,18 +13,45 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from seqkit.errors import ModelError
 from seqkit.layers.attention import Attention, AttentionMemory, CrossMemory, KeyValues, MultiHeadAttention, unfold
-from seqkit.layers.deep import Deep
 from seqkit.layers.dropout import Dropout
 from seqkit.layers.embedding import Embedding
-from seqkit.layers.linear import Linear
+from seqkit.layers.projection import Projection
 from seqkit.layers.recurrent import RecurrentStack, StackState, last
+from seqkit.layers.stack import LayerStack
 from seqkit.layers.transformer import DecoderLayer, FeedForward
+from seqkit.models.autoregressive import SelfAttentionStack
 from seqkit.models.encoders import positions
 from seqkit.settings import Mixed, Plain, Recurrent, Transformer
-from seqkit.state import Features
+from seqkit.state import Features, Memory, State
 
-__all__ = ["PlainDecoder", "RecurrentDecoder", "RecurrentState", "TransformerDecoder"]
+__all__ = ["Decoder", "PlainDecoder", "RecurrentDecoder", "RecurrentState", "TransformerDecoder"]
+
+
+class Decoder(nn.Module):
+    """What every decoder can do; a subclass gives `start` and `forward`, and says what else it can."""
+
+    attends = False  # whether there is an alignment to be seen
+    attention_layers = attention_heads = 0  # how many layers attend to the source, with how many heads each
+
+    @property
+    def self_attention(self) -> SelfAttentionStack | None:
+        """This decoder, if it reads the tokens so far by self-attention alone."""
+        return None
+
+    def start(self, encoded: Tensor, mask: Tensor) -> tuple[Memory, State]:
+        """encoded (B, S, D), mask (B, S) -> memory and a first state, one row a sentence."""
+        raise NotImplementedError
+
+    def alignment(
+        self, tokens: Tensor, memory: Memory, state: State, *, layer: int | None = None, head: int | None = None
+    ) -> Tensor:
+        """Where each token looked in the source, by one layer and head, counted from 0: (N, T) -> (N, T, S)."""
+        raise ModelError(
+            "this model has no attention: its decoder sees only the encoder's final state",
+            "train a recurrent, mixed or transformer model to see alignments",
+        )
 
 
 class RecurrentState(NamedTuple):
@@ -39,8 +67,8 @@ class Bridge(nn.Module):
     def __init__(self, *, source: int, width: int, layers: int, lstm: bool) -> None:
         super().__init__()
         self.shape = (layers, width)
-        self.hidden = Linear(source, layers * width)
-        self.cell = Linear(source, layers * width) if lstm else None
+        self.hidden = Projection(source, layers * width)
+        self.cell = Projection(source, layers * width) if lstm else None
 
     def forward(self, summary: Tensor) -> StackState:
         """(B, D) -> a state of B rows."""
@@ -49,7 +77,7 @@ class Bridge(nn.Module):
         return StackState(hidden, cell)
 
 
-class PlainDecoder(nn.Module):
+class PlainDecoder(Decoder):
     """Sees the source only as the encoder's final state, fed at every step (Cho et al., 2014; Sutskever et al., 2014).
 
     Memory: that state (B, D).
@@ -69,7 +97,7 @@ class PlainDecoder(nn.Module):
             layers=settings.layers,
             dropout=settings.dropout,
         )
-        self.readout = Linear(2 * settings.width, settings.embedding)
+        self.readout = Projection(2 * settings.width, settings.embedding)
 
     def start(self, encoded: Tensor, mask: Tensor) -> tuple[Tensor, RecurrentState]:
         """encoded (B, S, D), mask (B, S) -> memory (B, D) and a state of B rows."""
@@ -86,13 +114,16 @@ class PlainDecoder(nn.Module):
         return Features(self.dropout(read), RecurrentState(stack, None))
 
 
-class RecurrentDecoder(nn.Module):
+class RecurrentDecoder(Decoder):
     """A recurrent stack whose outputs attend to the source (Luong et al., 2015, section 3.1).
 
     Without input feeding the stack runs over all tokens in one fused call and attends afterwards; with it (section 3.3)
     each step reads the attention output of the one before, so training too goes token by token.
     Memory: AttentionMemory.
     """
+
+    attends = True
+    attention_layers = attention_heads = 1
 
     def __init__(self, settings: Recurrent | Mixed, embedding: Embedding, *, size: int) -> None:
         super().__init__()
@@ -113,7 +144,7 @@ class RecurrentDecoder(nn.Module):
         self.attention = Attention(
             settings.attention, query=settings.width, source=settings.width, width=settings.width
         )
-        self.readout = Linear(2 * settings.width, size)
+        self.readout = Projection(2 * settings.width, size)
 
     def start(self, encoded: Tensor, mask: Tensor) -> tuple[AttentionMemory, RecurrentState]:
         """encoded (B, S, D), mask (B, S) -> memory and a state of B rows, made from the mean source vector."""
@@ -137,8 +168,16 @@ class RecurrentDecoder(nn.Module):
             reads.append(read)
         return Features(self.dropout(torch.cat(reads, dim=1)), RecurrentState(stack, feed))
 
-    def alignment(self, tokens: Tensor, memory: AttentionMemory, state: RecurrentState) -> Tensor:
-        """Where each token looked in the source: tokens (N, T) -> (N, T, S)."""
+    def alignment(
+        self,
+        tokens: Tensor,
+        memory: AttentionMemory,
+        state: RecurrentState,
+        *,
+        layer: int | None = None,
+        head: int | None = None,
+    ) -> Tensor:
+        """Where each token looked in the source; there is one layer with one head: (N, T) -> (N, T, S)."""
         rows = []
         for token in torch.split(
             tokens, 1, dim=1
@@ -154,14 +193,16 @@ class RecurrentDecoder(nn.Module):
         return torch.tanh(self.readout(torch.cat([out, self.attention(out, memory)], dim=-1)))
 
 
-class TransformerDecoder(Deep):
+class TransformerDecoder(Decoder):
     """Self-attention over the target and attention over the source (Vaswani et al., 2017).
 
     Memory: one CrossMemory a layer. State: one KeyValues a layer, or None before the first token.
     """
 
-    def __init__(self, settings: Transformer, embedding: Embedding) -> None:
-        super().__init__(layer_drop=settings.layer_drop)
+    attends = True
+
+    def __init__(self, settings: Transformer, embedding: Embedding, *, recompute: bool = False) -> None:
+        super().__init__()
         self.embedding = embedding
         self.positions = positions(settings)
         self.dropout = Dropout(settings.dropout)
@@ -184,25 +225,18 @@ class TransformerDecoder(Deep):
             )
             for _ in range(settings.decoder_layers)
         )
-        self.layers = cast(Sequence[DecoderLayer], nn.ModuleList(layers))
-        self.norm = nn.LayerNorm(settings.width) if settings.norm == "pre" else nn.Identity()
+        self.layers = LayerStack(layers, layer_drop=settings.layer_drop, recompute=recompute)
+        self.attention_layers, self.attention_heads = settings.decoder_layers, settings.heads
+        self.norm: nn.Module = nn.LayerNorm(settings.width) if settings.norm == "pre" else nn.Identity()
 
     def start(self, encoded: Tensor, mask: Tensor) -> tuple[tuple[CrossMemory, ...], None]:
         """encoded (B, S, D), mask (B, S) -> the source projected for each layer; nothing read yet."""
-        return tuple(layer.cross_attention.prepare(encoded, mask) for layer in self.layers), None
+        return tuple(layer.cross_attention.prepare(encoded, mask) for layer in self._decoder_layers), None
 
     def forward(self, tokens: Tensor, memory: tuple[CrossMemory, ...], state: tuple[KeyValues, ...] | None) -> Features:
         """tokens (N, T) -> hidden (N, T, D) and the new state."""
-        x = self.enter(tokens, _place(state))
-        news = []
-        for index, layer in enumerate(self.layers):
-            past = None if state is None else state[index]
-            if self.skips():
-                new = layer.pass_over(x, past)
-            else:
-                x, new = self.through(layer, x, memory[index], past)
-            news.append(new)
-        return Features(self.norm(x), tuple(news))
+        x, state = self.layers.over_past(self.enter(tokens, _place(state)), state, memory)
+        return Features(self.norm(x), state)
 
     def alignment(
         self,
@@ -218,12 +252,22 @@ class TransformerDecoder(Deep):
         Unless told otherwise by the mean of the last layer but one's heads, which comes closest to what people align
         (Garg et al., 2019).
         """
-        watched = max(0, len(self.layers) - 2) if layer is None else layer
+        layers = self._decoder_layers
+        watched = max(0, len(layers) - 2) if layer is None else layer
         x = self.enter(tokens, _place(state))
-        for index, module in enumerate(self.layers[:watched]):
+        for index, module in enumerate(layers[:watched]):
             x, _ = module(x, memory[index], None if state is None else state[index])
         past = None if state is None else state[watched]
-        return self.layers[watched].weights(x, memory[watched], past, head=head)
+        return layers[watched].weights(x, memory[watched], past, head=head)
+
+    @property
+    def self_attention(self) -> SelfAttentionStack:
+        """This decoder."""
+        return self
+
+    @property
+    def _decoder_layers(self) -> Sequence[DecoderLayer]:
+        return cast(Sequence[DecoderLayer], self.layers)
 
     def enter(self, tokens: Tensor, place: int) -> Tensor:
         """What the first layer reads: tokens (N, T), the first of which stands at `place` -> (N, T, D)."""

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from seqkit.batch import Padded
 from seqkit.layers.attention import MultiHeadAttention
-from seqkit.layers.deep import Deep
 from seqkit.layers.dropout import Dropout
 from seqkit.layers.embedding import Embedding
 from seqkit.layers.positions import LearnedPositions, SinusoidalPositions
 from seqkit.layers.recurrent import BidirectionalStack
+from seqkit.layers.stack import LayerStack
 from seqkit.layers.transformer import EncoderLayer, FeedForward
-from seqkit.settings import Recurrent, Transformer, TransformerLabeller, TransformerLanguageModel
+from seqkit.settings import Recurrent, SelfAttention, Transformer
 
-__all__ = ["RecurrentEncoder", "TransformerEncoder", "positions", "self_attention_layers"]
+__all__ = ["Encoder", "RecurrentEncoder", "TransformerEncoder", "positions", "self_attention_layers"]
 
 
-class RecurrentEncoder(nn.Module):
+class Encoder(nn.Module):
+    """A padded source, ids (B, S) -> one vector for each position, (B, S, D); what stands at padding is meaningless."""
+
+    def forward(self, source: Padded) -> Tensor:
+        raise NotImplementedError
+
+
+class RecurrentEncoder(Encoder):
     """A recurrent stack over the source, in one direction or both (Bahdanau et al., 2015)."""
 
     def __init__(self, settings: Recurrent, embedding: Embedding) -> None:
@@ -39,33 +48,31 @@ class RecurrentEncoder(nn.Module):
         return encoded
 
 
-class TransformerEncoder(Deep):
+class TransformerEncoder(Encoder):
     """Self-attention over the source (Vaswani et al., 2017)."""
 
-    def __init__(self, settings: Transformer, embedding: Embedding) -> None:
-        super().__init__(layer_drop=settings.layer_drop)
+    def __init__(self, settings: Transformer, embedding: Embedding, *, recompute: bool = False) -> None:
+        super().__init__()
         self.embedding = embedding
         self.positions = positions(settings)
         self.dropout = Dropout(settings.dropout)
-        self.layers = self_attention_layers(settings, settings.encoder_layers)
-        self.norm = nn.LayerNorm(settings.width) if settings.norm == "pre" else nn.Identity()
+        self.layers = LayerStack(
+            self_attention_layers(settings, settings.encoder_layers),
+            layer_drop=settings.layer_drop,
+            recompute=recompute,
+        )
+        self.norm: nn.Module = nn.LayerNorm(settings.width) if settings.norm == "pre" else nn.Identity()
 
     def forward(self, source: Padded) -> Tensor:
         """ids (B, S) -> (B, S, D)."""
         x = self.dropout(self.positions(self.embedding(source.ids)))
-        for layer in self.layers:
-            if not self.skips():
-                x = self.through(layer, x, source.mask)
-        encoded: Tensor = self.norm(x)
+        encoded: Tensor = self.norm(self.layers.over_source(x, source.mask))
         return encoded
 
 
-SelfAttention = Transformer | TransformerLanguageModel | TransformerLabeller
-
-
-def self_attention_layers(settings: SelfAttention, count: int) -> nn.ModuleList:
+def self_attention_layers(settings: SelfAttention, count: int) -> Iterator[EncoderLayer]:
     """`count` layers of self-attention and feed-forward."""
-    return nn.ModuleList(
+    return (
         EncoderLayer(
             attention=MultiHeadAttention(
                 width=settings.width,

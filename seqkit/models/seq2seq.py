@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.errors import ConfigError, ModelError
 from seqkit.layers.embedding import OutputLayer
-from seqkit.models.autoregressive import Autoregressive
-from seqkit.models.decoders import PlainDecoder, RecurrentDecoder, TransformerDecoder
-from seqkit.models.encoders import RecurrentEncoder, TransformerEncoder
+from seqkit.models.autoregressive import Autoregressive, SelfAttentionStack
+from seqkit.models.decoders import Decoder
+from seqkit.models.encoders import Encoder
 from seqkit.state import Features, Memory, State
 
 __all__ = ["EncoderDecoder"]
@@ -23,8 +21,8 @@ class EncoderDecoder(Autoregressive):
     def __init__(
         self,
         *,
-        encoder: RecurrentEncoder | TransformerEncoder,
-        decoder: PlainDecoder | RecurrentDecoder | TransformerDecoder,
+        encoder: Encoder,
+        decoder: Decoder,
         output: OutputLayer,
     ) -> None:
         super().__init__()
@@ -36,9 +34,17 @@ class EncoderDecoder(Autoregressive):
         """Encode the source: memory and a first state, one row a sentence."""
         if source is None:
             raise ModelError("a translation model needs a source", "give it text in its source language")
-        decoder: Any = self.decoder  # each decoder has its own types of memory and state, opaque to everybody else
-        memory, state = decoder.start(self.encoder(source), source.mask)
-        return memory, state
+        return self.decoder.start(self.encode(source), source.mask)
+
+    def encode(self, source: Padded) -> Tensor:
+        """A source (B, S) as vectors (B, S, D)."""
+        encoded: Tensor = self.encoder(source)
+        return encoded
+
+    @property
+    def self_attention(self) -> SelfAttentionStack | None:
+        """The decoder, if it is one."""
+        return self.decoder.self_attention
 
     def features(self, tokens: Tensor, memory: Memory, state: State) -> Features:
         """tokens (N, T) -> what the output layer reads, (N, T, D), and the new state."""
@@ -48,14 +54,12 @@ class EncoderDecoder(Autoregressive):
     @property
     def attends(self) -> bool:
         """Whether there is an alignment to be seen."""
-        return not isinstance(self.decoder, PlainDecoder)
+        return self.decoder.attends
 
     @property
-    def places(self) -> tuple[int, int]:
+    def attention_places(self) -> tuple[int, int]:
         """How many layers attend to the source, and how many heads each has."""
-        if isinstance(self.decoder, TransformerDecoder):
-            return len(self.decoder.layers), self.decoder.layers[0].cross_attention.heads
-        return (1, 1) if self.attends else (0, 0)
+        return self.decoder.attention_layers, self.decoder.attention_heads
 
     def alignment(self, source: Padded, inputs: Tensor, *, layer: int | None = None, head: int | None = None) -> Tensor:
         """Attention of each target position to each source position, by one forced pass: inputs (B, T) -> (B, T, S).
@@ -63,18 +67,11 @@ class EncoderDecoder(Autoregressive):
         Layer and head are counted from 0; see `TransformerDecoder.alignment` for what is taken without. Raises
         ModelError if the model has no attention, ConfigError if it has no such layer or head.
         """
-        for name, chosen, count in zip(("layer", "head"), (layer, head), self.places, strict=True):
+        for name, chosen, count in zip(("layer", "head"), (layer, head), self.attention_places, strict=True):
             if self.attends and chosen is not None and not 0 <= chosen < count:
                 raise ConfigError(
                     f"the model's attention has no {name} {chosen + 1}",
                     f"choose 1 to {count}" if count > 1 else f"there is but one {name}: leave it out",
                 )
-        if isinstance(self.decoder, PlainDecoder):  # what `attends` says
-            raise ModelError(
-                "this model has no attention: its decoder sees only the encoder's final state",
-                "train a recurrent, mixed or transformer model to see alignments",
-            )
         memory, state = self.start(source)
-        if isinstance(self.decoder, TransformerDecoder):
-            return self.decoder.alignment(inputs, memory, state, layer=layer, head=head)
-        return self.decoder.alignment(inputs, memory, state)
+        return self.decoder.alignment(inputs, memory, state, layer=layer, head=head)

@@ -1,11 +1,11 @@
 """Every setting of seqkit, as frozen, typed values; imports msgspec and the standard library only."""
 
 from seqkit.settings.base import Settings
-from seqkit.settings.data import Data, Labelled, Lines, Pairs, Stream
+from seqkit.settings.data import Data, Labelled, Lines, Pairs, Purpose, Stream
 from seqkit.settings.labelling import Labeller, RecurrentLabeller, TransformerLabeller
 from seqkit.settings.language import LanguageModel, NGram, RecurrentLanguageModel, TransformerLanguageModel
-from seqkit.settings.model import Mixed, Plain, Recurrent, Transformer, Translation
-from seqkit.settings.recipe import Model, Recipe
+from seqkit.settings.model import Mixed, ModelSettings, Plain, Recurrent, Transformer, Translation
+from seqkit.settings.recipe import Model, Recipe, SelfAttention
 from seqkit.settings.search import Normalisation, Search, Utility
 from seqkit.settings.text import Characters, SentencePiece, Text, Words
 from seqkit.settings.train import (
@@ -41,12 +41,14 @@ __all__ = [
     "Lines",
     "Mixed",
     "Model",
+    "ModelSettings",
     "Muon",
     "NGram",
     "Normalisation",
     "Optimizer",
     "Pairs",
     "Plain",
+    "Purpose",
     "RMSprop",
     "Recipe",
     "Recurrent",
@@ -54,6 +56,7 @@ __all__ = [
     "RecurrentLanguageModel",
     "Schedule",
     "Search",
+    "SelfAttention",
     "SentencePiece",
     "Settings",
     "Stream",

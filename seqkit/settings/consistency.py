@@ -11,13 +11,11 @@ from seqkit.settings import (
     LanguageModel,
     Mixed,
     Muon,
-    NGram,
     Pairs,
     Recipe,
-    RecurrentLanguageModel,
+    SelfAttention,
     Stream,
     Transformer,
-    TransformerLabeller,
     TransformerLanguageModel,
     Translation,
     Words,
@@ -27,8 +25,6 @@ from seqkit.settings.schema import kind_of
 __all__ = ["check"]
 
 MOST_HEADS = 1024  # that are ever proposed
-
-SelfAttention = Transformer | TransformerLanguageModel | TransformerLabeller
 
 
 def check(recipe: Recipe) -> list[tuple[str, str]]:
@@ -44,7 +40,7 @@ def check(recipe: Recipe) -> list[tuple[str, str]]:
     if isinstance(model, Translation) and model.tied == "all" and not recipe.text.joint:
         what = 'model.tied = "all" shares one vocabulary, and text.joint is false'
         found.append((what, "set model.tied=output, or text.joint=true"))
-    if recipe.train.recompute and not isinstance(model, SelfAttention | Mixed):
+    if recipe.train.recompute and not model.recomputable:
         found.append(("only layers of self-attention can be worked out again", "set train.recompute=false"))
     if isinstance(recipe.train.optimizer, AveragedSGD):
         if recipe.train.average:
@@ -74,7 +70,7 @@ def _unsharded(recipe: Recipe) -> list[tuple[str, str]]:
     if isinstance(model, Transformer | TransformerLanguageModel) and model.layer_drop:
         what = "processes drop different layers by model.layer_drop, and with train.sharded need each other for each"
         found.append((what, "set model.layer_drop=0, or train.sharded=false"))
-    if settings.compile is True and isinstance(model, SelfAttention):  # nothing else is ever compiled
+    if settings.compile is True and model.compilable:  # nothing else is ever compiled
         what = "layers whose parameters come and go by train.sharded are not compiled"
         found.append((what, "set train.compile=auto, or train.sharded=false"))
     return found
@@ -94,14 +90,13 @@ def _mismatch(recipe: Recipe) -> list[tuple[str, str]]:
         what = f'train.metric = "{recipe.train.metric}" is no score of data.kind = "{kind_of(type(data))}"'
         found.append((what, f"set train.metric to one of {', '.join(('auto', 'loss', *measured))}"))
     if isinstance(data, Stream):
-        if data.partition == "sequential" and not isinstance(model, RecurrentLanguageModel):
+        if data.partition == "sequential" and not model.carries_state:
             found.append(("only recurrent models carry a state from window to window", "set data.partition=random"))
-        if recipe.train.budget < data.window and not isinstance(model, NGram):
+        if recipe.train.budget < data.window and model.trained:
             what = f"train.batch_tokens = {recipe.train.batch_tokens} is less than data.window = {data.window}"
             found.append((what, "a batch has train.batch_tokens / data.window rows: raise the one or lower the other"))
-        learned = isinstance(model, TransformerLanguageModel) and model.positions == "learned"
-        if learned and isinstance(model, TransformerLanguageModel) and model.maximum_positions < data.window:
-            what = f"model.maximum_positions = {model.maximum_positions} is less than data.window = {data.window}"
+        if model.reach is not None and model.reach < data.window:
+            what = f"model.maximum_positions = {model.reach} is less than data.window = {data.window}"
             found.append((what, f"set model.maximum_positions={data.window}"))
     if isinstance(data, Labelled) and recipe.text.joint:
         found.append(("tokens and labels have vocabularies of their own", "set text.joint=false"))

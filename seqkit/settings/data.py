@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
 from seqkit.settings.base import Settings
 
-__all__ = ["Data", "Labelled", "Lines", "Pairs", "Stream"]
+__all__ = ["Data", "Labelled", "Lines", "Pairs", "Purpose", "Stream"]
+
+Purpose = Literal["translation", "language", "labelling"]  # what data are for, and what a model can do
 
 Files = Annotated[
     tuple[str, ...],
@@ -26,6 +28,8 @@ BadUtf8 = Annotated[
 
 class Pairs(Settings, frozen=True, kw_only=True, tag_field="kind", tag="pairs"):
     """Parallel text: each line has a source and a target side."""
+
+    purpose: ClassVar[Purpose] = "translation"
 
     train: Files
     dev: Annotated[tuple[str, ...], Meta(description="like train: validated on while training; may be left out")] = ()
@@ -47,6 +51,8 @@ DevTexts = Annotated[tuple[str, ...], Meta(description="like train: validated on
 class Stream(Settings, frozen=True, kw_only=True, tag_field="kind", tag="stream"):
     """Text in one language as one stream of tokens; `</s>` stands for each line's end."""
 
+    purpose: ClassVar[Purpose] = "language"
+
     train: Texts
     dev: DevTexts = ()
     window: Annotated[
@@ -65,6 +71,8 @@ class Stream(Settings, frozen=True, kw_only=True, tag_field="kind", tag="stream"
 class Lines(Settings, frozen=True, kw_only=True, tag_field="kind", tag="lines"):
     """Text in one language, each line a sequence of its own that ends in `</s>`."""
 
+    purpose: ClassVar[Purpose] = "language"
+
     train: Texts
     dev: DevTexts = ()
     maximum_length: Annotated[int, Meta(ge=1, description="drop training lines that are longer, in tokens")] = 256
@@ -73,6 +81,8 @@ class Lines(Settings, frozen=True, kw_only=True, tag_field="kind", tag="lines"):
 
 class Labelled(Settings, frozen=True, kw_only=True, tag_field="kind", tag="labelled"):
     """Tokens with labels: a token a line, the label in its last TAB-separated column, blank lines between sentences."""
+
+    purpose: ClassVar[Purpose] = "labelling"
 
     train: Annotated[
         tuple[str, ...], Meta(min_length=1, description="files of labelled tokens; .gz, .xz, .zst are read")

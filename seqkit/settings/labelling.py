@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from seqkit.settings.base import Settings
-from seqkit.settings.model import Activation, Cell, Norm, Positions, Probability, Width
+from seqkit.settings.data import Purpose
+from seqkit.settings.model import Activation, Cell, ModelSettings, Norm, Positions, Probability, Width
 
 __all__ = ["Labeller", "RecurrentLabeller", "TransformerLabeller"]
 
 
-class RecurrentLabeller(Settings, frozen=True, kw_only=True, tag_field="kind", tag="recurrent_labeller"):
+class RecurrentLabeller(ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag="recurrent_labeller"):
     """Recurrent layers that read both ways, and a classifier at every position (Graves and Schmidhuber, 2005)."""
+
+    purpose: ClassVar[Purpose] = "labelling"
 
     cell: Annotated[Cell, Meta(description="recurrent cell")] = "lstm"
     width: Width = 256
@@ -25,8 +27,10 @@ class RecurrentLabeller(Settings, frozen=True, kw_only=True, tag_field="kind", t
     )
 
 
-class TransformerLabeller(Settings, frozen=True, kw_only=True, tag_field="kind", tag="transformer_labeller"):
+class TransformerLabeller(ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag="transformer_labeller"):
     """Self-attention over the whole sentence, and a classifier at every position (Vaswani et al., 2017)."""
+
+    purpose: ClassVar[Purpose] = "labelling"
 
     width: Width = 128
     layers: Annotated[int, Meta(ge=1, description="self-attention layers")] = 2
@@ -40,6 +44,19 @@ class TransformerLabeller(Settings, frozen=True, kw_only=True, tag_field="kind",
     attention_dropout: Annotated[
         Probability, Meta(description="dropout on attention weights (slow on CPU: it disables the fused kernel)")
     ] = 0.0
+
+    recomputable: ClassVar[bool] = True
+    compilable: ClassVar[bool] = True
+
+    @property
+    def parallel_in_time(self) -> bool:
+        """Layers of self-attention read all positions at once."""
+        return True
+
+    @property
+    def reach(self) -> int | None:
+        """Learned positions end somewhere."""
+        return self.maximum_positions if self.positions == "learned" else None
 
 
 Labeller = RecurrentLabeller | TransformerLabeller

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from seqkit.settings.base import Settings
-from seqkit.settings.model import Activation, Cell, LayerDrop, Norm, Positions, Probability, Width, WordDropout
+from seqkit.settings.data import Purpose
+from seqkit.settings.model import (
+    Activation,
+    Cell,
+    LayerDrop,
+    ModelSettings,
+    Norm,
+    Positions,
+    Probability,
+    Width,
+    WordDropout,
+)
 
 __all__ = ["LanguageModel", "NGram", "RecurrentLanguageModel", "TransformerLanguageModel"]
 
 Tying = Annotated[Literal["none", "output"], Meta(description="share the embedding with the output layer")]
 
 
-class RecurrentLanguageModel(Settings, frozen=True, kw_only=True, tag_field="kind", tag="recurrent_language_model"):
+class RecurrentLanguageModel(
+    ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag="recurrent_language_model"
+):
     """Recurrent language model (Mikolov et al., 2010) with the regularisers of AWD-LSTM (Merity et al., 2018)."""
+
+    purpose: ClassVar[Purpose] = "language"
 
     cell: Annotated[Cell, Meta(description="recurrent cell")] = "lstm"
     width: Width = 256
@@ -35,9 +49,18 @@ class RecurrentLanguageModel(Settings, frozen=True, kw_only=True, tag_field="kin
         float, Meta(ge=0, description="weight of the mean square of the change of outputs from step to step")
     ] = 0.0
 
+    @property
+    def carries_state(self) -> bool:
+        """It does, from window to window."""
+        return True
 
-class TransformerLanguageModel(Settings, frozen=True, kw_only=True, tag_field="kind", tag="transformer_language_model"):
+
+class TransformerLanguageModel(
+    ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag="transformer_language_model"
+):
     """Self-attention over the tokens so far (Vaswani et al., 2017; Radford et al., 2018)."""
+
+    purpose: ClassVar[Purpose] = "language"
 
     width: Width = 256
     layers: Annotated[int, Meta(ge=1, description="self-attention layers")] = 4
@@ -55,9 +78,24 @@ class TransformerLanguageModel(Settings, frozen=True, kw_only=True, tag_field="k
     word_dropout: WordDropout = 0.0
     layer_drop: LayerDrop = 0.0
 
+    recomputable: ClassVar[bool] = True
+    compilable: ClassVar[bool] = True
 
-class NGram(Settings, frozen=True, kw_only=True, tag_field="kind", tag="ngram"):
+    @property
+    def parallel_in_time(self) -> bool:
+        """Layers of self-attention read all positions at once."""
+        return True
+
+    @property
+    def reach(self) -> int | None:
+        """Learned positions end somewhere."""
+        return self.maximum_positions if self.positions == "learned" else None
+
+
+class NGram(ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag="ngram"):
     """Counted n-grams; fitted in one pass, nothing is trained."""
+
+    purpose: ClassVar[Purpose] = "language"
 
     order: Annotated[int, Meta(ge=1, le=16, description="tokens in the longest n-gram")] = 5
     smoothing: Annotated[
@@ -68,6 +106,8 @@ class NGram(Settings, frozen=True, kw_only=True, tag_field="kind", tag="ngram"):
         float,
         Meta(gt=0, description="what additive smoothing adds to every count of the highest order; 1 is Laplace's"),
     ] = 1.0
+
+    trained: ClassVar[bool] = False
 
 
 LanguageModel = RecurrentLanguageModel | TransformerLanguageModel | NGram

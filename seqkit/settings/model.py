@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
 from seqkit.settings.base import Settings
+from seqkit.settings.data import Purpose
 
 __all__ = [
     "Activation",
     "Cell",
     "LayerDrop",
     "Mixed",
+    "ModelSettings",
     "Norm",
     "Plain",
     "Positions",
@@ -44,7 +46,31 @@ Attention = Annotated[
 ]
 
 
-class Plain(Settings, frozen=True, kw_only=True, tag_field="kind", tag="plain"):
+class ModelSettings(Settings, frozen=True, kw_only=True):
+    """What a kind of model can do, which others ask for instead of its name."""
+
+    purpose: ClassVar[Purpose] = "translation"
+    trained: ClassVar[bool] = True  # by gradients; False: counted in one pass
+    recomputable: ClassVar[bool] = False  # has layers that the backward pass can call again
+    compilable: ClassVar[bool] = False  # gains where torch compiles it
+
+    @property
+    def parallel_in_time(self) -> bool:
+        """Whether training reads all positions of a sequence at once, not one after the other."""
+        return False
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether a text's state goes on from one window of it to the next."""
+        return False
+
+    @property
+    def reach(self) -> int | None:
+        """The most positions that the model has, `</s>` included; None: there is no limit."""
+        return None
+
+
+class Plain(ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag="plain"):
     """Encoder-decoder without attention: the decoder sees only the encoder's final state, fed at every step
     (Cho et al., 2014)."""
 
@@ -57,7 +83,7 @@ class Plain(Settings, frozen=True, kw_only=True, tag_field="kind", tag="plain"):
     word_dropout: WordDropout = 0.0
 
 
-class Recurrent(Settings, frozen=True, kw_only=True, tag_field="kind", tag="recurrent"):
+class Recurrent(ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag="recurrent"):
     """Recurrent encoder-decoder with attention (Bahdanau et al., 2015; Luong et al., 2015)."""
 
     cell: Annotated[Cell, Meta(description="recurrent cell")] = "gru"
@@ -77,7 +103,7 @@ class Recurrent(Settings, frozen=True, kw_only=True, tag_field="kind", tag="recu
     word_dropout: WordDropout = 0.0
 
 
-class Transformer(Settings, frozen=True, kw_only=True, tag_field="kind", tag="transformer"):
+class Transformer(ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag="transformer"):
     """Self-attention encoder and decoder (Vaswani et al., 2017)."""
 
     width: Width = 256
@@ -97,8 +123,21 @@ class Transformer(Settings, frozen=True, kw_only=True, tag_field="kind", tag="tr
     word_dropout: WordDropout = 0.0
     layer_drop: LayerDrop = 0.0
 
+    recomputable: ClassVar[bool] = True
+    compilable: ClassVar[bool] = True
 
-class Mixed(Settings, frozen=True, kw_only=True, tag_field="kind", tag="mixed"):
+    @property
+    def parallel_in_time(self) -> bool:
+        """Layers of self-attention read all positions at once."""
+        return True
+
+    @property
+    def reach(self) -> int | None:
+        """Learned positions end somewhere."""
+        return self.maximum_positions if self.positions == "learned" else None
+
+
+class Mixed(ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag="mixed"):
     """Transformer encoder with a recurrent decoder (Chen et al., 2018)."""
 
     width: Width = 256
@@ -116,6 +155,8 @@ class Mixed(Settings, frozen=True, kw_only=True, tag_field="kind", tag="mixed"):
         0.1
     )
     word_dropout: WordDropout = 0.0
+
+    recomputable: ClassVar[bool] = True
 
 
 Translation = Transformer | Recurrent | Plain | Mixed

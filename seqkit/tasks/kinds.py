@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import assert_never
 
 from seqkit.settings import Labelled, Lines, Pairs, Recipe, Stream
-from seqkit.tasks import labelling, language, translation
+from seqkit.tasks import labelling_task as labelling
+from seqkit.tasks import language_task as language
+from seqkit.tasks import translation_task as translation
 from seqkit.tasks.task import Task
 
 __all__ = ["prepare"]

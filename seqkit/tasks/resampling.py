@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from seqkit.data.datasets import Encoded
 from seqkit.text.codec import Codec
-from seqkit.text.sampling import Cut
+from seqkit.text.subword_sampling import Cut
 
 __all__ = ["Resample", "either", "resample"]
 

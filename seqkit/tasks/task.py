@@ -15,13 +15,13 @@ from torch import nn
 
 from seqkit.data.loading import Examples, ExampleStream, Make
 from seqkit.loss import Tally
+from seqkit.parallel.parameters import Weights
+from seqkit.parallel.processes import Processes
 from seqkit.settings import Recipe
 from seqkit.text.codec import Codecs
-from seqkit.train.average import Weights
-from seqkit.train.distributed import Processes
-from seqkit.train.objective import Objective
-from seqkit.train.reading import Stream
-from seqkit.train.trainer import Abandoned, Report
+from seqkit.training.objective import Objective
+from seqkit.training.reading import Stream
+from seqkit.training.trainer import Abandoned, Report
 
 __all__ = ["Place", "Scores", "Task", "Validator", "no_wish"]
 

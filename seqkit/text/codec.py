@@ -27,7 +27,7 @@ from seqkit.files import read_plain, replace_file
 from seqkit.settings import Characters, SentencePiece, Text, Words
 from seqkit.text import tokenizers
 from seqkit.text.normalise import clean, normaliser
-from seqkit.text.sampling import Cut
+from seqkit.text.subword_sampling import Cut
 from seqkit.text.vocabulary import EOS, PAD, SPECIAL_TOKENS, UNKNOWN, UNKNOWN_MARK, Vocabulary
 
 __all__ = ["Codec", "Codecs"]

@@ -12,7 +12,7 @@ from typing import Literal, cast
 import sentencepiece
 
 from seqkit.errors import ConfigError, DataError, ModelError
-from seqkit.text.sampling import Sampler
+from seqkit.text.subword_sampling import Sampler
 from seqkit.text.vocabulary import BOS, EOS, PAD, UNKNOWN, UNKNOWN_MARK
 
 __all__ = ["SPACE_MARK", "Characters", "SentencePiece", "Words"]

@@ -33,18 +33,19 @@ import torch.nn.functional as F
 from common import Row, print_rows, row_of
 from torch import Tensor, nn
 
-from seqkit import assemble
 from seqkit.batch import Batch
 from seqkit.data.batching import token_batches
 from seqkit.data.datasets import Encoded
 from seqkit.data.loading import translation_batch
-from seqkit.decoding import search_many
+from seqkit.engine.batch_search import search_many
+from seqkit.engine.fused_transformer import fused
 from seqkit.models.build import Sizes, build
-from seqkit.models.stepping import arranged
-from seqkit.run import device_of
+from seqkit.runs.network import recipe_optimizers
 from seqkit.settings import AdamW, Constant, Search, Train, Transformer
-from seqkit.train.objective import Objective
-from seqkit.train.trainer import Trainer
+from seqkit.system.device import device_of
+from seqkit.training.objective import Objective
+from seqkit.training.precision import Precision
+from seqkit.training.trainer import Trainer
 
 SIZES = {
     "base": Transformer(width=512, encoder_layers=3, decoder_layers=3, heads=8, feed_forward=2048, dropout=0.1),
@@ -210,11 +211,11 @@ def ours(settings: Transformer, device: torch.device, *, compiled: bool) -> Call
     torch.manual_seed(1)
     model = build(settings, Sizes(VOCABULARY, VOCABULARY, joint=True)).to(device)
     objective = Objective(
-        model, smoothing=SMOOTHING, layers=torch.bfloat16, products=torch.bfloat16, compiled=compiled
+        model, smoothing=SMOOTHING, precision=Precision(torch.bfloat16, torch.bfloat16), compiled=compiled
     ).train()
     trainer = Trainer(
         objective=objective,
-        optimizers=assemble.optimizers(Train(learning_rate=1e-4, optimizer=AdamW()), model),
+        optimizers=recipe_optimizers(Train(learning_rate=1e-4, optimizer=AdamW()), model),
         schedule=Constant(),
         stream=_NoStream(),  # type: ignore[arg-type]
         callbacks=[],
@@ -356,7 +357,7 @@ def translate(
         model.output.bias[EOS] = -1e9  # nothing ends before its time
     systems: dict[str, Callable[[], object]] = {}
     for name, products in (("float32", None), ("bfloat16", torch.bfloat16)):
-        stepper = arranged(model, products=products)  # type: ignore[arg-type]
+        stepper = fused(model, products=products)  # type: ignore[arg-type]
         systems[f"seqkit, {name}"] = lambda stepper=stepper: search_many(stepper, read, search, device=device)
         with contextlib.suppress(ImportError):
             peer = marian(settings).to(device, products or torch.float32).eval()

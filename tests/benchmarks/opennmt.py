@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqkit.data import read_pairs
-from seqkit.host import cores
 from seqkit.settings import Recipe, Recurrent
+from seqkit.system.host import cores
 from seqkit.tasks import Task
 
 __all__ = ["rates"]

@@ -27,15 +27,17 @@ import torch.nn.functional as F
 from common import peak_memory, print_rows, rate_of, row_of, text_of
 from torch import Tensor, nn
 
-from seqkit import assemble, config
+from seqkit import config
 from seqkit.data.loading import ExampleStream
 from seqkit.errors import ResourceError
-from seqkit.host import cores, keep_heap
-from seqkit.run import CPU
+from seqkit.parallel.processes import Processes, connect
+from seqkit.runs.network import build_model, recipe_optimizers
 from seqkit.settings import Recurrent, RecurrentLanguageModel
+from seqkit.settings.automatic import processes as processes_for
+from seqkit.system.host import cores, keep_heap
 from seqkit.tasks import Task, prepare
-from seqkit.train.distributed import Processes, connect
-from seqkit.train.trainer import Trainer
+from seqkit.training.objective import build_objective
+from seqkit.training.trainer import Trainer
 
 SIZES = {
     "tiny": {"kind": "transformer", "width": 128, "encoder_layers": 4, "decoder_layers": 4, "heads": 4,
@@ -108,7 +110,7 @@ def recipe_of(arguments: argparse.Namespace, files: Path) -> config.Recipe:
 
 def world_of(recipe: config.Recipe) -> int:
     asked = recipe.train.processes
-    return assemble.processes_on(CPU, recipe) if asked == "auto" else asked
+    return processes_for(recipe, cores=cores()) if asked == "auto" else asked
 
 
 def child(system: str, arguments: argparse.Namespace, files: Path) -> tuple[list[float], float]:
@@ -145,11 +147,11 @@ def ours(recipe: config.Recipe, task: Task):  # type: ignore[no-untyped-def]
     if recipe.train.keep_heap:
         keep_heap()
     torch.set_num_threads(max(1, cores() // processes.world))
-    model = assemble.build_model(recipe, task.codecs)
+    model = build_model(recipe, task.codecs)
     stream = task.stream(processes)
     trainer = Trainer(
-        objective=assemble.objective(recipe, model, torch.device("cpu")),
-        optimizers=assemble.optimizers(recipe.train, model, processes),
+        objective=build_objective(recipe, model, torch.device("cpu")),
+        optimizers=recipe_optimizers(recipe.train, model, processes),
         schedule=recipe.train.schedule,
         stream=stream,
         callbacks=[],

@@ -28,14 +28,15 @@ import msgspec
 import torch
 from common import Row, peak_memory, print_rows, row_of
 
-from seqkit.cli.session import Session
-from seqkit.cli.translate import search_of
+from seqkit.cli.conversation.answering import answer
+from seqkit.cli.conversation.talk import Conversation
+from seqkit.cli.words import search_of
 from seqkit.data import read_lines
-from seqkit.host import cores, keep_heap
 from seqkit.inference.translation import Line, Translation
 from seqkit.inference.translator import Translator
 from seqkit.inference.workers import Workers
 from seqkit.settings import Search, Transformer
+from seqkit.system.host import cores, keep_heap
 
 ROUNDS = 3
 
@@ -97,10 +98,10 @@ def compare(
         threading.Thread(target=watch, args=(process.pid, peaks), daemon=True).start()
         ways["the command"] = process.stdout.read().decode().split("\n")[:-1]
     torch.set_num_threads(1)
-    session = Session(translator, search)
+    session = Conversation(translator, search)
     with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(io.StringIO()):
         for line in lines:
-            session.answer(line)
+            answer(session, line)
     ways["the session"] = said.getvalue().split("\n")[:-1]
     print("the same text as in Python")
     for name, texts in ways.items():

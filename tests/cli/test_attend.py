@@ -13,9 +13,10 @@ import pytest
 
 from seqkit.cli.main import main
 from seqkit.errors import ModelError
+from seqkit.inference.heat_map import NOTE, SHADES, Alignment, heat_map
 from seqkit.inference.translator import Translator
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.report import HIDDEN, NOTE, SHADES, Alignment, heat_map
+from seqkit.system.terminal import HIDDEN
 
 Captured = pytest.CaptureFixture[str]
 

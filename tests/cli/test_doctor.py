@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from seqkit import doctor, host
 from seqkit.cli.main import main
+from seqkit.system import doctor, host
 
 Captured = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
@@ -166,9 +166,13 @@ def test_our_own_program_is_no_namesake_even_through_a_link(
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("seqkit.host.memory", lambda: host.Memory(8 << 30, 300 << 20, 1 << 30), ("300 MiB of memory", "batch_tokens")),
-        ("seqkit.host.processor_share", lambda: 0.5, ("0.5 cores' time", "train.processes=1")),
-        ("seqkit.host.nvidia_driver", lambda: True, ("NVIDIA driver", "install torch")),
+        (
+            "seqkit.system.host.memory",
+            lambda: host.Memory(8 << 30, 300 << 20, 1 << 30),
+            ("300 MiB of memory", "batch_tokens"),
+        ),
+        ("seqkit.system.host.processor_share", lambda: 0.5, ("0.5 cores' time", "train.processes=1")),
+        ("seqkit.system.host.nvidia_driver", lambda: True, ("NVIDIA driver", "install torch")),
         ("shutil.disk_usage", usage(free=5 << 20, below="."), ("5 MiB of disk free here", "make room")),
         ("locale.getencoding", lambda: "ANSI_X3.4-1968", ("ANSI_X3.4-1968, not UTF-8", "LC_ALL=C.UTF-8")),
     ],

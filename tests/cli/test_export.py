@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seqkit.cli import export
+from seqkit.cli import export_command as export
 from seqkit.cli.main import main
 
 

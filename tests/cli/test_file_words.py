@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqkit.cli import files
+from seqkit.cli import file_arguments as files
 
 
 @click.command(cls=files.Command)

@@ -17,16 +17,18 @@ from unittest.mock import patch
 import pytest
 from terminal_toys import Terminal
 
-from seqkit.cli import interactive, showing
-from seqkit.cli.session import FENCE, Session
-from seqkit.cli.session_commands import COMMANDS, complete
-from seqkit.cli.showing import Part
+from seqkit.cli.conversation import prompt as interactive
+from seqkit.cli.conversation import showing
+from seqkit.cli.conversation.answering import FENCE, answer
+from seqkit.cli.conversation.commands import COMMANDS, complete
+from seqkit.cli.conversation.showing import Part
+from seqkit.cli.conversation.talk import Conversation
 from seqkit.data.corpora import read_pairs
 from seqkit.inference.translation import Translation
 from seqkit.inference.translator import Translator
-from seqkit.report import HIDDEN
-from seqkit.search.score import Scored
+from seqkit.search.forced_score import Scored
 from seqkit.settings import SentencePiece, Words
+from seqkit.system.terminal import HIDDEN
 from seqkit.text.codec import Codec
 
 Captured = pytest.CaptureFixture[str]
@@ -41,28 +43,28 @@ def translator(trained: Path) -> Translator:
 
 
 @pytest.fixture
-def session(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> Session:
+def session(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> Conversation:
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("NO_COLOR", "1")
-    return Session(translator, translator.recipe.search, device="cpu")
+    return Conversation(translator, translator.recipe.search, device="cpu")
 
 
 class Say:
     """Gives lines to a session, and what it writes back."""
 
-    def __init__(self, session: Session, capture: Captured) -> None:
+    def __init__(self, session: Conversation, capture: Captured) -> None:
         self.session, self.capture = session, capture
 
     def __call__(self, *lines: str) -> tuple[str, str]:
         self.capture.readouterr()
         for line in lines:
-            self.session.answer(line)
+            answer(self.session, line)
         out, err = self.capture.readouterr()
         return out, err
 
 
 @pytest.fixture
-def say(session: Session, capsys: Captured) -> Say:
+def say(session: Conversation, capsys: Captured) -> Say:
     return Say(session, capsys)
 
 
@@ -233,7 +235,7 @@ def test_the_alignment_is_drawn_within_the_terminal(say: Say, monkeypatch: pytes
 
 
 def test_a_layer_and_a_head_are_chosen_and_left_again(say: Say, translator: Translator) -> None:
-    layers, heads = translator.models[0].places
+    layers, heads = translator.models[0].attention_places
     say("h a t s")
     [found] = say.session.found
     drawn = set()
@@ -465,7 +467,7 @@ def test_a_mistake_is_a_line_and_a_hint_and_changes_nothing(
     assert len(said) <= 2
     assert not said[0].startswith("hint: ")
     assert not HIDDEN.search(err.replace("\n", ""))
-    assert say.session == Session(say.session.translator, say.session.translator.recipe.search, device="cpu")
+    assert say.session == Conversation(say.session.translator, say.session.translator.recipe.search, device="cpu")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -482,9 +484,9 @@ def test_even_a_fault_of_ours_does_not_end_it(say: Say, translator: Translator) 
     assert say("h a t")[0]
 
 
-def test_it_ends_when_it_is_told_to(session: Session) -> None:
+def test_it_ends_when_it_is_told_to(session: Conversation) -> None:
     with pytest.raises(EOFError):
-        session.answer(":quit")
+        answer(session, ":quit")
 
 
 # What comes from elsewhere cannot write to the terminal
@@ -568,7 +570,7 @@ class Typist:
         raise typed
 
 
-def converse(session: Session, *typed: str | type[BaseException]) -> Typist:
+def converse(session: Conversation, *typed: str | type[BaseException]) -> Typist:
     """Talk until the session ends; there must be nothing left to type."""
     typist = Typist(*typed)
     while interactive._exchange(session, typist):
@@ -577,7 +579,7 @@ def converse(session: Session, *typed: str | type[BaseException]) -> Typist:
     return typist
 
 
-def test_control_c_cancels_and_never_leaves(session: Session, capsys: Captured, translator: Translator) -> None:
+def test_control_c_cancels_and_never_leaves(session: Conversation, capsys: Captured, translator: Translator) -> None:
     with patch.object(translator, "translate", side_effect=KeyboardInterrupt):
         typist = converse(session, KeyboardInterrupt, "h a t", FENCE, "x", KeyboardInterrupt, ":quit")
     assert typist.prompts == ["word> ", "word> ", "word> ", "... ", "... ", "word> "]
@@ -585,7 +587,7 @@ def test_control_c_cancels_and_never_leaves(session: Session, capsys: Captured, 
     assert session.found == []
 
 
-def test_control_d_ends_what_is_pasted_and_then_leaves(session: Session, capsys: Captured) -> None:
+def test_control_d_ends_what_is_pasted_and_then_leaves(session: Conversation, capsys: Captured) -> None:
     converse(session, ":paste", "h a t", "o n e", EOFError, "z\n\nh a t", EOFError)
     assert [found.source for found in session.found] == ["h a t", "o n e", "z", "h a t"]
     converse(session, "z\n:quit\nh a t")

@@ -12,13 +12,13 @@ from unittest.mock import patch
 import pytest
 
 from seqkit import config
-from seqkit.cli.label import table
+from seqkit.cli.label_command import table
 from seqkit.cli.main import main
-from seqkit.data.labels import LabelledText, read_labelled
-from seqkit.demo import labels as labels_demo
+from seqkit.data.labelled_text import LabelledText, read_labelled
+from seqkit.demo import labelled_corpus as labels_demo
 from seqkit.inference.labeller import Labeller
-from seqkit.metrics.labels import LabelScores, label_scores
-from seqkit.session import train
+from seqkit.metrics.label_scores import LabelScores, label_scores
+from seqkit.runs.session import train
 from seqkit.settings import Labelled
 
 Captured = pytest.CaptureFixture[str]
@@ -52,7 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         where="the test",
     )
-    with patch("seqkit.wiring.cores", return_value=1):
+    with patch("seqkit.runs.setup.cores", return_value=1):
         train(recipe, out=folder / "run", device="cpu")
     return folder / "run"
 
@@ -186,8 +186,8 @@ def test_the_demo_writes_its_corpus_and_a_recipe_that_is_sound(
 @pytest.mark.slow
 def test_the_demo_shows_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
-    monkeypatch.setattr("seqkit.assemble.cores", lambda: 1)
+    monkeypatch.setattr("seqkit.runs.setup.cores", lambda: 1)
+    monkeypatch.setattr("seqkit.runs.network.cores", lambda: 1)
     assert main(["demo", "labels", "--out", "here"]) == 0
     out, err = capsys.readouterr()
     accuracy = re.search(r"accuracy +([\d.]+) %", out)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from seqkit.cli.main import main
 from seqkit.inference.translator import Translator
-from seqkit.run import load
-from seqkit.train import checkpoint
-from seqkit.train.weights import named_tensors
+from seqkit.parallel.parameters import named_tensors
+from seqkit.runs.trained_model import load
+from seqkit.storage import checkpoint
 
 Captured = pytest.CaptureFixture[str]
 

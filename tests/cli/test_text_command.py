@@ -111,7 +111,7 @@ def test_what_cannot_be_published_leaves_nothing(corpus: Path, monkeypatch: pyte
     def full(partial: Path, final: Path) -> None:
         raise ResourceError("the disk is full")
 
-    monkeypatch.setattr("seqkit.cli.text.replace_folder", full)
+    monkeypatch.setattr("seqkit.cli.text_command.replace_folder", full)
     assert main(["text", "learn", "a.en", "--out", "c", "text=words"]) == 5
     assert sorted(path.name for path in corpus.iterdir()) == ["a.de", "a.en", "a.tsv"]
 

@@ -21,7 +21,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seqkit import config
-from seqkit.cli import streams, translate
+from seqkit.cli import streams
+from seqkit.cli import translate_command as translate
 from seqkit.cli.main import main
 from seqkit.errors import ConfigError, DataError, ResourceError
 from seqkit.files import lines

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqkit.data.labels import LabelledText, read_labelled
+from seqkit.data.labelled_text import LabelledText, read_labelled
 from seqkit.errors import DataError
 
 # No white space, which is all in these categories, but other invisible characters.

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqkit.demo import corpora as demo
+from seqkit.demo import parallel_corpora as demo
 from seqkit.errors import ConfigError, DataError, ResourceError
 from seqkit.settings import Recipe
 

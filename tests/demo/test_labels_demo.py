@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from seqkit.data.labels import LabelledText, read_labelled
-from seqkit.demo import labels as labels_demo
+from seqkit.data.labelled_text import LabelledText, read_labelled
+from seqkit.demo import labelled_corpus as labels_demo
 from seqkit.errors import ConfigError
-from seqkit.metrics.labels import label_scores
+from seqkit.metrics.label_scores import label_scores
 
 TRAIN, DEV, TEST = labels_demo.parts()
 COUNTS = Counter(chain.from_iterable(TRAIN.tokens))

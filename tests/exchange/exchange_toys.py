@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 
 from seqkit import config
-from seqkit.assemble import build_model
 from seqkit.batch import pad
 from seqkit.config import build
 from seqkit.models.seq2seq import EncoderDecoder
+from seqkit.parallel.parameters import named_tensors
+from seqkit.runs.network import build_model
 from seqkit.settings import Recipe
+from seqkit.storage.model_folder import write_model
 from seqkit.text.codec import Codecs
 from seqkit.text.vocabulary import BOS, EOS
-from seqkit.train.model_folder import write_model
-from seqkit.train.weights import named_tensors
 
 SOURCES = ["a cat sat on the mat", "two dogs ran", "the cat saw the dogs", "a dog sat", "on the mat the cats ran"]
 TARGETS = ["eine Katze saß auf der Matte", "zwei Hunde liefen", "die Katze sah die Hunde", "ein Hund saß", "ja"]

@@ -18,11 +18,11 @@ from seqkit.exchange import ct2
 from seqkit.exchange.ct2 import export_ct2
 from seqkit.exchange.parity import TOLERANCE, sentences_of
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.run import load
+from seqkit.runs.trained_model import load
 from seqkit.search.beam import beam
 from seqkit.settings import Search
+from seqkit.storage.manifest import check
 from seqkit.text.vocabulary import BOS, EOS
-from seqkit.train.sealed import check
 
 LONGEST = 30
 

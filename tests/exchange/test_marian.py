@@ -16,7 +16,7 @@ from seqkit.exchange import marian, marian_files
 from seqkit.exchange.marian import export_marian
 from seqkit.exchange.parity import TOLERANCE, sentences_of
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.run import load
+from seqkit.runs.trained_model import load
 from seqkit.search.beam import beam
 from seqkit.settings import Search
 from seqkit.text.vocabulary import EOS

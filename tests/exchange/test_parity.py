@@ -12,9 +12,9 @@ from seqkit.batch import pad
 from seqkit.errors import ModelError
 from seqkit.exchange.parity import SENTENCES, TOLERANCE, Sentences, agreement, sentences_of, verify
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.run import Loaded, load
+from seqkit.runs.trained_model import Loaded, load
 from seqkit.search.beam import beam
-from seqkit.search.score import score
+from seqkit.search.forced_score import score
 from seqkit.settings import Search
 from seqkit.text.vocabulary import EOS, UNKNOWN
 

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from seqkit.demo import reverse
-from seqkit.train import checkpoint
+from seqkit.storage import checkpoint
 
 # Torch takes seconds to import: one process does it once, and every attempt is a fork of that one.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["seqkit.session", "seqkit.cli.train", "torch._dynamo", "sacrebleu"])
+CONTEXT.set_forkserver_preload(["seqkit.runs.session", "seqkit.cli.train_command", "torch._dynamo", "sacrebleu"])
 PATIENCE = 200.0  # seconds for an attempt that takes one
 
 # What a process does to files, as Python tells its audit hooks of it; `open` counts where it may write.

@@ -12,7 +12,7 @@ import torch
 from fault_toys import assert_same_end, attempt, events, files, write_corpus
 
 from seqkit.errors import ModelError
-from seqkit.train import checkpoint
+from seqkit.storage import checkpoint
 
 WORDS = ("train", "recipe.toml", "--out", "run", "--device", "cpu", "train.steps=9", "train.keep=9")
 WORDS += ("train.save_every=2", "train.validate_every=3", "train.log_seconds=1000")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from fault_toys import assert_nothing_broken, assert_same_end, attempt, events, files, scores, write_corpus
 
-from seqkit.train import checkpoint
-from seqkit.train.callbacks import Validation
+from seqkit.storage import checkpoint
+from seqkit.training.callbacks import Validation
 
 # Nine steps: saves, validations that are the best and others, pruning, and a last step at which all of it happens.
 WORDS = ("train", "recipe.toml", "--out", "run", "--device", "cpu", "train.steps=9", "train.keep=1")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from fault_toys import assert_nothing_broken, assert_same_end, attempt, events, files, write_corpus
 
-from seqkit.train import checkpoint
+from seqkit.storage import checkpoint
 
 WORDS = ("train", "recipe.toml", "--out", "run", "--device", "cpu", "train.save_every=2", "train.keep=9")
 WORDS += ("train.validate_every=3", "train.log_seconds=1000")

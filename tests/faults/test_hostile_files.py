@@ -22,7 +22,7 @@ from torch import Tensor
 
 from seqkit.data.datasets import Encoded
 from seqkit.errors import DataError, ModelError
-from seqkit.train.sealed import read_tensors
+from seqkit.storage.manifest import read_tensors
 
 STEP = "checkpoints/step-00000060"
 # What a run folder is read from; the files of a checkpoint are sealed by its manifest, those of the codec by its own.

@@ -16,11 +16,11 @@ import pytest
 from hostile_toys import Ask, copy, seal
 
 from seqkit.cli.main import main
-from seqkit.report import HIDDEN
 from seqkit.settings import Characters
+from seqkit.system.terminal import HIDDEN
 from seqkit.text.codec import Codecs
-from seqkit.train.panel import Panel, panel_lines
-from seqkit.train.snapshot import Sample, Snapshot
+from seqkit.training.display.panel import Panel, panel_lines
+from seqkit.training.display.snapshot import Sample, Snapshot
 
 # Erase the screen, set the clipboard, a C1 control, text that runs backwards, a line of its own, markup.
 HOSTILE = "a\x1b[2J \x1b]52;c;aGk=\x07 \x9b31m \u202eb\u2066 \r [/foo] [link=x]y[/link] [bold]"

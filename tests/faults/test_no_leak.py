@@ -117,7 +117,7 @@ def test_neither_a_run_nor_its_failure_tells_a_secret(
     def fail(self: object, trainer: object, step: object) -> None:
         raise KeyError("something nobody foresaw")
 
-    monkeypatch.setattr("seqkit.train.saving.Saving.stepped", fail)
+    monkeypatch.setattr("seqkit.training.saving.Saving.stepped", fail)
     broken = ask(*words, "--out", secretive / "broken")
     assert broken.code == 1
     assert "Traceback" in (secretive / "broken" / "train.log").read_text()

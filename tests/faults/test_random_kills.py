@@ -23,12 +23,13 @@ from typing import Any
 import pytest
 from fault_toys import assert_nothing_broken, assert_same_end, attempt, begin, events, write_corpus
 
-from seqkit.train import checkpoint, reporting
+from seqkit.storage import checkpoint
+from seqkit.training import reporting
 
 SAVE_EVERY = 20
 # The command as typed, but for this: every step is recorded, so that the log says what a kill cost.
 COUNTED = """
-import seqkit.train.reporting as reporting
+import seqkit.training.reporting as reporting
 from seqkit.cli.main import run
 reporting.SECONDS = reporting.RECORD_SECONDS = 0.0
 run()

@@ -16,7 +16,7 @@ import pytest
 import torch
 from fault_toys import write_corpus
 
-from seqkit.train import checkpoint
+from seqkit.storage import checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 

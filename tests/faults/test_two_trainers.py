@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fault_toys import attempt, begin, files, write_corpus
 
-from seqkit.train.lock import RunLock
+from seqkit.storage.lock import RunLock
 
 WORDS = ("train", "recipe.toml", "--out", "run", "--device", "cpu", "train.save_every=2", "train.steps=4")
 

@@ -12,17 +12,17 @@ from all_models import every_decodable, make, sources
 from gpu_toys import recipe_of, words
 
 from seqkit.config import build
+from seqkit.engine.fused_transformer import fused
 from seqkit.errors import ConfigError
 from seqkit.inference.evaluation import Ways, score_files
 from seqkit.inference.labeller import Labeller
 from seqkit.inference.translator import Translator
 from seqkit.inference.writer import Writer
-from seqkit.models.stepping import arranged
-from seqkit.run import device_of
+from seqkit.runs.session import train
 from seqkit.search.beam import beam
 from seqkit.search.sample import Sampling
-from seqkit.session import train
 from seqkit.settings import Model, Search
+from seqkit.system.device import device_of
 
 DEVICES = ("cpu", "cuda")
 
@@ -89,8 +89,8 @@ def test_a_translation_is_explained(run: Path) -> None:
 def test_a_beam_finds_what_it_finds_on_the_cpu(settings: Model) -> None:
     model, source = make(settings), sources(5, 2, 4)
     search = Search(beam=3, nbest=3, maximum_length=7, no_repeat=3, repetition_penalty=1.1)
-    expected = beam(arranged(model), source, search)
-    found = beam(arranged(model.to("cuda")), source.to("cuda"), search)
+    expected = beam(fused(model), source, search)
+    found = beam(fused(model.to("cuda")), source.to("cuda"), search)
     assert [[each.ids for each in row] for row in found] == [[each.ids for each in row] for row in expected]
 
 

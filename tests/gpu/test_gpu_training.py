@@ -19,13 +19,14 @@ from seqkit.errors import Interrupted
 from seqkit.inference.translator import Translator
 from seqkit.layers.recurrent import RecurrentStack
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.session import train
+from seqkit.runs.session import train
 from seqkit.settings import Adam, Model, Muon, Optimizer, RecurrentLanguageModel
-from seqkit.train import checkpoint
-from seqkit.train.callbacks import StopRequest
-from seqkit.train.objective import Objective
-from seqkit.train.optim import build_optimizers
-from seqkit.train.weights import optimizer_tensors, restore_optimizer
+from seqkit.storage import checkpoint
+from seqkit.storage.weights import optimizer_tensors, restore_optimizer
+from seqkit.training.callbacks import StopRequest
+from seqkit.training.objective import Objective
+from seqkit.training.optimizers import build_optimizers
+from seqkit.training.precision import Precision
 
 GPU = torch.device("cuda", 0)
 
@@ -77,7 +78,7 @@ def test_a_step_of_muon_is_that_of_the_cpu(name: str) -> None:
 @every_model
 def test_gradients_in_bfloat16_are_near_those_in_float32(settings: Model) -> None:
     exact, _ = one_step(settings, GPU, Adam())
-    narrow, _ = one_step(settings, GPU, Adam(), layers=torch.bfloat16, products=torch.bfloat16)
+    narrow, _ = one_step(settings, GPU, Adam(), precision=Precision(torch.bfloat16, torch.bfloat16))
     assert bool(narrow.isfinite().all())
     # So few numbers are not averaged over anything: one that crosses zero in a ReLU weighs much.
     assert float((narrow - exact).norm()) < 0.25 * float(exact.norm())

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from seqkit.errors import ConfigError, ModelError
 from seqkit.inference.mixing import cache_log_probs, check_same_tokens, mix, tune
-from seqkit.run import Loaded
+from seqkit.runs.trained_model import Loaded
 from seqkit.settings import SentencePiece
 from seqkit.text import Codec, Codecs
 

@@ -20,7 +20,8 @@ from seqkit.inference.glossary import Glossary, missing
 from seqkit.inference.translation import Line
 from seqkit.inference.translator import Translator
 from seqkit.metrics.bleu import utilities
-from seqkit.search import beam, score
+from seqkit.search import beam
+from seqkit.search.forced_score import score
 from seqkit.settings import Search
 from seqkit.text.codec import Codec
 from seqkit.text.vocabulary import BOS, EOS

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqkit.batch import Padded, pad
 from seqkit.models.build import Sizes, build
-from seqkit.models.language import LanguageModel
+from seqkit.models.language_model import LanguageModel
 from seqkit.models.ngram import NGramModel
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.search.hypothesis import BOS, EOS

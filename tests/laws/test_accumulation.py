@@ -16,8 +16,8 @@ from seqkit.data.datasets import Encoded
 from seqkit.data.loading import translation_batch
 from seqkit.loss import Tally
 from seqkit.settings import Constant, Model
-from seqkit.train.objective import Objective
-from seqkit.train.trainer import Progress, Trainer
+from seqkit.training.objective import Objective
+from seqkit.training.trainer import Progress, Trainer
 
 LENGTHS = (1, 10, 3, 7, 2, 5, 1, 4)
 PARTITIONS = {

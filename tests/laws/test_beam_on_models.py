@@ -12,10 +12,10 @@ from all_models import MODELS, TARGET, AnyModel, every_decodable, make, sources,
 from torch import Tensor
 
 from seqkit.batch import Padded
-from seqkit.decoding import search_many
+from seqkit.engine.batch_search import search_many
 from seqkit.search.beam import beam
+from seqkit.search.forced_score import score
 from seqkit.search.hypothesis import EOS, Hypothesis
-from seqkit.search.score import score
 from seqkit.settings import Model, Search
 from seqkit.state import Decodable, Memory, State, Step, rows_of, select
 

@@ -20,7 +20,7 @@ from seqkit.settings import (
     Transformer,
     TransformerLanguageModel,
 )
-from seqkit.train.objective import Objective
+from seqkit.training.objective import Objective
 
 FRESH: dict[str, Model] = {
     "transformer-pre": Transformer(width=64, feed_forward=128, encoder_layers=2, decoder_layers=2),

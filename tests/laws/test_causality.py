@@ -8,7 +8,7 @@ from all_models import AnyModel, every_decodable, every_model, every_transformer
 from torch import Tensor
 
 from seqkit.layers.attention import MultiHeadAttention
-from seqkit.models.language import LanguageModel
+from seqkit.models.language_model import LanguageModel
 from seqkit.settings import Model
 
 LENGTH = 5

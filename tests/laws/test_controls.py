@@ -16,9 +16,9 @@ from torch import Tensor
 from seqkit.batch import Padded
 from seqkit.models.ensemble import Ensemble
 from seqkit.search.beam import beam
+from seqkit.search.forced_score import score
 from seqkit.search.hypothesis import BOS, EOS, Hypothesis
 from seqkit.search.rules import BanPhrases, Fusion, Prefix, Rule
-from seqkit.search.score import score
 from seqkit.search.terms import Terms
 from seqkit.settings import Model, Search
 

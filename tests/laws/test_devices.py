@@ -28,13 +28,13 @@ from elsewhere import ELSEWHERE, AnyModule, Elsewhere, SecondDevice, elsewhere
 
 from seqkit.batch import Batch, Padded
 from seqkit.data.datasets import Encoded
-from seqkit.decoding import Wishes, search_many
+from seqkit.engine.batch_search import Wishes, search_many
+from seqkit.engine.fused_transformer import FusedTransformer, fused
+from seqkit.engine.token_scores import Blocks, dynamic_log_probs, pair_log_probs, token_features, token_log_probs
 from seqkit.models.ensemble import Ensemble
-from seqkit.models.labeller import SequenceLabeller, build_labeller
-from seqkit.models.language import LanguageModel
+from seqkit.models.language_model import LanguageModel
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.models.stepping import Stepper, arranged
-from seqkit.scoring import Blocks, dynamic_log_probs, pair_log_probs, token_features, token_log_probs
+from seqkit.models.sequence_labeller import SequenceLabeller, build_labeller
 from seqkit.search.beam import beam
 from seqkit.search.hypothesis import BOS
 from seqkit.search.rules import Ban, BanPhrases, Fusion, Rule
@@ -50,11 +50,12 @@ from seqkit.settings import (
     TransformerLanguageModel,
 )
 from seqkit.state import map_state
-from seqkit.tasks.labelling import predict
-from seqkit.train.labelling import LabellingObjective
-from seqkit.train.muon import Muon
-from seqkit.train.objective import Objective
-from seqkit.train.trainer import Trainer
+from seqkit.tasks.labelling_task import predict
+from seqkit.training.labelling_objective import LabellingObjective
+from seqkit.training.muon import Muon
+from seqkit.training.objective import Objective
+from seqkit.training.precision import Precision
+from seqkit.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 READ = ([4, 5, 6, 7], [8], [], [5, 5, 4])  # as sources, as prompts, and as lines to score
@@ -65,7 +66,7 @@ LINES = Encoded.from_lists(READ)
 def second_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Tensors that stand for others keep count of changes, which those of the inference mode do not.
     for verb in ("start", "advance"):
-        monkeypatch.setattr(Stepper, verb, torch.no_grad()(inspect.unwrap(getattr(Stepper, verb))))
+        monkeypatch.setattr(FusedTransformer, verb, torch.no_grad()(inspect.unwrap(getattr(FusedTransformer, verb))))
     with SecondDevice():
         yield
 
@@ -124,7 +125,7 @@ def train_on_both(settings: Model, *, products: torch.dtype | None, tolerance: f
     slopes, weights = [], []
     for device in (CPU, ELSEWHERE):
         model = on(device, make(settings, dtype=torch.float32))
-        trainer = trainer_of(Objective(model, smoothing=0.1, products=products), device)
+        trainer = trainer_of(Objective(model, smoothing=0.1, precision=Precision(output=products)), device)
         batch = batch_of(model)
         group = Group([batch, batch], 2 * int(batch.targets.mask.sum()), 2 * batch.targets.mask.numel())
         trainer.step(group)
@@ -145,10 +146,10 @@ def test_search(settings: Model) -> None:
         (Search(beam=1, maximum_length=5, no_repeat=2), [Ban((FIRST,))]),
         (Search(beam=4, groups=2, maximum_length=4, repetition_penalty=1.5), [BanPhrases(((4, 5), (6,)))]),
     ]
-    expected = [beam(arranged(model), source, search, rules=rules) for search, rules in searches]
+    expected = [beam(fused(model), source, search, rules=rules) for search, rules in searches]
     model = elsewhere(model)
     for (search, rules), known in zip(searches, expected, strict=True):
-        for moved in {model, arranged(model)}:  # one and the same, but for a Transformer
+        for moved in {model, fused(model)}:  # one and the same, but for a Transformer
             found = beam(moved, source.to(ELSEWHERE), search, rules=rules)
             assert [[each.ids for each in row] for row in found] == [[each.ids for each in row] for row in known]
             close(
@@ -158,7 +159,7 @@ def test_search(settings: Model) -> None:
 
 
 def test_search_in_a_narrow_arithmetic() -> None:
-    stepper = arranged(elsewhere(make(Transformer(width=8, heads=2, feed_forward=12))), products=torch.bfloat16)
+    stepper = fused(elsewhere(make(Transformer(width=8, heads=2, feed_forward=12))), products=torch.bfloat16)
     assert all(row[0].ids for row in beam(stepper, sources(5, 2).to(ELSEWHERE), Search(beam=2, maximum_length=5)))
 
 
@@ -169,7 +170,7 @@ def test_search_with_all_that_can_be_asked_of_it() -> None:
     terms = [[[[7, 8], [8]], [[5]]], [], [], [[[6]]]]
     found = []
     for device in (CPU, ELSEWHERE):
-        both = arranged(Ensemble([on(device, model) for model in models]))
+        both = fused(Ensemble([on(device, model) for model in models]))
         rules: list[Rule] = [Fusion(on(device, speaker), 0.3, (BOS,), device)]
         wishes = Wishes(prefixes=[[7], [], [], [4, 4]], terms=terms, bounds=bounds, rules=rules)
         plain = Wishes(prefixes=wishes.prefixes, rules=rules)
@@ -192,10 +193,10 @@ def test_drawing_and_searching_without_a_source(settings: Model) -> None:
     prompts = [[BOS, *line] for line in READ]
     drawn, found = sample(model, prompts, sampling=sampling), beam(model, None, search, prompt=(BOS, 4))
     model = elsewhere(model)
-    again = sample(arranged(model), prompts, sampling=sampling, device=ELSEWHERE)
+    again = sample(fused(model), prompts, sampling=sampling, device=ELSEWHERE)
     assert [each.ids for each in again] == [each.ids for each in drawn]
     with ELSEWHERE:
-        [best] = beam(arranged(model), None, search, prompt=(BOS, 4))
+        [best] = beam(fused(model), None, search, prompt=(BOS, 4))
     assert best[0].ids == found[0][0].ids
 
 

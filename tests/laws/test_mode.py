@@ -10,7 +10,7 @@ from all_models import MODELS, AnyModel, close, every_model, logits, make, sourc
 from seqkit.batch import Batch, Padded
 from seqkit.settings import Model
 from seqkit.state import map_state
-from seqkit.train.objective import Objective
+from seqkit.training.objective import Objective
 
 
 def check(model: AnyModel) -> None:

@@ -11,7 +11,7 @@ from seqkit.batch import Batch, Padded
 from seqkit.models.decoders import PlainDecoder
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.settings import Model
-from seqkit.train.objective import Objective
+from seqkit.training.objective import Objective
 
 LENGTHS = (1, 4, 6)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from all_models import every_model, logits, make, sources, tokens
 
+from seqkit.parallel.parameters import named_tensors
 from seqkit.settings import Model
-from seqkit.train import checkpoint
-from seqkit.train.weights import load_strictly, named_tensors
+from seqkit.storage import checkpoint
+from seqkit.storage.weights import load_strictly
 
 
 @every_model

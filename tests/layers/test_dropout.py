@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqkit.layers import dropout as layer
-from seqkit.layers.dropout import Dropout, LockedDropout, dropout
+from seqkit.kernels import byte_dropout as kernel
+from seqkit.kernels.arithmetic import Arithmetic, calculating
+from seqkit.kernels.byte_dropout import dropout
+from seqkit.layers.dropout import Dropout, LockedDropout
 
 COUNT = 1 << 19
 
@@ -37,7 +39,7 @@ def test_no_place_is_dropped_more_often_than_another(rate: float) -> None:
 
 
 def test_it_is_noticed_when_the_sign_of_the_integers_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layer, "LOWEST", 0)
+    monkeypatch.setattr(kernel, "LOWEST", 0)
     with pytest.raises(AssertionError):
         check_places(0.1)
 
@@ -136,11 +138,11 @@ def test_only_training_locks_and_a_rate_of_zero_draws_nothing() -> None:
 
 
 @pytest.mark.parametrize("kind", [Dropout, LockedDropout])
-def test_what_is_not_cheap_is_torch_s_own(kind: type[Dropout]) -> None:
+def test_without_byte_dropout_it_is_torch_s_own(kind: type[Dropout]) -> None:
     module, x = kind(0.3), torch.randn(6, 5, 40)
-    module.cheap = False
     torch.manual_seed(0)
-    out = module(x)
+    with calculating(Arithmetic(byte_dropout=False)):
+        out = module(x)
     torch.manual_seed(0)
     expected = F.dropout(x, 0.3) if kind is Dropout else x * F.dropout(torch.ones(6, 1, 40), 0.3)
     assert torch.equal(out, expected)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from seqkit.kernels.arithmetic import products_in
 from seqkit.layers import cells
-from seqkit.layers.linear import products_in
 from seqkit.layers.masks import length_mask
 from seqkit.layers.recurrent import BidirectionalStack, Kind, RecurrentStack, StackState, fused, last, reverse
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqkit.errors import DataError
-from seqkit.metrics.labels import LabelScores, Spans, label_scores
+from seqkit.metrics.label_scores import LabelScores, Spans, label_scores
 
 Found = list[tuple[int, int, int, str]]  # sentence, first token, last token, type
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.data.datasets import Encoded
-from seqkit.metrics.perplexity import Perplexity, TextCounts, counts_of
-from seqkit.scoring import Blocks, Context, token_log_probs
+from seqkit.engine.token_scores import Blocks, Context, token_log_probs
+from seqkit.metrics.perplexity_figures import Perplexity, TextCounts, counts_of
 from seqkit.settings import Characters, SentencePiece, Text, Words
 from seqkit.state import LogProbs, Memory, State, Step
 from seqkit.text.codec import Codec

@@ -14,11 +14,12 @@ from torch import Tensor
 from seqkit.batch import Padded, pad
 from seqkit.loss import Tally, cross_entropy
 from seqkit.models.encoders import RecurrentEncoder, TransformerEncoder
-from seqkit.models.labeller import SequenceLabeller, build_labeller
+from seqkit.models.sequence_labeller import SequenceLabeller, build_labeller
+from seqkit.parallel.parameters import named_tensors
 from seqkit.settings import Labeller, RecurrentLabeller, TransformerLabeller
+from seqkit.storage import checkpoint
+from seqkit.storage.weights import load_strictly
 from seqkit.text.vocabulary import EOS, SPECIAL_TOKENS
-from seqkit.train import checkpoint
-from seqkit.train.weights import load_strictly, named_tensors
 
 TOKENS, LABELS = 11, 7
 FIRST = len(SPECIAL_TOKENS)

@@ -11,9 +11,9 @@ from seqkit.errors import ModelError
 from seqkit.layers.attention import KeyValues
 from seqkit.layers.recurrent import StackState
 from seqkit.models.build import build_language_model
-from seqkit.models.language import LanguageModel, RecurrentReader
+from seqkit.models.language_model import LanguageModel, RecurrentReader
 from seqkit.settings import RecurrentLanguageModel, TransformerLanguageModel
-from seqkit.train.objective import Objective
+from seqkit.training.objective import Objective
 
 VOCABULARY = 11
 TOKENS = torch.tensor([[1, 4, 5, 6], [1, 7, 7, 3]])

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.errors import ConfigError, ModelError
-from seqkit.search import Hypothesis, beam, score
+from seqkit.search import Hypothesis, beam
 from seqkit.search.beam import _Found
 from seqkit.search.candidates import Beam, Chooser
+from seqkit.search.forced_score import score
 from seqkit.search.hypothesis import BOS, EOS, rewarded
 from seqkit.search.logits import BLOCK, largest, log_normalisers, promising
 from seqkit.settings import Search

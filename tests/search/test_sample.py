@@ -15,7 +15,8 @@ from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.errors import ConfigError, DataError, ModelError
-from seqkit.search import Hypothesis, Sampling, beam, sample, score, stream
+from seqkit.search import Hypothesis, Sampling, beam, sample, stream
+from seqkit.search.forced_score import score
 from seqkit.search.hypothesis import BOS, EOS
 from seqkit.search.rules import Ban
 from seqkit.settings import Search

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from search_toys import Recurrent, Table, random_table, sources
 
 from seqkit.errors import DataError
-from seqkit.search import score
+from seqkit.search.forced_score import score
 from seqkit.search.hypothesis import BOS, EOS
 
 targets = st.lists(st.lists(st.integers(0, 8), max_size=6), min_size=12, max_size=12)

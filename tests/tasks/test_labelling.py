@@ -14,25 +14,28 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqkit.assemble import build_model, resolve
 from seqkit.batch import pad
 from seqkit.config import build
 from seqkit.data.datasets import Encoded
-from seqkit.data.labels import LabelledText
+from seqkit.data.labelled_text import LabelledText
 from seqkit.data.loading import label_batch, line_batch, translation_batch
-from seqkit.demo import labels as labels_demo
+from seqkit.demo import labelled_corpus as labels_demo
 from seqkit.errors import ConfigError, DataError
 from seqkit.inference.labeller import Labeller
-from seqkit.metrics.labels import label_scores
-from seqkit.models.labeller import SequenceLabeller
-from seqkit.run import CPU, Loaded
-from seqkit.session import train
+from seqkit.metrics.label_scores import label_scores
+from seqkit.models.sequence_labeller import SequenceLabeller
+from seqkit.parallel.processes import Processes
+from seqkit.runs.network import build_model
+from seqkit.runs.session import train
+from seqkit.runs.trained_model import Loaded
 from seqkit.settings import Recipe, TransformerLabeller, Words
-from seqkit.tasks import Place, labelling, prepare
-from seqkit.tasks.labelling import Labelling, encode, longest_piece, predict, spell
+from seqkit.settings.automatic import resolve
+from seqkit.system.device import CPU
+from seqkit.tasks import Place, prepare
+from seqkit.tasks import labelling_task as labelling
+from seqkit.tasks.labelling_task import Labelling, encode, longest_piece, predict, spell
 from seqkit.text.codec import Codec
 from seqkit.text.vocabulary import EOS, PAD, SPECIAL_TOKENS, UNKNOWN
-from seqkit.train.distributed import Processes
 
 TRAIN = labels_demo.sentences(60, seed=1)
 DEV = labels_demo.sentences(12, seed=2)
@@ -340,7 +343,7 @@ def test_a_labeller_answers_each_sentence_in_its_place(tmp_path: Path, monkeypat
 def test_names_are_learnt_from_what_surrounds_them(
     model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seqkit.wiring.cores", lambda: 1)
+    monkeypatch.setattr("seqkit.runs.setup.cores", lambda: 1)
     text, dev, test = labels_demo.parts()
     settings = msgspec.to_builtins(recipe(tmp_path, train=text, dev=dev)) | {"model": model}
     settings["train"] = {

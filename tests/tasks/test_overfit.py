@@ -16,9 +16,9 @@ from seqkit.models.build import Sizes, build
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.search.beam import beam
 from seqkit.settings import AdamW, Constant, Mixed, Model, Plain, Recurrent, Search, Transformer
-from seqkit.train.objective import Objective
-from seqkit.train.optim import build_optimizers
-from seqkit.train.trainer import Trainer
+from seqkit.training.objective import Objective
+from seqkit.training.optimizers import build_optimizers
+from seqkit.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
 STEPS = 300

@@ -14,7 +14,7 @@ from torch import nn
 from seqkit.config import build
 from seqkit.inference.translator import Translator
 from seqkit.models import decoders, encoders
-from seqkit.session import train
+from seqkit.runs.session import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 

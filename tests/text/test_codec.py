@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from seqkit.errors import ConfigError, DataError, ModelError
 from seqkit.settings import Characters, SentencePiece, Text, Words
 from seqkit.text import BOS, EOS, PAD, UNKNOWN, UNKNOWN_MARK, Codec, Codecs, Vocabulary, tokenizers
-from seqkit.text.sampling import Cut
+from seqkit.text.subword_sampling import Cut
 
 LINES = (
     "The quick brown fox jumps over the lazy dog.",

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from seqkit.text.sampling import Sampler
+from seqkit.text.subword_sampling import Sampler
 from seqkit.text.tokenizers import SentencePiece
 
 LINES = ["the lower the newest", "low lower lowest newer newest wide wider widest", "the new wide low"] * 4
@@ -125,7 +125,7 @@ def test_it_forgets_what_would_be_too_much(monkeypatch: pytest.MonkeyPatch) -> N
     best = found.encode(LINES * 30)
     usual = Sampler(found.processor, algorithm="bpe", rate=0.4)
     cuts = [usual(best, seed=seed) for seed in range(20)]
-    monkeypatch.setattr("seqkit.text.sampling.KEPT", 10)
+    monkeypatch.setattr("seqkit.text.subword_sampling.KEPT", 10)
     forgetful = Sampler(found.processor, algorithm="bpe", rate=0.4)
     assert [forgetful(best, seed=seed) for seed in range(20)] == cuts
     assert remembered(forgetful) <= 10 < remembered(usual)

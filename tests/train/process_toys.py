@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from seqkit.train.distributed import Processes
+from seqkit.parallel.processes import Processes
 
 Job = Callable[[Processes], Any]
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from seqkit.errors import Interrupted, SeqkitError
-from seqkit.session import train
+from seqkit.runs.session import train
 from seqkit.settings import Recipe
-from seqkit.train import checkpoint
-from seqkit.train.callbacks import StopRequest
-from seqkit.train.reading import Group
-from seqkit.train.trainer import Progress, Step, Trainer
+from seqkit.storage import checkpoint
+from seqkit.training.callbacks import StopRequest
+from seqkit.training.reading import Group
+from seqkit.training.trainer import Progress, Step, Trainer
 
 WHEN = {"t", "attempt", "seconds"}
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from train_toys import toy_model
 
-from seqkit.train.average import Average
+from seqkit.training.moving_average import Average
 
 
 def set_all(module: nn.Module, value: float) -> None:

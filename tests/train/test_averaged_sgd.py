@@ -13,12 +13,12 @@ from train_toys import Notes, StopAt, numbers, report, toy_model, toy_trainer, w
 
 from seqkit.errors import ModelError
 from seqkit.settings import SGD, AveragedSGD, Train
-from seqkit.train import checkpoint
-from seqkit.train.average import Average
-from seqkit.train.averaged_sgd import Trigger, stopped_improving
-from seqkit.train.callbacks import Averaging, StopRequest, Validation
-from seqkit.train.saving import Saving, restore
-from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
+from seqkit.storage import checkpoint
+from seqkit.training.averaged_sgd import Trigger, stopped_improving
+from seqkit.training.callbacks import Averaging, StopRequest, Validation
+from seqkit.training.moving_average import Average
+from seqkit.training.saving import Saving, restore
+from seqkit.training.trainer import Callback, Progress, Report, Step, Trainer
 
 SETTINGS = Train(metric="bleu", save_every=1000)
 SCORES = [3.0, 5.0, 4.0, 6.0, 4.5, 9.0, 9.5, 9.0, 9.0]  # the fifth is worse than the second, three before it

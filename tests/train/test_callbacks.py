@@ -11,10 +11,10 @@ import torch
 from train_toys import Notes, StopAt, ToyStream, report, toy_model, toy_trainer, weights
 
 from seqkit.settings import Constant, Cosine, Linear, Schedule, Train
-from seqkit.train.average import Average
-from seqkit.train.callbacks import Averaging, Interruption, Limits, StopRequest, Validation, is_better
-from seqkit.train.schedule import factor
-from seqkit.train.trainer import Abandoned, Callback, Progress, Report, Step, Trainer
+from seqkit.training.callbacks import Averaging, Interruption, Limits, StopRequest, Validation, is_better
+from seqkit.training.moving_average import Average
+from seqkit.training.schedule import factor
+from seqkit.training.trainer import Abandoned, Callback, Progress, Report, Step, Trainer
 
 
 class Clock(Callback):

@@ -17,7 +17,7 @@ import torch
 
 from seqkit.errors import ModelError, ResourceError
 from seqkit.files import fault
-from seqkit.train import checkpoint
+from seqkit.storage import checkpoint
 
 WEIGHTS = {"model": {"w": torch.arange(600.0).reshape(20, 30)}, "optimizer": {"w/exp_avg": torch.ones(20, 30)}}
 
@@ -26,7 +26,7 @@ CRASH = """
 import os, sys
 from pathlib import Path
 import torch
-from seqkit.train import checkpoint
+from seqkit.storage import checkpoint
 for point in sys.argv[2:]:
     if os.fork() == 0:
         folder = Path(sys.argv[1]) / point

@@ -15,14 +15,14 @@ from seqkit.data.datasets import Encoded
 from seqkit.data.loading import translation_batch
 from seqkit.layers.dropout import Dropout
 from seqkit.models.build import Sizes, build
-from seqkit.models.language import LanguageModel
+from seqkit.models.language_model import LanguageModel
+from seqkit.parallel.parameters import named_tensors
 from seqkit.settings import (
     Model,
     Transformer,
     TransformerLanguageModel,
 )
-from seqkit.train.objective import MULTIPLE, Objective
-from seqkit.train.weights import named_tensors
+from seqkit.training.objective import MULTIPLE, Objective
 
 MODELS: dict[str, Model] = {
     "post": Transformer(

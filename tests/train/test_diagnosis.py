@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seqkit.train.diagnosis import culprit
+from seqkit.training.diagnosis import culprit
 
 
 class Overflow(nn.Module):

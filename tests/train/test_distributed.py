@@ -16,12 +16,12 @@ from train_toys import Crowded, Group, Notes, Poisoned, StopAt, ToyStream, toy_g
 from seqkit.data.datasets import Encoded
 from seqkit.data.loading import translation_batch
 from seqkit.errors import ResourceError
+from seqkit.parallel.processes import Processes, connect, launch
 from seqkit.settings import SGD, Muon, Optimizer
 from seqkit.tasks import Place
 from seqkit.tasks.task import Scores, Validator
-from seqkit.train.distributed import Processes, connect, launch
-from seqkit.train.objective import Objective
-from seqkit.train.trainer import Abandoned, Callback, Step, Trainer
+from seqkit.training.objective import Objective
+from seqkit.training.trainer import Abandoned, Callback, Step, Trainer
 
 LENGTHS = (9, 1, 2, 1, 8, 1, 1, 3)
 SPLITS = {

@@ -10,14 +10,14 @@ import pytest
 from session_toys import AfterLooks, events, progress, same, scored, stopped
 
 from seqkit.config import build
-from seqkit.demo import labels as labels_demo
+from seqkit.demo import labelled_corpus as labels_demo
 from seqkit.demo import reverse
 from seqkit.errors import Interrupted
-from seqkit.session import train
+from seqkit.runs.session import train
 from seqkit.settings import Recipe
-from seqkit.train import checkpoint
-from seqkit.train.reading import Group
-from seqkit.train.trainer import Step, Trainer
+from seqkit.storage import checkpoint
+from seqkit.training.reading import Group
+from seqkit.training.trainer import Step, Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

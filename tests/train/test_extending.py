@@ -12,11 +12,11 @@ from session_toys import events, progress, refused, same, stopped
 from seqkit.config import build
 from seqkit.demo import reverse
 from seqkit.errors import ConfigError, DataError
-from seqkit.session import train
+from seqkit.runs.session import train
 from seqkit.settings import Linear, Recipe
-from seqkit.train.reading import Group
-from seqkit.train.schedule import factor
-from seqkit.train.trainer import Step, Trainer
+from seqkit.training.reading import Group
+from seqkit.training.schedule import factor
+from seqkit.training.trainer import Step, Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from seqkit.loss import Tally
-from seqkit.train.distributed import Processes
-from seqkit.train.gradients import TAIL, Gradients
+from seqkit.parallel.processes import Processes
+from seqkit.training.gradients import TAIL, Gradients
 
 
 def module() -> nn.Module:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqkit.errors import ResourceError
-from seqkit.train.journal import Journal
+from seqkit.storage.journal import Journal
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
@@ -79,7 +79,7 @@ def test_torn_anywhere(data: st.DataObject) -> None:
 
 
 def test_attempts_of_a_long_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqkit.train.journal.TAIL", 100)
+    monkeypatch.setattr("seqkit.storage.journal.TAIL", 100)
     for attempt in range(1, 4):
         journal = Journal(tmp_path)
         assert journal.attempt == attempt

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from seqkit.errors import BusyError, ResourceError
-from seqkit.train.lock import SILENT, RunLock
+from seqkit.storage.lock import SILENT, RunLock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from seqkit.train.lock import RunLock
+from seqkit.storage.lock import RunLock
 with RunLock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -142,7 +142,7 @@ def test_a_silent_one_on_another_host_is_not_waited_for(tmp_path: Path, silent: 
 
 
 def test_a_holder_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqkit.train.lock.BEAT", 0.01)
+    monkeypatch.setattr("seqkit.storage.lock.BEAT", 0.01)
     path = tmp_path / "lock"
     with RunLock(tmp_path) as lock:
         for _ in range(2):
@@ -156,7 +156,7 @@ def test_a_holder_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_who_lost_the_folder_while_it_stood_still_says_so_and_leaves_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_place: bool
 ) -> None:
-    monkeypatch.setattr("seqkit.train.lock.BEAT", 0.01)
+    monkeypatch.setattr("seqkit.storage.lock.BEAT", 0.01)
     with RunLock(tmp_path) as lock:
         if in_place:
             claim(tmp_path, pid=7, host="elsewhere")
@@ -175,7 +175,7 @@ def test_who_lost_the_folder_while_it_stood_still_says_so_and_leaves_the_lock(
 
 
 def test_a_lock_removed_by_hand_is_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqkit.train.lock.BEAT", 0.01)
+    monkeypatch.setattr("seqkit.storage.lock.BEAT", 0.01)
     with RunLock(tmp_path) as lock:
         (tmp_path / "lock").unlink()
         time.sleep(0.05)

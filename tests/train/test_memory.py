@@ -12,14 +12,14 @@ from seqkit.loss import Tally
 from seqkit.models.build import Sizes, build
 from seqkit.settings import RecurrentLanguageModel
 from seqkit.state import State
-from seqkit.train.memory import ran_out
-from seqkit.train.objective import Objective
+from seqkit.training.memory import ran_out
+from seqkit.training.objective import Objective
 
 
 @pytest.fixture(autouse=True)
 def no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking for it takes long in a process that has loaded as much as a test's."""
-    monkeypatch.setattr("seqkit.train.reading.free", lambda device: None)
+    monkeypatch.setattr("seqkit.training.reading.free", lambda device: None)
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seqkit.errors import ModelError
-from seqkit.train.model_folder import read_model, write_model
+from seqkit.storage.model_folder import read_model, write_model
 
 
 def write(run: Path, value: float) -> Path:

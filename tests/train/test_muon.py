@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seqkit.train.distributed import Processes
-from seqkit.train.muon import Muon, orthogonalise
+from seqkit.parallel.processes import Processes
+from seqkit.training.muon import Muon, orthogonalise
 
 SHAPES = [(8, 8), (8, 8), (16, 8), (8, 16), (24, 8), (6, 6)]
 

@@ -14,7 +14,7 @@ from seqkit.data.loading import translation_batch
 from seqkit.models.build import Sizes, build
 from seqkit.settings import Model, Recurrent, RecurrentLanguageModel, Transformer
 from seqkit.state import tensors_of
-from seqkit.train.objective import Objective
+from seqkit.training.objective import Objective
 
 TRANSLATORS: list[Model] = [
     Transformer(width=8, heads=2, feed_forward=12, encoder_layers=1, decoder_layers=2, dropout=0.0),

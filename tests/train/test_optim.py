@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from train_toys import toy_group, toy_model
 
-from seqkit.assemble import hidden_matrices
 from seqkit.models.build import Sizes, build
+from seqkit.runs.network import hidden_matrices
 from seqkit.settings import (
     SGD,
     Adam,
@@ -24,9 +24,9 @@ from seqkit.settings import (
     RMSprop,
     Transformer,
 )
-from seqkit.train.muon import Muon as MuonOptimizer
-from seqkit.train.objective import Objective
-from seqkit.train.optim import build_optimizers, set_rates
+from seqkit.training.muon import Muon as MuonOptimizer
+from seqkit.training.objective import Objective
+from seqkit.training.optimizers import build_optimizers, set_rates
 
 EVERY: list[Optimizer] = [AdamW(), Adam(), SGD(momentum=0.9), RMSprop(momentum=0.5), Muon(), AveragedSGD()]
 every_optimizer = pytest.mark.parametrize("settings", EVERY, ids=lambda settings: type(settings).__name__)

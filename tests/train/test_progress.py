@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from seqkit.train.panel import Panel, panel_lines
-from seqkit.train.progress import PlainProgress, Quiet, Sample, Snapshot, display
-from seqkit.train.snapshot import duration, plain_line, short, visible
+from seqkit.system.terminal import escape
+from seqkit.training.display.panel import Panel, panel_lines
+from seqkit.training.display.progress import PlainProgress, Quiet, Sample, Snapshot, display
+from seqkit.training.display.snapshot import duration, plain_line, short
 
 NASTY = "\x1b[2J \x1b]52;c;aGk=\x07 \x9b1A \u202eevil\u2066 [/foo] [link=x]y[/link] :smile: \r\n\u2028 \ud800 漢字 end"
 MOMENT = Snapshot(
@@ -65,7 +66,7 @@ CONTROLS = [chr(code) for code in (*range(32), *range(0x7F, 0xA0), 0x2028, 0x202
 
 @given(anything)
 def test_visible_text_steers_nothing(text: str) -> None:
-    shown = visible(text)
+    shown = escape(text)
     assert not any(control in shown for control in CONTROLS)
     assert "".join(filter(str.isprintable, text)) in shown or not text.isprintable()
     shown.encode()
@@ -73,8 +74,8 @@ def test_visible_text_steers_nothing(text: str) -> None:
 
 def test_ordinary_text_is_left_alone() -> None:
     for text in ("der 5. März", "漢字 हिन्दी नमस्ते", "\u0645\u06cc\u200c\u062e\u0648", "[/foo]", "a\u00a0b"):
-        assert visible(text) == text
-    assert visible(NASTY).startswith("\\x1b[2J \\x1b]52;c;aGk=\\x07 \\x9b1A \\u202eevil\\u2066 [/foo]")
+        assert escape(text) == text
+    assert escape(NASTY).startswith("\\x1b[2J \\x1b]52;c;aGk=\\x07 \\x9b1A \\u202eevil\\u2066 [/foo]")
 
 
 def test_plain_line_reads_like_this() -> None:
@@ -240,7 +241,5 @@ def test_words_for_numbers() -> None:
 
 
 def test_nothing_here_imports_torch() -> None:
-    code = (
-        "import sys, seqkit.train.progress, seqkit.train.journal, seqkit.train.lock; sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys, seqkit.training.display.progress, seqkit.storage.journal, seqkit.storage.lock\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

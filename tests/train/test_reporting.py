@@ -9,10 +9,10 @@ import msgspec
 from train_toys import StopAt, report, toy_trainer
 
 from seqkit.settings import Train
-from seqkit.train.callbacks import Validation
-from seqkit.train.journal import Journal
-from seqkit.train.progress import PlainProgress
-from seqkit.train.reporting import About, Reporting
+from seqkit.storage.journal import Journal
+from seqkit.training.callbacks import Validation
+from seqkit.training.display.progress import PlainProgress
+from seqkit.training.reporting import About, Reporting
 
 
 def test_a_run_that_validates_after_every_step_still_shows_its_progress(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from train_toys import Notes, StopAt, numbers, report, toy_model, toy_trainer, w
 
 from seqkit.errors import DivergenceError, ModelError, ResourceError
 from seqkit.settings import SGD, Adam, AdamW, AveragedSGD, Linear, Muon, Optimizer, RMSprop, Train
-from seqkit.train import checkpoint
-from seqkit.train.average import Average
-from seqkit.train.callbacks import Averaging, StopRequest, Validation
-from seqkit.train.saving import Saving, restore
-from seqkit.train.trainer import Callback, Progress, Step, Trainer
+from seqkit.storage import checkpoint
+from seqkit.training.callbacks import Averaging, StopRequest, Validation
+from seqkit.training.moving_average import Average
+from seqkit.training.saving import Saving, restore
+from seqkit.training.trainer import Callback, Progress, Step, Trainer
 
 EVERY: list[Optimizer] = [AdamW(), Adam(), SGD(momentum=0.9), RMSprop(momentum=0.5), Muon(), AveragedSGD()]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqkit.settings import Constant, Cosine, InverseSquareRoot, Linear, Schedule
-from seqkit.train.schedule import factor, needs_horizon
+from seqkit.training.schedule import factor, needs_horizon
 
 WARMUP, END = 20, 100
 STEPS = [0, 1, WARMUP - 1, WARMUP, WARMUP + 1, 60, END - 1, END, END + 1]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from seqkit.errors import ModelError, ResourceError
 from seqkit.files import sha256
-from seqkit.train.sealed import check, publish, read_tensors, size_of
+from seqkit.storage.manifest import check, publish, read_tensors, size_of
 
 
 def seal(folder: Path) -> Path:

@@ -16,24 +16,25 @@ import torch
 from session_toys import contents, events, progress, refused, same, same_tensors, scored, stopped, tensors
 from torch import Tensor
 
-from seqkit import assemble
 from seqkit.batch import pad
 from seqkit.config import build
 from seqkit.demo import reverse
 from seqkit.errors import ConfigError, DataError, DivergenceError, Interrupted, ModelError
-from seqkit.layers.dropout import Dropout
-from seqkit.run import CPU, load
+from seqkit.parallel.processes import Processes
+from seqkit.runs.network import build_model, recipe_optimizers
+from seqkit.runs.session import train
+from seqkit.runs.trained_model import load
+from seqkit.search.forced_score import score
 from seqkit.search.hypothesis import EOS
-from seqkit.search.score import score
-from seqkit.session import train
 from seqkit.settings import Recipe
+from seqkit.storage import checkpoint
+from seqkit.system.device import CPU
 from seqkit.tasks import Place, prepare
-from seqkit.tasks.translation import Translation
-from seqkit.train import checkpoint
-from seqkit.train.callbacks import StopRequest
-from seqkit.train.distributed import Processes
-from seqkit.train.reading import Group
-from seqkit.train.trainer import Step, Trainer
+from seqkit.tasks.translation_task import Translation
+from seqkit.training.callbacks import StopRequest
+from seqkit.training.objective import build_objective
+from seqkit.training.reading import Group
+from seqkit.training.trainer import Step, Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -218,11 +219,11 @@ def test_equal_means_may_change_and_another_random_stream_may_not(corpus: Path) 
 
 
 @pytest.mark.parametrize("on", [True, False])
-def test_the_recipe_decides_about_every_dropout_and_optimizer(corpus: Path, on: bool) -> None:
+def test_the_recipe_decides_about_dropout_and_optimizers(corpus: Path, on: bool) -> None:
     settings = recipe(corpus, cheap_dropout=on, fused_optimizer=on)
-    model = assemble.build_model(settings, prepare(settings, corpus / "run").codecs)
-    assert {module.cheap for module in model.modules() if isinstance(module, Dropout)} == {on}
-    assert {bool(optimizer.defaults["fused"]) for optimizer in assemble.optimizers(settings.train, model)} == {on}
+    model = build_model(settings, prepare(settings, corpus / "run").codecs)
+    assert build_objective(settings, model, CPU).precision.byte_dropout == on
+    assert {bool(optimizer.defaults["fused"]) for optimizer in recipe_optimizers(settings.train, model)} == {on}
 
 
 def test_changed_data_are_refused(corpus: Path) -> None:
@@ -310,7 +311,7 @@ def test_a_wish_to_stop_that_came_while_torchrun_began_is_heeded_before_the_othe
     def meet(device: torch.device) -> Processes:
         raise AssertionError("met")
 
-    monkeypatch.setattr("seqkit.session.connect", meet)
+    monkeypatch.setattr("seqkit.runs.session.connect", meet)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(Interrupted, match="before the first step") as caught:
         train(recipe(corpus, steps=2), out=corpus / "run", device="cpu", request=StopRequest("SIGTERM", 15))
@@ -344,8 +345,8 @@ def test_a_damaged_checkpoint_is_passed_over_and_its_steps_made_again(corpus: Pa
 
 def test_the_log_goes_on_through_a_crash(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A torn line is gone, attempts count up, and of every step the last record is the one that counts."""
-    monkeypatch.setattr("seqkit.train.reporting.SECONDS", 0.0)
-    monkeypatch.setattr("seqkit.train.reporting.RECORD_SECONDS", 0.0)
+    monkeypatch.setattr("seqkit.training.reporting.SECONDS", 0.0)
+    monkeypatch.setattr("seqkit.training.reporting.RECORD_SECONDS", 0.0)
     settings = recipe(corpus, save_every=4)
     original = Trainer.step
 
@@ -421,7 +422,7 @@ def test_the_development_loss_is_a_sum_over_all_tokens_however_they_are_batched(
     task = prepare(settings, corpus / "run")
     assert isinstance(task, Translation)
     assert task.dev is not None
-    model = assemble.build_model(settings, task.codecs).eval()
+    model = build_model(settings, task.codecs).eval()
     validate = task.validator(model, Place(Processes(), CPU), None)
     assert validate is not None
     tally = validate().tally

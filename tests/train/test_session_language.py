@@ -16,12 +16,12 @@ from torch import Tensor
 from seqkit.config import build
 from seqkit.errors import DataError
 from seqkit.inference.evaluation import Ways, score_files
-from seqkit.run import load
-from seqkit.session import train
+from seqkit.runs.session import train
+from seqkit.runs.trained_model import load
 from seqkit.settings import Recipe
 from seqkit.state import tensors_of
-from seqkit.train.reading import Group
-from seqkit.train.trainer import Step, Trainer
+from seqkit.training.reading import Group
+from seqkit.training.trainer import Step, Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,8 +16,11 @@ from train_toys import VOCABULARY, Crowded, Notes, Poisoned, StopAt, ToyStream, 
 
 from seqkit.batch import Batch
 from seqkit.errors import ResourceError
-from seqkit.layers.deep import Deep
 from seqkit.models.build import Sizes, build
+from seqkit.parallel.parameters import named_tensors
+from seqkit.parallel.processes import Processes
+from seqkit.parallel.sharding import Replica, shard
+from seqkit.parallel.shards import is_shared, local, whole
 from seqkit.settings import (
     SGD,
     Adam,
@@ -31,17 +34,13 @@ from seqkit.settings import (
     Transformer,
     TransformerLanguageModel,
 )
-from seqkit.train import checkpoint
-from seqkit.train.average import Average
-from seqkit.train.callbacks import Averaging, StopRequest
-from seqkit.train.distributed import Processes
-from seqkit.train.objective import Objective
-from seqkit.train.reading import Group
-from seqkit.train.saving import Saving, restore
-from seqkit.train.sharding import Replica, shard
-from seqkit.train.shards import is_shared, local, whole
-from seqkit.train.trainer import Callback, Step, Trainer
-from seqkit.train.weights import named_tensors
+from seqkit.storage import checkpoint
+from seqkit.training.callbacks import Averaging, StopRequest
+from seqkit.training.moving_average import Average
+from seqkit.training.objective import Objective
+from seqkit.training.reading import Group
+from seqkit.training.saving import Saving, restore
+from seqkit.training.trainer import Callback, Step, Trainer
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 
@@ -93,10 +92,7 @@ class Slices(ToyStream):
 
 def objective_of(settings: Model, *, recompute: bool = False, wide: bool = True) -> Objective:
     torch.manual_seed(0)
-    model: nn.Module = build(settings, Sizes(VOCABULARY, VOCABULARY, joint=True))
-    for module in model.modules():
-        if isinstance(module, Deep):
-            module.recompute = recompute
+    model: nn.Module = build(settings, Sizes(VOCABULARY, VOCABULARY, joint=True), recompute=recompute)
     return Objective(model.double() if wide else model, smoothing=0.1)
 
 

@@ -24,13 +24,13 @@ from session_toys import AfterLooks, contents, progress
 from seqkit import config
 from seqkit.demo import reverse
 from seqkit.errors import BusyError, ConfigError, DataError, DivergenceError, Interrupted, ResourceError
-from seqkit.host import alive
-from seqkit.session import train
+from seqkit.runs.session import train
 from seqkit.settings import Recipe
-from seqkit.train import status
-from seqkit.train.callbacks import StopRequest, Validation
-from seqkit.train.lock import RunLock
-from seqkit.train.trainer import Trainer
+from seqkit.storage import status
+from seqkit.storage.lock import RunLock
+from seqkit.system.host import alive
+from seqkit.training.callbacks import StopRequest, Validation
+from seqkit.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -194,7 +194,7 @@ def test_whoever_lost_the_folder_to_another_writes_nothing_more(
     run: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
 ) -> None:
     """As where a process stood still so long, in a step or in a validation, that its run was taken up elsewhere."""
-    monkeypatch.setattr("seqkit.train.lock.BEAT", 0.01)
+    monkeypatch.setattr("seqkit.storage.lock.BEAT", 0.01)
     original, held, left = getattr(*where), RunLock(run), {}
 
     def lose(self: Trainer | Validation, *given: Any) -> Any:
@@ -207,7 +207,7 @@ def test_whoever_lost_the_folder_to_another_writes_nothing_more(
         return original(self, *given)
 
     monkeypatch.setattr(*where, lose)
-    monkeypatch.setattr("seqkit.session.RunLock", lambda _: held)
+    monkeypatch.setattr("seqkit.runs.session.RunLock", lambda _: held)
     with pytest.raises(BusyError, match=r"took .* over"):
         train(recipe(run, save_every=1, validate_every=2), out=run, device="cpu")
     assert "checkpoints/step-00000001/manifest.json" in left
@@ -336,7 +336,7 @@ def test_a_killed_run_is_seen_through(run: Path) -> None:
 FULL = """
 import resource, sys
 from seqkit.cli.main import main
-import seqkit.session
+import seqkit.runs.session
 resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384))
 sys.exit(main(sys.argv[1:]))
 """

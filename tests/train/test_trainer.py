@@ -16,9 +16,9 @@ from seqkit.errors import DivergenceError
 from seqkit.loss import Tally
 from seqkit.settings import SGD, Constant, Linear
 from seqkit.state import State
-from seqkit.train.objective import Objective
-from seqkit.train.seeds import seed_of
-from seqkit.train.trainer import BAD_STEPS, Callback, Progress, Step, Trainer
+from seqkit.training.objective import Objective
+from seqkit.training.seeds import seed_of
+from seqkit.training.trainer import BAD_STEPS, Callback, Progress, Step, Trainer
 
 
 def test_groups_are_read_in_order_epoch_after_epoch() -> None:

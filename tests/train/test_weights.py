@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from seqkit.errors import ModelError
-from seqkit.train import checkpoint
-from seqkit.train.weights import load_strictly, named_tensors, optimizer_tensors, restore_optimizer
+from seqkit.parallel.parameters import named_tensors
+from seqkit.storage import checkpoint
+from seqkit.storage.weights import load_strictly, optimizer_tensors, restore_optimizer
 
 
 class Tied(nn.Module):

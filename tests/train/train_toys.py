@@ -17,12 +17,12 @@ from seqkit.data.loading import translation_batch
 from seqkit.loss import Tally
 from seqkit.models.build import Sizes, build
 from seqkit.models.seq2seq import EncoderDecoder
+from seqkit.parallel.processes import Processes
 from seqkit.settings import Adam, Constant, Optimizer, Recurrent, Schedule
 from seqkit.state import State
-from seqkit.train.distributed import Processes
-from seqkit.train.objective import Objective
-from seqkit.train.optim import build_optimizers
-from seqkit.train.trainer import Callback, Progress, Report, Step, Trainer
+from seqkit.training.objective import Objective
+from seqkit.training.optimizers import build_optimizers
+from seqkit.training.trainer import Callback, Progress, Report, Step, Trainer
 
 VOCABULARY = 8
 ADAM, STEADY = Adam(), Constant()

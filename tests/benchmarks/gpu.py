@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import Row, print_rows, row_of
+from measuring import Row, print_rows, row_of
 from torch import Tensor, nn
 
 from seqkit.batch import Batch

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import text_of
+from measuring import text_of
 from train import LANGUAGE, SIZES, child, recipe_of
 
 from seqkit.tasks import prepare

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from common import print_rows, row_of
+from measuring import print_rows, row_of
 
 COMMANDS = {
     "python -c pass": ["-c", "pass"],

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import Row, print_rows, row_of
+from measuring import Row, print_rows, row_of
 
 from seqkit.data import read_lines
 from seqkit.inference.glossary import Glossary

@@ -24,7 +24,7 @@ import msgspec
 import opennmt
 import torch
 import torch.nn.functional as F
-from common import peak_memory, print_rows, rate_of, row_of, text_of
+from measuring import peak_memory, print_rows, rate_of, row_of, text_of
 from torch import Tensor, nn
 
 from seqkit import config

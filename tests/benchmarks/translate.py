@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 import torch
-from common import Row, peak_memory, print_rows, row_of
+from measuring import Row, peak_memory, print_rows, row_of
 
 from seqkit.cli.conversation.answering import answer
 from seqkit.cli.conversation.talk import Conversation

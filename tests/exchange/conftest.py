@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from exchange_toys import Make, tiny_model
+
+from tests.support.exports import Make, tiny_model
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exchange_toys import CHARACTERS, PIECES, TARGETS, WORDS, Make, program_of, tiny_model
 
 from seqkit.batch import pad
 from seqkit.errors import ConfigError, ModelError
@@ -23,6 +22,7 @@ from seqkit.search.beam import beam
 from seqkit.settings import Search
 from seqkit.storage.manifest import check
 from seqkit.text.vocabulary import BOS, EOS
+from tests.support.exports import CHARACTERS, PIECES, TARGETS, WORDS, Make, program_of, tiny_model
 
 LONGEST = 30
 

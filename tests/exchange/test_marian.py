@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from exchange_toys import CHARACTERS, PIECES, TARGETS, WORDS, Make, program_of, tiny_model
 from torch import Tensor
 
 from seqkit.batch import pad
@@ -20,6 +19,7 @@ from seqkit.runs.trained_model import load
 from seqkit.search.beam import beam
 from seqkit.settings import Search
 from seqkit.text.vocabulary import EOS
+from tests.support.exports import CHARACTERS, PIECES, TARGETS, WORDS, Make, program_of, tiny_model
 
 ADVICE = "ignore:Recommended. pip install sacremoses:UserWarning"  # of the tokenizer, wherever it is loaded
 LONGEST = 30

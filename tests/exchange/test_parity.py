@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 
 import pytest
-from exchange_toys import SOURCES, WORDS, tiny_model
 
 from seqkit.batch import pad
 from seqkit.errors import ModelError
@@ -17,6 +16,7 @@ from seqkit.search.beam import beam
 from seqkit.search.forced_score import score
 from seqkit.settings import Search
 from seqkit.text.vocabulary import EOS, UNKNOWN
+from tests.support.exports import SOURCES, WORDS, tiny_model
 
 
 @pytest.fixture(scope="module")

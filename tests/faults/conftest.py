@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hostile_toys import Ask
+
+from tests.support.hostile import Ask
 
 
 @pytest.fixture

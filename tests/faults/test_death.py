@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from fault_toys import assert_nothing_broken, assert_same_end, attempt, events, files, scores, write_corpus
 
 from seqkit.storage import checkpoint
 from seqkit.training.callbacks import Validation
+from tests.support.faults import assert_nothing_broken, assert_same_end, attempt, events, files, scores, write_corpus
 
 # Nine steps: saves, validations that are the best and others, pruning, and a last step at which all of it happens.
 WORDS = ("train", "recipe.toml", "--out", "run", "--device", "cpu", "train.steps=9", "train.keep=1")

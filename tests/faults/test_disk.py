@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from fault_toys import assert_nothing_broken, assert_same_end, attempt, events, files, write_corpus
 
 from seqkit.storage import checkpoint
+from tests.support.faults import assert_nothing_broken, assert_same_end, attempt, events, files, write_corpus
 
 WORDS = ("train", "recipe.toml", "--out", "run", "--device", "cpu", "train.save_every=2", "train.keep=9")
 WORDS += ("train.validate_every=3", "train.log_seconds=1000")

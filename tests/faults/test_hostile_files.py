@@ -16,13 +16,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hostile_toys import Ask, Spoil, bombs, content, copy, gone, link, pipe, safetensors, seal, subfolder, tensor
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from seqkit.data.datasets import Encoded
 from seqkit.errors import DataError, ModelError
 from seqkit.storage.manifest import read_tensors
+from tests.support.hostile import (
+    Ask,
+    Spoil,
+    bombs,
+    content,
+    copy,
+    gone,
+    link,
+    pipe,
+    safetensors,
+    seal,
+    subfolder,
+    tensor,
+)
 
 STEP = "checkpoints/step-00000060"
 # What a run folder is read from; the files of a checkpoint are sealed by its manifest, those of the codec by its own.

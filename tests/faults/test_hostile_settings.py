@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_toys import Ask
 
 from seqkit.settings.schema import Key, keys
+from tests.support.hostile import Ask
 
 EVERY_KEY = {f"{key.path} of {key.kind}" if key.kind else key.path: key for key in keys() if key.default != "required"}
 every_key = pytest.mark.parametrize("key", EVERY_KEY.values(), ids=EVERY_KEY)

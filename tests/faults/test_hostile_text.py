@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from hostile_toys import Ask, copy, seal
 
 from seqkit.cli.main import main
 from seqkit.settings import Characters
@@ -21,6 +20,7 @@ from seqkit.system.terminal import HIDDEN
 from seqkit.text.codec import Codecs
 from seqkit.training.display.panel import Panel, panel_lines
 from seqkit.training.display.snapshot import Sample, Snapshot
+from tests.support.hostile import Ask, copy, seal
 
 # Erase the screen, set the clipboard, a C1 control, text that runs backwards, a line of its own, markup.
 HOSTILE = "a\x1b[2J \x1b]52;c;aGk=\x07 \x9b31m \u202eb\u2066 \r [/foo] [link=x]y[/link] [bold]"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_toys import Ask
+
+from tests.support.hostile import Ask
 
 SECRETS = {
     "HF_TOKEN": "secret123",

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_toys import assert_nothing_broken, assert_same_end, attempt, begin, events, write_corpus
 
 from seqkit.storage import checkpoint
 from seqkit.training import reporting
+from tests.support.faults import assert_nothing_broken, assert_same_end, attempt, begin, events, write_corpus
 
 SAVE_EVERY = 20
 # The command as typed, but for this: every step is recorded, so that the log says what a kill cost.

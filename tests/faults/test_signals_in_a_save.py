@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_toys import assert_nothing_broken, assert_same_end, attempt, files, write_corpus
 
 from seqkit.storage import checkpoint
+from tests.support.faults import assert_nothing_broken, assert_same_end, attempt, files, write_corpus
 
 WORDS = ("train", "recipe.toml", "--out", "run", "--device", "cpu", "train.steps=9", "train.keep=9")
 WORDS += ("train.save_every=2", "train.validate_every=3", "train.log_seconds=1000")

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import torch
-from fault_toys import write_corpus
 
 from seqkit.storage import checkpoint
+from tests.support.faults import write_corpus
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 

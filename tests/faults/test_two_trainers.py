@@ -9,9 +9,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from fault_toys import attempt, begin, files, write_corpus
 
 from seqkit.storage.lock import RunLock
+from tests.support.faults import attempt, begin, files, write_corpus
 
 WORDS = ("train", "recipe.toml", "--out", "run", "--device", "cpu", "train.save_every=2", "train.steps=4")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parent
-sys.path.insert(0, str(FOLDER.parent / "laws"))  # for the list of all models
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

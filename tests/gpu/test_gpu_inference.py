@@ -8,8 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from all_models import every_decodable, make, sources
-from gpu_toys import recipe_of, words
 
 from seqkit.config import build
 from seqkit.engine.fused_transformer import fused
@@ -23,6 +21,8 @@ from seqkit.search.beam import beam
 from seqkit.search.sample import Sampling
 from seqkit.settings import Model, Search
 from seqkit.system.device import device_of
+from tests.support.gpu import recipe_of, words
+from tests.support.models import every_decodable, make, sources
 
 DEVICES = ("cpu", "cuda")
 

@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from all_models import MODELS, every_model, make, sources, tokens
-from gpu_toys import SMALL, dev_of, recipe_of, words
 from torch import Tensor
 
 from seqkit.batch import Batch, Padded
@@ -27,6 +25,8 @@ from seqkit.training.callbacks import StopRequest
 from seqkit.training.objective import Objective
 from seqkit.training.optimizers import build_optimizers
 from seqkit.training.precision import Precision
+from tests.support.gpu import SMALL, dev_of, recipe_of, words
+from tests.support.models import MODELS, every_model, make, sources, tokens
 
 GPU = torch.device("cuda", 0)
 

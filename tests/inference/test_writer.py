@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from writer_toys import SENTENCES, tiny_run, untrained
 
 from seqkit.errors import ModelError
 from seqkit.inference.translator import Translator
@@ -16,6 +15,7 @@ from seqkit.inference.writer import Generated, Writer
 from seqkit.search import Sampling
 from seqkit.settings import Search
 from seqkit.text.vocabulary import BOS, EOS, UNKNOWN
+from tests.support.writer import SENTENCES, tiny_run, untrained
 
 GREEDY = Sampling(temperature=0, maximum_length=40)
 LINES = ["naïve café 東京 — “yes”, she said.", "hello (world)! it's 10,000 ✓ times", "a b c d e f g"] * 3

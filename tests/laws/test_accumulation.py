@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from all_models import MODELS, TARGET, close, every_model, make
 from torch import Tensor
 
 from seqkit.batch import Batch
@@ -18,6 +17,7 @@ from seqkit.loss import Tally
 from seqkit.settings import Constant, Model
 from seqkit.training.objective import Objective
 from seqkit.training.trainer import Progress, Trainer
+from tests.support.models import MODELS, TARGET, close, every_model, make
 
 LENGTHS = (1, 10, 3, 7, 2, 5, 1, 4)
 PARTITIONS = {

@@ -8,7 +8,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from all_models import MODELS, TARGET, AnyModel, every_decodable, make, sources, tokens
 from torch import Tensor
 
 from seqkit.batch import Padded
@@ -18,6 +17,7 @@ from seqkit.search.forced_score import score
 from seqkit.search.hypothesis import EOS, Hypothesis
 from seqkit.settings import Model, Search
 from seqkit.state import Decodable, Memory, State, Step, rows_of, select
+from tests.support.models import MODELS, TARGET, AnyModel, every_decodable, make, sources, tokens
 
 SMALL, LONGEST = 6, 4  # a target vocabulary with three real tokens, and at most three of them and an end
 LONG = Search(beam=4, nbest=4, maximum_length=9)

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from all_models import every_model, make, sources, tokens
 
 from seqkit.batch import Batch, Padded, pad
 from seqkit.models.build import Sizes, build
@@ -21,6 +20,7 @@ from seqkit.settings import (
     TransformerLanguageModel,
 )
 from seqkit.training.objective import Objective
+from tests.support.models import every_model, make, sources, tokens
 
 FRESH: dict[str, Model] = {
     "transformer-pre": Transformer(width=64, feed_forward=128, encoder_layers=2, decoder_layers=2),

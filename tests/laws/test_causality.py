@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import pytest
 import torch
-from all_models import AnyModel, every_decodable, every_model, every_transformer, logits, make, sources, tokens
 from torch import Tensor
 
 from seqkit.layers.attention import MultiHeadAttention
 from seqkit.models.language_model import LanguageModel
 from seqkit.settings import Model
+from tests.support.models import (
+    AnyModel,
+    every_decodable,
+    every_model,
+    every_transformer,
+    logits,
+    make,
+    sources,
+    tokens,
+)
 
 LENGTH = 5
 

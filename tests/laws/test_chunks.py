@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from all_models import AnyModel, close, every_model, make, sources, tokens
 from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.loss import cross_entropy
 from seqkit.settings import Model
+from tests.support.models import AnyModel, close, every_model, make, sources, tokens
 
 SMOOTHING = 0.1
 

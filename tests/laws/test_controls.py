@@ -10,7 +10,6 @@ from functools import cache
 import msgspec
 import pytest
 import torch
-from all_models import MODELS, TARGET, AnyModel, close, every_model, logits, make, sources, tokens
 from torch import Tensor
 
 from seqkit.batch import Padded
@@ -21,6 +20,7 @@ from seqkit.search.hypothesis import BOS, EOS, Hypothesis
 from seqkit.search.rules import BanPhrases, Fusion, Prefix, Rule
 from seqkit.search.terms import Terms
 from seqkit.settings import Model, Search
+from tests.support.models import MODELS, TARGET, AnyModel, close, every_model, logits, make, sources, tokens
 
 SMALL, LONGEST = 6, 5  # three real tokens, at most four of them and an end
 REAL = tuple(range(EOS + 1, SMALL))

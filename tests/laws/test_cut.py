@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import pytest
 import torch
-from all_models import AnyModel, close, every_decodable, every_model, every_transformer, logits, make, sources, tokens
 from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.layers import attention
 from seqkit.settings import Model
 from seqkit.state import Decodable, Memory, State, Step, map_state, select
+from tests.support.models import (
+    AnyModel,
+    close,
+    every_decodable,
+    every_model,
+    every_transformer,
+    logits,
+    make,
+    sources,
+    tokens,
+)
 
 LENGTH = 6
 

@@ -11,20 +11,6 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 import torch
-from all_models import (
-    DECODABLES,
-    FIRST,
-    MODELS,
-    TARGET,
-    close,
-    every_decodable,
-    every_model,
-    make,
-    sources,
-    tokens,
-    tried,
-)
-from elsewhere import ELSEWHERE, AnyModule, Elsewhere, SecondDevice, elsewhere
 
 from seqkit.batch import Batch, Padded
 from seqkit.data.datasets import Encoded
@@ -56,6 +42,20 @@ from seqkit.training.muon import Muon
 from seqkit.training.objective import Objective
 from seqkit.training.precision import Precision
 from seqkit.training.trainer import Trainer
+from tests.support.elsewhere import ELSEWHERE, AnyModule, Elsewhere, SecondDevice, elsewhere
+from tests.support.models import (
+    DECODABLES,
+    FIRST,
+    MODELS,
+    TARGET,
+    close,
+    every_decodable,
+    every_model,
+    make,
+    sources,
+    tokens,
+    tried,
+)
 
 CPU = torch.device("cpu")
 READ = ([4, 5, 6, 7], [8], [], [5, 5, 4])  # as sources, as prompts, and as lines to score

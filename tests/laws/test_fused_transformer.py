@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from all_models import (
+from torch import Tensor
+
+from seqkit.engine.fused_transformer import ROOM, FusedTransformer, Past, fused
+from seqkit.errors import ModelError
+from seqkit.models.ensemble import Ensemble
+from seqkit.search.beam import beam
+from seqkit.settings import Model, Search
+from seqkit.state import Decodable, select
+from tests.support.models import (
     SOURCE,
     TARGET,
     TRANSFORMERS,
@@ -17,14 +25,6 @@ from all_models import (
     sources,
     tokens,
 )
-from torch import Tensor
-
-from seqkit.engine.fused_transformer import ROOM, FusedTransformer, Past, fused
-from seqkit.errors import ModelError
-from seqkit.models.ensemble import Ensemble
-from seqkit.search.beam import beam
-from seqkit.settings import Model, Search
-from seqkit.state import Decodable, select
 
 LONG = 2 * ROOM + 3  # tokens for which a cache must grow twice
 
@@ -82,7 +82,7 @@ def test_members_of_an_ensemble_are_arranged_and_keep_their_weights() -> None:
 
 
 def some() -> list[Model]:
-    from all_models import MODELS
+    from tests.support.models import MODELS
 
     return [MODELS[name] for name in ("transformer-post", "gru-bilinear", "transformer-swiglu")]
 
@@ -138,14 +138,14 @@ def test_large_matrices_in_float32_are_the_same_map() -> None:
 
 
 def test_a_translation_model_still_needs_a_source() -> None:
-    from all_models import MODELS
+    from tests.support.models import MODELS
 
     with pytest.raises(ModelError, match="needs a source"):
         fused(make(MODELS["transformer-pre"])).start(None)
 
 
 def test_nothing_is_copied_while_hypotheses_of_a_sentence_change_places() -> None:
-    from all_models import MODELS
+    from tests.support.models import MODELS
 
     stepper, source = fused(make(MODELS["transformer-pre"])), sources(4, 3, size=SOURCE)
     memory, state = stepper.start(source)

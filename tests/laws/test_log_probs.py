@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from all_models import AnyModel, close, every_decodable, logits, make, sources, tokens
 from torch import Tensor
 
 from seqkit.layers import embedding
 from seqkit.settings import Model
 from seqkit.state import map_state, tensors_of
+from tests.support.models import AnyModel, close, every_decodable, logits, make, sources, tokens
 
 LENGTH = 6
 

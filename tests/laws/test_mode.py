@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 import torch
-from all_models import MODELS, AnyModel, close, every_model, logits, make, sources, tokens
 
 from seqkit.batch import Batch, Padded
 from seqkit.settings import Model
 from seqkit.state import map_state
 from seqkit.training.objective import Objective
+from tests.support.models import MODELS, AnyModel, close, every_model, logits, make, sources, tokens
 
 
 def check(model: AnyModel) -> None:

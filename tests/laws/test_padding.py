@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from all_models import close, every_model, every_translation, logits, make, sources, tokens
 from torch import Tensor
 
 from seqkit.batch import Batch, Padded
@@ -12,6 +11,7 @@ from seqkit.models.decoders import PlainDecoder
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.settings import Model
 from seqkit.training.objective import Objective
+from tests.support.models import close, every_model, every_translation, logits, make, sources, tokens
 
 LENGTHS = (1, 4, 6)
 

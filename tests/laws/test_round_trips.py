@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from all_models import every_model, logits, make, sources, tokens
 
 from seqkit.parallel.parameters import named_tensors
 from seqkit.settings import Model
 from seqkit.storage import checkpoint
 from seqkit.storage.weights import load_strictly
+from tests.support.models import every_model, logits, make, sources, tokens
 
 
 @every_model

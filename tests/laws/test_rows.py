@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from all_models import TRANSLATIONS, AnyModel, close, every_decodable, logits, make, sources, tokens
 from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.settings import Model
 from seqkit.state import State, rows_of, select
+from tests.support.models import TRANSLATIONS, AnyModel, close, every_decodable, logits, make, sources, tokens
 
 Select = Callable[[State, Tensor], State]
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from search_toys import Recurrent, Table, exhaustive, probabilities, random_table, sources
 from torch import Tensor
 
 from seqkit.batch import Padded
@@ -22,6 +21,7 @@ from seqkit.search.hypothesis import BOS, EOS, rewarded
 from seqkit.search.logits import BLOCK, largest, log_normalisers, promising
 from seqkit.settings import Search
 from seqkit.state import Decodable, Memory, State, Step
+from tests.support.search import Recurrent, Table, exhaustive, probabilities, random_table, sources
 
 A, B, C = 3, 4, 5
 FIRST = EOS + 1  # the lowest id that stands for text

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search_toys import Past, Recurrent, Table, probabilities, random_table, sources
 from torch import Tensor
 
 from seqkit.batch import Padded
@@ -21,6 +20,7 @@ from seqkit.search.hypothesis import BOS, EOS
 from seqkit.search.rules import Ban
 from seqkit.settings import Search
 from seqkit.state import Memory, State, Step
+from tests.support.search import Past, Recurrent, Table, probabilities, random_table, sources
 
 MODULE = sys.modules["seqkit.search.sample"]  # the package gives its function this name
 A, B, C = 3, 4, 5

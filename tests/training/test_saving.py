@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from train_toys import Notes, StopAt, numbers, report, toy_model, toy_trainer, weights
 
 from seqkit.errors import DivergenceError, ModelError, ResourceError
 from seqkit.settings import SGD, Adam, AdamW, AveragedSGD, Linear, Muon, Optimizer, RMSprop, Train
@@ -17,6 +16,7 @@ from seqkit.training.callbacks import Averaging, StopRequest, Validation
 from seqkit.training.moving_average import Average
 from seqkit.training.saving import Saving, restore
 from seqkit.training.trainer import Callback, Progress, Step, Trainer
+from tests.support.training import Notes, StopAt, numbers, report, toy_model, toy_trainer, weights
 
 EVERY: list[Optimizer] = [AdamW(), Adam(), SGD(momentum=0.9), RMSprop(momentum=0.5), Muon(), AveragedSGD()]
 

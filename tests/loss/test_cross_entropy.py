@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_toys import problem
 from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.loss import Tally, cross_entropy
+from tests.support.loss import problem
 
 close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
 

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from train_toys import Group, Notes, Poisoned, StopAt, ToyStream, numbers, toy_group, toy_model, toy_trainer, weights
 
 from seqkit.batch import Batch
 from seqkit.errors import DivergenceError
@@ -19,6 +18,18 @@ from seqkit.state import State
 from seqkit.training.objective import Objective
 from seqkit.training.seeds import seed_of
 from seqkit.training.trainer import BAD_STEPS, Callback, Progress, Step, Trainer
+from tests.support.training import (
+    Group,
+    Notes,
+    Poisoned,
+    StopAt,
+    ToyStream,
+    numbers,
+    toy_group,
+    toy_model,
+    toy_trainer,
+    weights,
+)
 
 
 def test_groups_are_read_in_order_epoch_after_epoch() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from session_toys import AfterLooks, events, progress, same, scored, stopped
 
 from seqkit.config import build
 from seqkit.demo import labelled_corpus as labels_demo
@@ -18,6 +17,7 @@ from seqkit.settings import Recipe
 from seqkit.storage import checkpoint
 from seqkit.training.reading import Group
 from seqkit.training.trainer import Step, Trainer
+from tests.support.sessions import AfterLooks, events, progress, same, scored, stopped
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

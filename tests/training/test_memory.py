@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from train_toys import Crowded, Group, Notes, StopAt, ToyStream, toy_group, toy_model, toy_trainer, weights
 
 from seqkit.batch import Batch, Padded
 from seqkit.errors import ResourceError
@@ -14,6 +13,7 @@ from seqkit.settings import RecurrentLanguageModel
 from seqkit.state import State
 from seqkit.training.memory import ran_out
 from seqkit.training.objective import Objective
+from tests.support.training import Crowded, Group, Notes, StopAt, ToyStream, toy_group, toy_model, toy_trainer, weights
 
 
 @pytest.fixture(autouse=True)

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
-from writer_toys import SENTENCES, tiny_run
 
 from seqkit.cli.main import main
 from seqkit.inference.writer import Generated, Writer
 from seqkit.search import Sampling
 from seqkit.settings import Lines, Recipe, Search
+from tests.support.writer import SENTENCES, tiny_run
 
 Captured = pytest.CaptureFixture[str]
 

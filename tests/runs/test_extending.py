@@ -7,7 +7,6 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from session_toys import events, progress, refused, same, stopped
 
 from seqkit.config import build
 from seqkit.demo import reverse
@@ -17,6 +16,7 @@ from seqkit.settings import Linear, Recipe
 from seqkit.training.reading import Group
 from seqkit.training.schedule import factor
 from seqkit.training.trainer import Step, Trainer
+from tests.support.sessions import events, progress, refused, same, stopped
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

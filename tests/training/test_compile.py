@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from train_toys import toy_group
 
 from seqkit.batch import Batch
 from seqkit.data.datasets import Encoded
@@ -23,6 +22,7 @@ from seqkit.settings import (
     TransformerLanguageModel,
 )
 from seqkit.training.objective import MULTIPLE, Objective
+from tests.support.training import toy_group
 
 MODELS: dict[str, Model] = {
     "post": Transformer(

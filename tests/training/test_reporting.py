@@ -6,13 +6,13 @@ import io
 from pathlib import Path
 
 import msgspec
-from train_toys import StopAt, report, toy_trainer
 
 from seqkit.settings import Train
 from seqkit.storage.journal import Journal
 from seqkit.training.callbacks import Validation
 from seqkit.training.display.progress import PlainProgress
 from seqkit.training.reporting import About, Reporting
+from tests.support.training import StopAt, report, toy_trainer
 
 
 def test_a_run_that_validates_after_every_step_still_shows_its_progress(tmp_path: Path) -> None:

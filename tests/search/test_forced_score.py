@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search_toys import Recurrent, Table, random_table, sources
 
 from seqkit.errors import DataError
 from seqkit.search.forced_score import score
 from seqkit.search.hypothesis import BOS, EOS
+from tests.support.search import Recurrent, Table, random_table, sources
 
 targets = st.lists(st.lists(st.integers(0, 8), max_size=6), min_size=12, max_size=12)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import loss_toys
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,7 @@ from torch import Tensor
 from seqkit.batch import Padded
 from seqkit.layers.embedding import OutputLayer
 from seqkit.loss import agreeing_cross_entropy, cross_entropy
+from tests.support import loss as loss_toys
 
 close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
 problem = partial(loss_toys.problem, readings=2)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from train_toys import Notes, StopAt, numbers, report, toy_model, toy_trainer, weights
 
 from seqkit.errors import ModelError
 from seqkit.settings import SGD, AveragedSGD, Train
@@ -19,6 +18,7 @@ from seqkit.training.callbacks import Averaging, StopRequest, Validation
 from seqkit.training.moving_average import Average
 from seqkit.training.saving import Saving, restore
 from seqkit.training.trainer import Callback, Progress, Report, Step, Trainer
+from tests.support.training import Notes, StopAt, numbers, report, toy_model, toy_trainer, weights
 
 SETTINGS = Train(metric="bleu", save_every=1000)
 SCORES = [3.0, 5.0, 4.0, 6.0, 4.5, 9.0, 9.5, 9.0, 9.0]  # the fifth is worse than the second, three before it

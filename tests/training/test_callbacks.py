@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from train_toys import Notes, StopAt, ToyStream, report, toy_model, toy_trainer, weights
 
 from seqkit.settings import Constant, Cosine, Linear, Schedule, Train
 from seqkit.training.callbacks import Averaging, Interruption, Limits, StopRequest, Validation, is_better
 from seqkit.training.moving_average import Average
 from seqkit.training.schedule import factor
 from seqkit.training.trainer import Abandoned, Callback, Progress, Report, Step, Trainer
+from tests.support.training import Notes, StopAt, ToyStream, report, toy_model, toy_trainer, weights
 
 
 class Clock(Callback):

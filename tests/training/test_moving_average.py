@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from train_toys import toy_model
 
 from seqkit.training.moving_average import Average
+from tests.support.training import toy_model
 
 
 def set_all(module: nn.Module, value: float) -> None:

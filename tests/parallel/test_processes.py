@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from process_toys import Pair
 from torch import Tensor
-from train_toys import Crowded, Group, Notes, Poisoned, StopAt, ToyStream, toy_group, toy_model, toy_trainer, weights
 
 from seqkit.data.datasets import Encoded
 from seqkit.data.loading import translation_batch
@@ -22,6 +20,19 @@ from seqkit.tasks import Place
 from seqkit.tasks.task import Scores, Validator
 from seqkit.training.objective import Objective
 from seqkit.training.trainer import Abandoned, Callback, Step, Trainer
+from tests.support.processes import Pair
+from tests.support.training import (
+    Crowded,
+    Group,
+    Notes,
+    Poisoned,
+    StopAt,
+    ToyStream,
+    toy_group,
+    toy_model,
+    toy_trainer,
+    weights,
+)
 
 LENGTHS = (9, 1, 2, 1, 8, 1, 1, 3)
 SPLITS = {

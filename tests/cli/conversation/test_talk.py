@@ -15,7 +15,6 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from terminal_toys import Terminal
 
 from seqkit.cli.conversation import prompt as interactive
 from seqkit.cli.conversation import showing
@@ -30,6 +29,7 @@ from seqkit.search.forced_score import Scored
 from seqkit.settings import SentencePiece, Words
 from seqkit.system.terminal import HIDDEN
 from seqkit.text.codec import Codec
+from tests.support.terminals import Terminal
 
 Captured = pytest.CaptureFixture[str]
 

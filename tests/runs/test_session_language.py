@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from session_toys import contents, progress, refused, same, same_tensors, scored, stopped, tensors
 from torch import Tensor
 
 from seqkit.config import build
@@ -22,6 +21,7 @@ from seqkit.settings import Recipe
 from seqkit.state import tensors_of
 from seqkit.training.reading import Group
 from seqkit.training.trainer import Step, Trainer
+from tests.support.sessions import contents, progress, refused, same, same_tensors, scored, stopped, tensors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

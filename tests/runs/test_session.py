@@ -13,7 +13,6 @@ from unittest.mock import patch
 import msgspec
 import pytest
 import torch
-from session_toys import contents, events, progress, refused, same, same_tensors, scored, stopped, tensors
 from torch import Tensor
 
 from seqkit.batch import pad
@@ -35,6 +34,7 @@ from seqkit.training.callbacks import StopRequest
 from seqkit.training.objective import build_objective
 from seqkit.training.reading import Group
 from seqkit.training.trainer import Step, Trainer
+from tests.support.sessions import contents, events, progress, refused, same, same_tensors, scored, stopped, tensors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

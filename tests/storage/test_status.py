@@ -19,7 +19,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from session_toys import AfterLooks, contents, progress
 
 from seqkit import config
 from seqkit.demo import reverse
@@ -31,6 +30,7 @@ from seqkit.storage.lock import RunLock
 from seqkit.system.host import alive
 from seqkit.training.callbacks import StopRequest, Validation
 from seqkit.training.trainer import Trainer
+from tests.support.sessions import AfterLooks, contents, progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from process_toys import Pair
 from torch import Tensor, nn
-from train_toys import VOCABULARY, Crowded, Notes, Poisoned, StopAt, ToyStream, toy_group, toy_model, toy_trainer
 
 from seqkit.batch import Batch
 from seqkit.errors import ResourceError
@@ -41,6 +39,18 @@ from seqkit.training.objective import Objective
 from seqkit.training.reading import Group
 from seqkit.training.saving import Saving, restore
 from seqkit.training.trainer import Callback, Step, Trainer
+from tests.support.processes import Pair
+from tests.support.training import (
+    VOCABULARY,
+    Crowded,
+    Notes,
+    Poisoned,
+    StopAt,
+    ToyStream,
+    toy_group,
+    toy_model,
+    toy_trainer,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 

@@ -6,7 +6,6 @@ import msgspec
 import pytest
 import torch
 from torch import Tensor
-from train_toys import toy_group, toy_model
 
 from seqkit.models.build import Sizes, build
 from seqkit.runs.network import hidden_matrices
@@ -27,6 +26,7 @@ from seqkit.settings import (
 from seqkit.training.muon import Muon as MuonOptimizer
 from seqkit.training.objective import Objective
 from seqkit.training.optimizers import build_optimizers, set_rates
+from tests.support.training import toy_group, toy_model
 
 EVERY: list[Optimizer] = [AdamW(), Adam(), SGD(momentum=0.9), RMSprop(momentum=0.5), Muon(), AveragedSGD()]
 every_optimizer = pytest.mark.parametrize("settings", EVERY, ids=lambda settings: type(settings).__name__)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from seqkit import config
 from seqkit.errors import SeqkitError
-from seqkit.inference.evaluation import Ways, score_files
+from seqkit.inference.evaluation import ScoringOptions, score_files
 from seqkit.runs.session import train
 
 
@@ -44,15 +44,15 @@ def compare(arguments: argparse.Namespace) -> None:
         train(recipe, out=run)
     print(f"{'model':40} {'per word':>10} {'bits/char':>10}   context")
     for run in runs:
-        row([run], test, Ways(), run.name)
+        row([run], test, ScoringOptions(), run.name)
     tuned = f"tune:{dev[0]}"
-    row(runs[:1], test, Ways(weights=tuned, cache=arguments.cache), f"{runs[0].name} and a cache")
+    row(runs[:1], test, ScoringOptions(weights=tuned, cache=arguments.cache), f"{runs[0].name} and a cache")
     if len(runs) > 1:
-        row(runs, test, Ways(weights=tuned), "mixed")
-        row(runs, test, Ways(weights=tuned, cache=arguments.cache), "mixed, with a cache")
+        row(runs, test, ScoringOptions(weights=tuned), "mixed")
+        row(runs, test, ScoringOptions(weights=tuned, cache=arguments.cache), "mixed, with a cache")
 
 
-def row(runs: list[Path], test: list[str], ways: Ways, name: str) -> None:
+def row(runs: list[Path], test: list[str], ways: ScoringOptions, name: str) -> None:
     """Score and print."""
     scored = score_files(runs, test, ways)
     figures = scored.figures

@@ -36,7 +36,7 @@ def main() -> int:
             batch_tokens=2560,
             learning_rate=4e-3,
             optimizer=settings.Muon(),
-            schedule=settings.Linear(warmup=100, hold=0.2),
+            schedule=settings.LinearDecay(warmup=100, hold=0.2),
         ),
     )
     try:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from seqkit import Translator
 from seqkit.errors import ModelError, SeqkitError
-from seqkit.inference.heat_map import escape, heat_map
+from seqkit.inference.heat_map import heat_map
+from seqkit.system.terminal import escape
 
 
 def main() -> int:

@@ -104,12 +104,12 @@ class Output(Protocol):
 
     @property
     def weight(self) -> Tensor:
-        """(V, D)."""
+        """A row for each token, (V, D)."""
         ...
 
     @property
     def bias(self) -> Tensor:
-        """(V,)."""
+        """A number for each token, (V,)."""
         ...
 
     def __call__(self, hidden: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ from seqkit.settings import (
     AdamW,
     AveragedSGD,
     Labelled,
-    Labeller,
-    LanguageModel,
+    LabellerSettings,
+    LanguageModelSettings,
     Lines,
     Mixed,
     Model,
@@ -38,7 +38,7 @@ from seqkit.settings import (
     Transformer,
     TransformerLabeller,
     TransformerLanguageModel,
-    Translation,
+    TranslationSettings,
     Words,
     toml,
 )
@@ -102,7 +102,7 @@ def consistent(recipe: Recipe) -> Recipe:
         model = structs.replace(model, heads=model.heads % 64 + 1, width=(model.heads % 64 + 1) * 8)
     else:
         train = structs.replace(train, recompute=False)
-    if isinstance(model, Translation) and model.tied == "all":
+    if isinstance(model, TranslationSettings) and model.tied == "all":
         text = structs.replace(text, joint=True)
     if train.metric in ("bleu", "chrf", "accuracy", "f1"):
         train = structs.replace(train, metric="auto")
@@ -127,9 +127,9 @@ def consistent(recipe: Recipe) -> Recipe:
 
 SelfAttention = Transformer | TransformerLanguageModel | TransformerLabeller
 FAMILIES = (  # what goes with what
-    (Pairs, Translation, Text),
-    (Stream | Lines, LanguageModel, Text),
-    (Labelled, Labeller, Words),
+    (Pairs, TranslationSettings, Text),
+    (Stream | Lines, LanguageModelSettings, Text),
+    (Labelled, LabellerSettings, Words),
 )
 MODELS = ", ".join(str(kind_of(member)) for member in get_args(Model))
 

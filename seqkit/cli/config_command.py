@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from seqkit.cli import file_arguments as files
-from seqkit.cli.main import Group
+from seqkit.cli.main import SuggestingGroup
 from seqkit.config import build, difference, dump, load
 from seqkit.errors import ConfigError, closest
 from seqkit.settings import Recipe, toml
@@ -23,7 +23,7 @@ EXAMPLE = {"data": {"train": ["data/train.en", "data/train.de"]}}  # the one set
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group(cls=Group, no_args_is_help=False)
+@click.group(cls=SuggestingGroup, no_args_is_help=False)
 def command() -> None:
     """Show, list and compare settings.
 

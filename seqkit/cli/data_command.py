@@ -16,7 +16,7 @@ import msgspec
 
 from seqkit.cli import file_arguments as files
 from seqkit.cli import plot
-from seqkit.cli.main import Group, common
+from seqkit.cli.main import SuggestingGroup, common
 from seqkit.errors import DataError
 from seqkit.files import decode, lines, open_binary
 from seqkit.system.terminal import escape
@@ -38,7 +38,7 @@ NO_DOTS = 0x2800  # of the braille characters; its dots by column and row:
 BRAILLE = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 
 
-@click.group(cls=Group, no_args_is_help=False)
+@click.group(cls=SuggestingGroup, no_args_is_help=False)
 def command() -> None:
     """Look at texts: counts, frequencies, Zipf's law.
 

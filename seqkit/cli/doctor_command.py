@@ -9,7 +9,7 @@ import click
 from seqkit.cli.main import common
 
 if TYPE_CHECKING:
-    from seqkit.system.doctor import Report
+    from seqkit.system.doctor import Diagnosis
 
 __all__ = ["command"]
 
@@ -34,7 +34,7 @@ def command(as_json: bool) -> None:
         click.echo(f"{found} warning{'s' * (found != 1)}" if found else "nothing will get in the way", err=True)
 
 
-def _text(report: Report) -> str:
+def _text(report: Diagnosis) -> str:
     lines = []
     for warning in report.warnings:
         lines += [f"warning: {warning.what}", f"hint: {warning.remedy}", ""]
@@ -44,7 +44,7 @@ def _text(report: Report) -> str:
     return "\n".join(lines[:-1])
 
 
-def _json(report: Report) -> str:
+def _json(report: Diagnosis) -> str:
     import msgspec
 
     told = [{"what": warning.what, "hint": warning.remedy} for warning in report.warnings]

@@ -24,8 +24,8 @@ from seqkit.system.terminal import escape
 
 if TYPE_CHECKING:
     from seqkit.inference.translator import Translator
-    from seqkit.metrics.bleu import Line, Score
-    from seqkit.runs.trained_model import Loaded
+    from seqkit.metrics.bleu import Score, ScoredLine
+    from seqkit.runs.trained_model import TrainedModel
 
 __all__ = ["Figures", "Tested", "command"]
 
@@ -49,7 +49,7 @@ class Figures:
     scores: list[Score]
     exact: float  # share of lines that equal a reference
     length: float  # words of the hypotheses to words of the references
-    worst: list[Line]
+    worst: list[ScoredLine]
 
 
 @click.command(cls=files.Command)
@@ -162,7 +162,7 @@ def _provenance(paths: Sequence[str], count: int) -> dict[str, object]:
     return {**versions, "lines": count, "files": {path: sha256(path) for path in paths}}
 
 
-def _weights(loaded: Loaded) -> Path:
+def _weights(loaded: TrainedModel) -> Path:
     """The file of the weights that were loaded."""
     from seqkit.storage.checkpoint import step_path
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from seqkit.cli.main import Group, common
+from seqkit.cli.main import SuggestingGroup, common
 
 __all__ = ["command"]
 
@@ -17,7 +17,7 @@ folder = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path)
 overwrite = click.option("--overwrite", is_flag=True, help="Replace an export that is in DIR.")
 
 
-@click.group(cls=Group, no_args_is_help=False)
+@click.group(cls=SuggestingGroup, no_args_is_help=False)
 def command() -> None:
     """Convert a trained translation model for other tools.
 

@@ -15,7 +15,7 @@ import msgspec
 
 from seqkit.cli import file_arguments as files
 from seqkit.cli.main import common
-from seqkit.cli.streams import Blocks, opened, published, warn
+from seqkit.cli.streams import LineBlocks, opened, published, warn
 from seqkit.errors import ConfigError
 from seqkit.files import decode, sha256
 from seqkit.system.terminal import escape
@@ -71,7 +71,7 @@ def command(
         return
     with contextlib.ExitStack() as stack:
         # Reading begins before the model is there: it takes seconds, and the lines are then already waiting.
-        blocks = Blocks(*stack.enter_context(opened(source)))
+        blocks = LineBlocks(*stack.enter_context(opened(source)))
         target = stack.enter_context(published(output, overwrite=overwrite))
 
         from seqkit.inference.labeller import Labeller
@@ -79,7 +79,7 @@ def command(
         _filter(Labeller.load(model, device=device), blocks=blocks, target=target, form=form)
 
 
-def _filter(labeller: Labeller, *, blocks: Blocks, target: BinaryIO, form: Format) -> None:
+def _filter(labeller: Labeller, *, blocks: LineBlocks, target: BinaryIO, form: Format) -> None:
     """Write the labels of each line, as soon as its block is done, and then say how it went."""
     show: Callable[[str], str] = escape if target.isatty() else str  # control characters must not reach a terminal
     number = bad = 0

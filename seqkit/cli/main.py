@@ -22,7 +22,7 @@ import click
 from seqkit.errors import ConfigError, Interrupted, ResourceError, SeqkitError, closest, no_room
 from seqkit.system.terminal import escape
 
-__all__ = ["COMMANDS", "Common", "Group", "common", "follow_up", "main", "run"]
+__all__ = ["COMMANDS", "CommonOptions", "SuggestingGroup", "common", "follow_up", "main", "run"]
 
 # name: (module:attribute, what it does)
 COMMANDS = {
@@ -72,7 +72,7 @@ COMMON_FLAGS = {
 }
 
 
-class Common(NamedTuple):
+class CommonOptions(NamedTuple):
     """What every command can be told, before or after its name."""
 
     quiet: bool = False  # results and errors only
@@ -81,7 +81,7 @@ class Common(NamedTuple):
     plain: bool = False  # no colours; NO_COLOR is then set too
 
 
-class Group(click.Group):
+class SuggestingGroup(click.Group):
     """A group that answers an unknown command with the nearest one."""
 
     def resolve_command(
@@ -96,7 +96,7 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-class Doorway(Group):
+class Doorway(SuggestingGroup):
     """The commands of the table, imported when they are called."""
 
     def list_commands(self, _: click.Context) -> list[str]:
@@ -144,11 +144,11 @@ def seqkit(context: click.Context) -> None:
         click.echo(OVERVIEW)
 
 
-def common() -> Common:
+def common() -> CommonOptions:
     """What the command that is running was told; the defaults outside of one."""
     context = click.get_current_context(silent=True)
-    found = context.find_object(Common) if context else None
-    return found or Common()
+    found = context.find_object(CommonOptions) if context else None
+    return found or CommonOptions()
 
 
 def follow_up(command: str) -> None:
@@ -225,11 +225,11 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _take_common(words: Sequence[str]) -> tuple[Common, list[str]]:
+def _take_common(words: Sequence[str]) -> tuple[CommonOptions, list[str]]:
     end = words.index("--") if "--" in words else len(words)
     given = {COMMON_FLAGS[word] for word in words[:end] if word in COMMON_FLAGS}
     rest = [word for word in words[:end] if word not in COMMON_FLAGS]
-    return Common(*(field in given for field in Common._fields)), [*rest, *words[end:]]
+    return CommonOptions(*(field in given for field in CommonOptions._fields)), [*rest, *words[end:]]
 
 
 def _usage(error: click.ClickException) -> ConfigError:
@@ -252,7 +252,7 @@ def _full(error: OSError) -> ResourceError:
     return ResourceError(f"cannot write{what}: {error.strerror}", "make room, then give the same command again")
 
 
-def _fault(error: Exception, given: Common) -> SeqkitError:
+def _fault(error: Exception, given: CommonOptions) -> SeqkitError:
     """An error that nobody foresaw: keep the traceback for whoever will mend it."""
     what = f"this is a fault of seqkit: {type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
     if given.debug:
@@ -269,7 +269,7 @@ def _fault(error: Exception, given: Common) -> SeqkitError:
     return SeqkitError(what, f"please report it with {log}")
 
 
-def _tell(error: SeqkitError, given: Common) -> int:
+def _tell(error: SeqkitError, given: CommonOptions) -> int:
     """Print an error: what, then the hint; control characters in names must not reach a terminal."""
     if given.debug:
         import traceback

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from seqkit.cli.main import Group, common, follow_up
+from seqkit.cli.main import SuggestingGroup, common, follow_up
 from seqkit.system.terminal import escape
 
 if TYPE_CHECKING:
-    from seqkit.runs.trained_model import Loaded
+    from seqkit.runs.trained_model import TrainedModel
 
 __all__ = ["command"]
 
 
-@click.group(cls=Group, no_args_is_help=False)
+@click.group(cls=SuggestingGroup, no_args_is_help=False)
 def command() -> None:
     """Look at trained models, and make one of several.
 
@@ -81,7 +81,7 @@ def average(run: Path, out: Path, last: int | None, steps: str | None) -> None:
     follow_up(f"seqkit evaluate {out} TEST")
 
 
-def _facts(loaded: Loaded) -> list[tuple[str, str]]:
+def _facts(loaded: TrainedModel) -> list[tuple[str, str]]:
     import msgspec
 
     from seqkit.models.ngram import NGramModel

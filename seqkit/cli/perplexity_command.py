@@ -15,7 +15,7 @@ from seqkit.errors import ConfigError
 from seqkit.system.terminal import escape
 
 if TYPE_CHECKING:
-    from seqkit.inference.evaluation import Scored
+    from seqkit.inference.evaluation import ScoredText
 
 __all__ = ["command"]
 
@@ -58,9 +58,9 @@ def command(
     tokens. Each line's end counts as a token, a word, a character and a byte. Caches, dynamic evaluation and mixtures
     are named beside the figure.
     """
-    from seqkit.inference.evaluation import Ways, score_files
+    from seqkit.inference.evaluation import ScoringOptions, score_files
 
-    ways = Ways(
+    ways = ScoringOptions(
         context=_context(context, overlap),
         weights=weights,
         cache=cache,
@@ -97,7 +97,7 @@ def _context(word: str | None, overlap: int | None) -> tuple[str, int | None, in
     return "blocks", int(word), overlap
 
 
-def _table(scored: Scored) -> list[str]:
+def _table(scored: ScoredText) -> list[str]:
     figures = scored.figures
     text = figures.text
     rows = [
@@ -118,7 +118,7 @@ def _table(scored: Scored) -> list[str]:
     return [f"{name:<11}{escape(value)}" for name, value in rows]
 
 
-def _results(scored: Scored) -> dict[str, object]:
+def _results(scored: ScoredText) -> dict[str, object]:
     figures = scored.figures
     return {
         "models": list(scored.models),

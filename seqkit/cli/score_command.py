@@ -28,9 +28,9 @@ def command(model: Path, test: tuple[str, ...], tokens: bool, device: str) -> No
     A row a line: log-probability, number of tokens, perplexity, and the text. A model of a stream of text scores each
     line after those before it, one of lines each line alone, a translation model each target given its source.
     """
-    from seqkit.inference.evaluation import Ways, score_files
+    from seqkit.inference.evaluation import ScoringOptions, score_files
 
-    scored = score_files([model], test, Ways(blank=True), device=device)
+    scored = score_files([model], test, ScoringOptions(blank=True), device=device)
     plain = not sys.stdout.isatty()
     for line in scored.lines:
         text = line.text if plain else escape(line.text)

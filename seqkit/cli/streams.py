@@ -17,12 +17,12 @@ import click
 from seqkit.errors import ConfigError, ResourceError
 from seqkit.files import lines, open_binary, replacing
 
-__all__ = ["Blocks", "opened", "published", "resumable", "warn"]
+__all__ = ["LineBlocks", "opened", "published", "resumable", "warn"]
 
 BLOCK = 2000  # lines that are handled together, if so many are there
 
 
-class Blocks:
+class LineBlocks:
     """The lines of a stream as lists of what has arrived, at most `BLOCK` at a time, never waiting for more than one.
 
     A thread reads ahead, from now on: a file gets full batches, a program that waits for each answer gets it at once.

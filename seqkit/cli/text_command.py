@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from seqkit.cli import file_arguments as files
-from seqkit.cli.main import Group, common, follow_up
+from seqkit.cli.main import SuggestingGroup, common, follow_up
 from seqkit.config import build
 from seqkit.errors import ConfigError, DataError
 from seqkit.files import decode as decode_line
@@ -33,7 +33,7 @@ side = click.option("--side", type=click.Choice(["source", "target"]), default="
 as_ids = click.option("--ids", "as_ids", is_flag=True, help="Numbers in place of tokens.")
 
 
-@click.group(cls=Group, no_args_is_help=False)
+@click.group(cls=SuggestingGroup, no_args_is_help=False)
 def command() -> None:
     """Learn how text becomes tokens; encode and decode lines.
 

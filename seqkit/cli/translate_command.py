@@ -14,7 +14,7 @@ import msgspec
 
 from seqkit.cli import file_arguments as files
 from seqkit.cli.main import common
-from seqkit.cli.streams import Blocks, opened, resumable, warn
+from seqkit.cli.streams import LineBlocks, opened, resumable, warn
 from seqkit.cli.words import runs_of, search_of
 from seqkit.errors import ConfigError, DataError
 from seqkit.files import decode
@@ -98,7 +98,7 @@ def command(
         return
     with contextlib.ExitStack() as stack:
         # Reading begins before the model is there: it takes seconds, and the lines are then already waiting.
-        blocks = Blocks(*stack.enter_context(opened(source)))
+        blocks = LineBlocks(*stack.enter_context(opened(source)))
 
         from seqkit.inference.glossary import Glossary
         from seqkit.inference.translator import Translator
@@ -240,7 +240,7 @@ def _complete_groups(stream: BinaryIO) -> tuple[int, int]:
 
 
 def _filter(
-    translate: Translate, blocks: Blocks, reading: _Reading, target: BinaryIO, layout: _Layout, *, limit: int
+    translate: Translate, blocks: LineBlocks, reading: _Reading, target: BinaryIO, layout: _Layout, *, limit: int
 ) -> None:
     """Write a translation for each line, as soon as its block is done, and then say how it went."""
     told = _Told(limit)

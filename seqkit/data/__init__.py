@@ -5,14 +5,14 @@
 
 from seqkit.data.batching import length_batches, slice_of, token_batches
 from seqkit.data.cleaning import Kept, duplicates, keep, overlap, too_long
-from seqkit.data.corpora import ParallelText, Text, read_lines, read_pairs, read_text
+from seqkit.data.corpora import MonolingualText, ParallelText, read_lines, read_pairs, read_text
 from seqkit.data.datasets import Encoded
 
 __all__ = [
     "Encoded",
     "Kept",
+    "MonolingualText",
     "ParallelText",
-    "Text",
     "duplicates",
     "keep",
     "length_batches",

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from seqkit.errors import ConfigError, DataError
 from seqkit.files import decode, expand_braces, lines, open_binary
 
-__all__ = ["BadUtf8", "ParallelText", "Text", "corpora", "read_lines", "read_pairs", "read_text"]
+__all__ = ["BadUtf8", "MonolingualText", "ParallelText", "corpora", "read_lines", "read_pairs", "read_text"]
 
 BadUtf8 = Literal["error", "skip"]
 HOW_TO_NAME = "name TSV files, or a source and its target file, as x.en x.de or x.{en,de}, and then the next"
@@ -41,7 +41,7 @@ class ParallelText:
 
 
 @dataclass(frozen=True)
-class Text:
+class MonolingualText:
     """The lines of one or more files, one after the other."""
 
     lines: list[str]
@@ -52,7 +52,7 @@ class Text:
         return len(self.lines)
 
 
-def read_text(files: Sequence[str], *, bad_utf8: BadUtf8 = "error", keep_blank: bool = True) -> Text:
+def read_text(files: Sequence[str], *, bad_utf8: BadUtf8 = "error", keep_blank: bool = True) -> MonolingualText:
     """Text in one language, from files read one after the other.
 
     With `bad_utf8="skip"` lines that are not UTF-8 are dropped, without `keep_blank` those that are blank. Raises
@@ -71,7 +71,7 @@ def read_text(files: Sequence[str], *, bad_utf8: BadUtf8 = "error", keep_blank: 
         nul += side.nul
     if not texts:
         raise DataError(f"no line is left of {' '.join(files)}", "look at the files")
-    return Text(texts, dropped, nul)
+    return MonolingualText(texts, dropped, nul)
 
 
 def read_lines(path: str | Path, *, bad_utf8: BadUtf8 = "error") -> list[str]:

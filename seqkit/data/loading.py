@@ -24,7 +24,16 @@ from seqkit.data.batching import slice_of, token_batches
 from seqkit.data.datasets import Encoded
 from seqkit.text.vocabulary import BOS, EOS, PAD
 
-__all__ = ["ExampleStream", "Examples", "Group", "Make", "ahead", "label_batch", "line_batch", "translation_batch"]
+__all__ = [
+    "ExampleGroup",
+    "ExampleStream",
+    "Examples",
+    "Make",
+    "ahead",
+    "label_batch",
+    "line_batch",
+    "translation_batch",
+]
 
 Indices = NDArray[np.int64]
 Examples = Callable[[int], tuple[Encoded, Encoded]]  # epoch -> source and target; twice the same for a text alone
@@ -83,7 +92,7 @@ def _rows(sequences: Encoded, *, first: int) -> NDArray[np.int64]:
     return rows
 
 
-class Group(NamedTuple):
+class ExampleGroup(NamedTuple):
     """What one optimizer step reads; the counts are of all processes together, known from the plan."""
 
     batches: list[Batch]  # this process's slices, at most `accumulate` of them
@@ -143,7 +152,7 @@ class ExampleStream:
         """Which pairs each group's batches hold, over all processes."""
         return self._plan(epoch).groups
 
-    def largest(self, epoch: int) -> Group:
+    def largest(self, epoch: int) -> ExampleGroup:
         """The batch with the most padded tokens on both sides, of several the widest, as a group of its own."""
         plan = self._plan(epoch)
 
@@ -153,7 +162,7 @@ class ExampleStream:
 
         return self._group(plan, [max((batch for group in plan.groups for batch in group), key=size)])
 
-    def groups(self, epoch: int, start: int = 0) -> Iterator[Group]:
+    def groups(self, epoch: int, start: int = 0) -> Iterator[ExampleGroup]:
         """The epoch's groups, without the first `start`, for which nothing is built."""
         plan = self._plan(epoch)
         made = (self._group(plan, batches) for batches in plan.groups[start:])
@@ -168,10 +177,10 @@ class ExampleStream:
             self._current = _Plan(epoch, source, target, groups)
         return self._current
 
-    def _group(self, plan: _Plan, batches: list[Indices]) -> Group:
+    def _group(self, plan: _Plan, batches: list[Indices]) -> ExampleGroup:
         mine = [slice_of(batch, self._rank, self._world) for batch in batches]
         lengths = [plan.target.lengths[batch] for batch in batches]
-        return Group(
+        return ExampleGroup(
             batches=[self._make(plan.source, plan.target, indices) for indices in mine],
             tokens=sum(int(own.sum()) + self._ends * len(own) for own in lengths),
             sentences=sum(len(batch) for batch in batches),

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from seqkit.batch import Batch, Padded
-from seqkit.data.loading import Group, ahead
+from seqkit.data.loading import ExampleGroup, ahead
 from seqkit.text.vocabulary import BOS
 
 __all__ = ["Partition", "WindowStream", "fitting_rows"]
@@ -88,11 +88,11 @@ class WindowStream:
             batches = -(-max(1, self._used // self.window) // self.rows)
         return -(-batches // self._accumulate)
 
-    def largest(self, epoch: int) -> Group:
+    def largest(self, epoch: int) -> ExampleGroup:
         """The first batch, as a group of its own: none is larger."""
         return self._group(self._plan(epoch)[:1])
 
-    def groups(self, epoch: int, start: int = 0) -> Iterator[Group]:
+    def groups(self, epoch: int, start: int = 0) -> Iterator[ExampleGroup]:
         """The epoch's groups, without the first `start`, for which nothing is built."""
         windows = self._plan(epoch)
         size = self._accumulate
@@ -114,10 +114,10 @@ class WindowStream:
         starts = offset + size * random.permutation(self._used // size)
         return [_Window(starts[i : i + self.rows], size, False) for i in range(0, len(starts), self.rows)]
 
-    def _group(self, windows: list[_Window]) -> Group:
+    def _group(self, windows: list[_Window]) -> ExampleGroup:
         tokens = sum(len(window.starts) * window.size for window in windows)
         rows = sum(len(window.starts) for window in windows)
-        return Group([self._batch(window) for window in windows], tokens, rows, tokens)
+        return ExampleGroup([self._batch(window) for window in windows], tokens, rows, tokens)
 
     def _batch(self, window: _Window) -> Batch:
         """This process's rows; a process without any gets one that counts nowhere."""

@@ -23,13 +23,13 @@ from seqkit.search.terms import Forms, Terms
 from seqkit.settings import Search
 from seqkit.state import Decodable
 
-__all__ = ["Wishes", "sampling_of", "search_many"]
+__all__ = ["Constraints", "sampling_of", "search_batches"]
 
 WIDEST = 1.4  # times its usual width a beam may have to hold a sentence's terms
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Constraints:
     """What is asked of the translations besides being likely; lists have an entry for every source."""
 
     prefixes: Sequence[Sequence[int]] | None = None  # how each begins
@@ -38,13 +38,13 @@ class Wishes:
     rules: Sequence[Rule] = field(default=())  # for all of them
 
 
-def search_many(
+def search_batches(
     model: Decodable,
     sources: Sequence[Sequence[int]],
     settings: Search,
     *,
     device: torch.device,
-    wishes: Wishes | None = None,
+    wishes: Constraints | None = None,
     batch_done: Callable[[], object] | None = None,
 ) -> list[list[Hypothesis]]:
     """The n-best hypotheses of each source (ids without `</s>`); an empty source gets an empty list.
@@ -54,7 +54,7 @@ def search_many(
     side, one a thread: the products of one step are too small to share out well. `batch_done` is called after each
     batch, from the caller's thread, and may raise to leave the rest.
     """
-    wishes = wishes or Wishes()
+    wishes = wishes or Constraints()
     found: list[list[Hypothesis]] = [[] for _ in sources]
     jobs = list(_jobs(sources, settings, wishes))
 
@@ -77,7 +77,7 @@ class _Job:
     settings: Search
 
 
-def _jobs(sources: Sequence[Sequence[int]], settings: Search, wishes: Wishes) -> Iterator[_Job]:
+def _jobs(sources: Sequence[Sequence[int]], settings: Search, wishes: Constraints) -> Iterator[_Job]:
     """Batches by width of the beam and length; a source without a token is in none."""
     filled = [index for index, source in enumerate(sources) if len(source)]
     if not filled:
@@ -104,7 +104,7 @@ def _width(terms: Forms, settings: Search) -> int:
 
 
 def _search(
-    model: Decodable, sources: Sequence[Sequence[int]], job: _Job, wishes: Wishes, device: torch.device
+    model: Decodable, sources: Sequence[Sequence[int]], job: _Job, wishes: Constraints, device: torch.device
 ) -> list[list[Hypothesis]]:
     read = [sources[index] for index in job.indices]
     source = pad([[*ids, EOS] for ids in read]).to(device)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from seqkit.errors import ConfigError, ModelError
 from seqkit.exchange.parity import Agreement, Sentences, agreement, sentences_of, verify
-from seqkit.exchange.publishing import Leaving, departure, publishing, write_text_layer
+from seqkit.exchange.publishing import ExportableModel, exportable_model, publishing, write_text_layer
 from seqkit.exchange.readme import ct2_readme
 from seqkit.layers.positions import LearnedPositions, sinusoids
 from seqkit.layers.transformer import DecoderLayer, EncoderLayer
@@ -50,7 +50,7 @@ def export_ct2(run: Path, folder: Path, *, quantization: str = "float32", overwr
     Raises ConfigError if the model does not fit or the tool is missing, ModelError if the tool does something else with
     the model, ResourceError if the folder cannot be written. No folder is left then.
     """
-    leaving = departure(run, folder, tool=TOOL, overwrite=overwrite)
+    leaving = exportable_model(run, folder, tool=TOOL, overwrite=overwrite)
     _check_words(leaving.loaded.codecs)
     tool = _tool()
     codecs, sources = leaving.loaded.codecs, sentences_of(leaving.loaded)
@@ -90,7 +90,7 @@ def _check_words(codecs: Codecs) -> None:
                 )
 
 
-def _write(tool: Any, leaving: Leaving, folder: Path, quantization: str) -> None:
+def _write(tool: Any, leaving: ExportableModel, folder: Path, quantization: str) -> None:
     specification = _specification(tool, leaving)
     specification.validate()
     specification.optimize(quantization=quantization)
@@ -133,7 +133,7 @@ class _Loaded:
         return [codec.tokens(ids) for ids in sentences]
 
 
-def _specification(tool: Any, leaving: Leaving) -> Any:
+def _specification(tool: Any, leaving: ExportableModel) -> Any:
     """The model in the tool's own terms."""
     specs, settings, codecs = tool.specs, leaving.settings, leaving.loaded.codecs
     encoder, decoder = leaving.model.encoder, leaving.model.decoder

@@ -21,7 +21,7 @@ from seqkit.batch import pad
 from seqkit.errors import ConfigError, ModelError
 from seqkit.exchange.marian_files import IDS, configuration, generation, tokenizer_files, weights
 from seqkit.exchange.parity import Agreement, Sentences, agreement, sentences_of, verify
-from seqkit.exchange.publishing import departure, publishing, refuse, write_text_layer
+from seqkit.exchange.publishing import exportable_model, publishing, refuse, write_text_layer
 from seqkit.exchange.readme import marian_readme
 from seqkit.storage.manifest import write_tensors
 from seqkit.text.codec import Codecs
@@ -39,7 +39,7 @@ def export_marian(run: Path, folder: Path, *, overwrite: bool = False) -> Agreem
     Raises ConfigError if the model does not fit or the tool is missing, ModelError if the tool does something else with
     the model, ResourceError if the folder cannot be written. No folder is left then.
     """
-    leaving = departure(run, folder, tool=TOOL, overwrite=overwrite)
+    leaving = exportable_model(run, folder, tool=TOOL, overwrite=overwrite)
     for name, fitting in FITTING.items():
         chosen = msgspec.structs.asdict(leaving.settings)[name]
         if chosen not in fitting:

@@ -10,14 +10,14 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from seqkit.exchange.publishing import Leaving
+from seqkit.exchange.publishing import ExportableModel
 from seqkit.layers.attention import MultiHeadAttention
 from seqkit.layers.transformer import DecoderLayer, EncoderLayer
 from seqkit.models.decoders import TransformerDecoder
 from seqkit.models.encoders import TransformerEncoder
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.text.codec import Codec
-from seqkit.text.tokenizers import SentencePiece
+from seqkit.text.tokenizers import SentencePieceTokenizer
 from seqkit.text.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNKNOWN
 
 __all__ = ["IDS", "configuration", "generation", "tokenizer_files", "weights"]
@@ -83,7 +83,7 @@ def _norm(name: str, norm: nn.LayerNorm, order: Tensor) -> dict[str, Tensor]:
     return {f"{name}.weight": norm.weight[order], f"{name}.bias": norm.bias[order]}
 
 
-def configuration(leaving: Leaving) -> bytes:
+def configuration(leaving: ExportableModel) -> bytes:
     """config.json: the shape of the model."""
     settings, codecs = leaving.settings, leaving.loaded.codecs
     shape: dict[str, object] = {}
@@ -115,7 +115,7 @@ def configuration(leaving: Leaving) -> bytes:
     )
 
 
-def generation(leaving: Leaving) -> bytes:
+def generation(leaving: ExportableModel) -> bytes:
     """generation_config.json: the run's own search, in the library's terms; a beam that ends as ours does."""
     search = leaving.loaded.recipe.search
     beam: dict[str, object] = {"length_penalty": search.length_reward, "early_stopping": "never"}
@@ -130,11 +130,11 @@ def generation(leaving: Leaving) -> bytes:
     )
 
 
-def tokenizer_files(leaving: Leaving) -> dict[str, bytes]:
+def tokenizer_files(leaving: ExportableModel) -> dict[str, bytes]:
     """The files of a MarianTokenizer, which knows SentencePiece only: none for other text layers."""
     codecs = leaving.loaded.codecs
     source, target = codecs.source.tokenizer, codecs.target.tokenizer
-    if not isinstance(source, SentencePiece) or not isinstance(target, SentencePiece):
+    if not isinstance(source, SentencePieceTokenizer) or not isinstance(target, SentencePieceTokenizer):
         return {}
     files = {"source.spm": source.model, "target.spm": target.model, "vocab.json": _vocabulary(codecs.source)}
     if not codecs.joint:

@@ -17,9 +17,9 @@ from seqkit.batch import pad
 from seqkit.data.corpora import read_pairs
 from seqkit.errors import DataError, ModelError
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.runs.trained_model import Loaded
+from seqkit.runs.trained_model import TrainedModel
 from seqkit.search.beam import beam
-from seqkit.search.forced_score import score
+from seqkit.search.forced_score import forced_scores
 from seqkit.settings import Pairs, Search
 from seqkit.text.vocabulary import EOS, UNKNOWN
 
@@ -57,7 +57,7 @@ class Agreement:
         return f"{alike}, log-probabilities of tokens differ by {self.difference:.1e} at most"
 
 
-def sentences_of(loaded: Loaded) -> list[list[int]]:
+def sentences_of(loaded: TrainedModel) -> list[list[int]]:
     """Sources to compare by: the first of the development set, and random ids in place of those that are missing."""
     codec, data = loaded.codecs.source, loaded.recipe.data
     lines: list[str] = []
@@ -79,13 +79,13 @@ def agreement(model: EncoderDecoder, foreign: Foreign, sources: Sentences) -> Ag
     greedy = Search(beam=1, maximum_length=LONGEST, maximum_extra=LONGEST)
     ours = [list(found[0].ids) for found in beam(model, read, greedy)]
     theirs = [ids[:LONGEST] for ids in foreign.greedy(sources, LONGEST)]
-    scores = [scored.log_probs for scored in score(model, read, ours)]
+    scores = [scored.log_probs for scored in forced_scores(model, read, ours)]
     differences = [
         abs(one - other)
         for own, others in zip(scores, foreign.log_probs(sources, ours), strict=True)
         for one, other in zip(own, others, strict=True)
     ]
-    scores_of_theirs = [scored.log_probs for scored in score(model, read, theirs)]
+    scores_of_theirs = [scored.log_probs for scored in forced_scores(model, read, theirs)]
     equal = sum(map(_alike, ours, theirs, scores, scores_of_theirs))
     return Agreement(len(sources), equal, float(np.max(differences)))  # which is not a number if any of them is not
 

@@ -11,19 +11,19 @@ import msgspec
 
 from seqkit.errors import ConfigError
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.runs.trained_model import Loaded, load
+from seqkit.runs.trained_model import TrainedModel, load
 from seqkit.settings import Data, Model, Pairs, Transformer
 from seqkit.storage.manifest import publish
 from seqkit.text.codec import Codecs
-from seqkit.text.tokenizers import SentencePiece
+from seqkit.text.tokenizers import SentencePieceTokenizer
 
-__all__ = ["Leaving", "departure", "publishing", "refuse", "write_text_layer"]
+__all__ = ["ExportableModel", "exportable_model", "publishing", "refuse", "write_text_layer"]
 
 
-class Leaving(NamedTuple):
+class ExportableModel(NamedTuple):
     """A translation model that is about to be exported, on the CPU."""
 
-    loaded: Loaded
+    loaded: TrainedModel
     model: EncoderDecoder
     settings: Transformer
     data: Pairs
@@ -44,7 +44,7 @@ def refuse(setting: str, tool: str, remedy: str) -> ConfigError:
     return ConfigError(f"{setting} does not fit {tool}", f"only a model trained with {remedy} can be exported to it")
 
 
-def departure(run: Path, folder: Path, *, tool: str, overwrite: bool) -> Leaving:
+def exportable_model(run: Path, folder: Path, *, tool: str, overwrite: bool) -> ExportableModel:
     """Read the model to be exported and see that there is room for it.
 
     Raises ConfigError if it is no Transformer that translates, or if something is in the way; ModelError if there is no
@@ -61,11 +61,11 @@ def departure(run: Path, folder: Path, *, tool: str, overwrite: bool) -> Leaving
         raise refuse(f'data.kind = "{_kind(recipe.data)}"', tool, 'data.kind="pairs"')
     if not isinstance(recipe.model, Transformer):
         raise refuse(f'model.kind = "{_kind(recipe.model)}"', tool, 'model.kind="transformer"')
-    return Leaving(loaded, model, recipe.model, recipe.data)
+    return ExportableModel(loaded, model, recipe.model, recipe.data)
 
 
 @contextlib.contextmanager
-def publishing(folder: Path, leaving: Leaving) -> Iterator[Path]:
+def publishing(folder: Path, leaving: ExportableModel) -> Iterator[Path]:
     """Yield an empty folder beside `folder`, which takes its place when the body ends well and is removed if not.
 
     Raises ResourceError if the disk cannot take it.
@@ -85,7 +85,7 @@ def write_text_layer(folder: Path, codecs: Codecs) -> None:
     if not codecs.joint:
         sides = {"source.spm": codecs.source, "target.spm": codecs.target}
     for name, codec in sides.items():
-        if isinstance(codec.tokenizer, SentencePiece):
+        if isinstance(codec.tokenizer, SentencePieceTokenizer):
             (folder / name).write_bytes(codec.tokenizer.model)
-    if not all(isinstance(codec.tokenizer, SentencePiece) for codec in sides.values()):
+    if not all(isinstance(codec.tokenizer, SentencePieceTokenizer) for codec in sides.values()):
         codecs.save(folder / "codec")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seqkit.exchange.publishing import Leaving
+from seqkit.exchange.publishing import ExportableModel
 from seqkit.settings import SentencePiece
 
 __all__ = ["ct2_readme", "marian_readme"]
@@ -68,7 +68,7 @@ CODEC = """\
         print(codecs.target.decode(model.generate(torch.tensor([ids]))[0].tolist()))"""
 
 
-def ct2_readme(leaving: Leaving, folder: str) -> str:
+def ct2_readme(leaving: ExportableModel, folder: str) -> str:
     """How to translate with the folder, which is called so."""
     search, codecs = leaving.loaded.recipe.search, leaving.loaded.codecs
     if isinstance(codecs.source.settings, SentencePiece):
@@ -96,7 +96,7 @@ def ct2_readme(leaving: Leaving, folder: str) -> str:
     )
 
 
-def marian_readme(leaving: Leaving, folder: str) -> str:
+def marian_readme(leaving: ExportableModel, folder: str) -> str:
     """How to translate with the folder, which is called so."""
     title, text = _title(leaving), _text(leaving)
     if isinstance(leaving.loaded.codecs.source.settings, SentencePiece):
@@ -118,12 +118,12 @@ def _codec(folder: str) -> tuple[str, str]:
     return imports, f'    codecs = Codecs.load(Path("{folder}/codec"))\n'
 
 
-def _title(leaving: Leaving) -> str:
+def _title(leaving: ExportableModel) -> str:
     data = leaving.data
     return f"{data.source}-{data.target}, a Transformer trained with seqkit ({leaving.loaded.recipe.name}),"
 
 
-def _text(leaving: Leaving) -> str:
+def _text(leaving: ExportableModel) -> str:
     settings = leaving.loaded.codecs.source.settings
     steps = ", ".join(settings.normalise)
     if not steps:

@@ -29,7 +29,7 @@ from seqkit.inference.mixing import FLATNESS, cache_log_probs, check_same_tokens
 from seqkit.metrics.perplexity_figures import Perplexity, counts_of
 from seqkit.models.language_model import LanguageModel
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.runs.trained_model import Loaded, load
+from seqkit.runs.trained_model import TrainedModel, load
 from seqkit.settings import Labelled, Stream
 from seqkit.state import Scorable
 from seqkit.system.device import device_of
@@ -37,7 +37,7 @@ from seqkit.tasks.language_task import context_of
 from seqkit.text.codec import Codec
 from seqkit.text.vocabulary import EOS, UNKNOWN
 
-__all__ = ["LineScore", "Scored", "Ways", "score_files"]
+__all__ = ["LineScore", "ScoredText", "ScoringOptions", "score_files"]
 
 Values = NDArray[np.float64]
 USUAL_FLATNESS = 0.3
@@ -45,7 +45,7 @@ SEGMENT = 64  # tokens between two steps of dynamic evaluation, where the data d
 
 
 @dataclass(frozen=True)
-class Ways:
+class ScoringOptions:
     """How a text is scored; what is None was not asked for."""
 
     context: tuple[str, int | None, int | None] | None = None  # kind, size, overlap; None: as the model was trained
@@ -84,7 +84,7 @@ class LineScore:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredText:
     """A text's figures and how they came about, in words."""
 
     models: list[str]
@@ -107,7 +107,9 @@ class _Text:
     notes: list[str]
 
 
-def score_files(paths: Sequence[Path], files: Sequence[str], ways: Ways, *, device: str = "auto") -> Scored:
+def score_files(
+    paths: Sequence[Path], files: Sequence[str], ways: ScoringOptions, *, device: str = "auto"
+) -> ScoredText:
     """Score the text in `files` (a pair of files or a TSV for a translation model) by one model or a mixture.
 
     Raises ConfigError for ways that do not fit the models, ModelError for models with different tokens.
@@ -126,7 +128,7 @@ def score_files(paths: Sequence[Path], files: Sequence[str], ways: Ways, *, devi
     mixture = ", ".join(f"{weight:.3f} {name}" for weight, name in zip(weights, names, strict=True))
     tuning = _tuning(ways)
     tuned = "" if tuning is None else f" (tuned on {tuning})"
-    return Scored(
+    return ScoredText(
         models=[str(path) for path in paths],
         figures=Perplexity(-float(values.sum()), len(values), unknown, counts_of(text.lines)),
         context="; ".join(dict.fromkeys(_context_words(model, ways) for model in models)),
@@ -148,7 +150,7 @@ def _lines(codec: Codec, text: _Text, values: Values) -> list[LineScore]:
     ]
 
 
-def _read(model: Loaded, files: Sequence[str], ways: Ways) -> _Text:
+def _read(model: TrainedModel, files: Sequence[str], ways: ScoringOptions) -> _Text:
     codecs = model.codecs
     if isinstance(model.model, EncoderDecoder):
         pairs = read_pairs(files, keep_blank=ways.blank)
@@ -168,7 +170,7 @@ def _read(model: Loaded, files: Sequence[str], ways: Ways) -> _Text:
     return _Text(text.lines, encoded, None, notes)
 
 
-def _context(model: Loaded, ways: Ways) -> Context:
+def _context(model: TrainedModel, ways: ScoringOptions) -> Context:
     if ways.context is None:
         return context_of(model.recipe)
     kind, size, overlap = ways.context
@@ -178,7 +180,7 @@ def _context(model: Loaded, ways: Ways) -> Context:
     return Blocks(size, size // 2 if overlap is None else overlap)
 
 
-def _context_words(model: Loaded, ways: Ways) -> str:
+def _context_words(model: TrainedModel, ways: ScoringOptions) -> str:
     return (
         "each translation given its source"
         if isinstance(model.model, EncoderDecoder)
@@ -186,13 +188,15 @@ def _context_words(model: Loaded, ways: Ways) -> str:
     )
 
 
-def _tuning(ways: Ways) -> str | None:
+def _tuning(ways: ScoringOptions) -> str | None:
     """The file on which weights are tuned."""
     word = ways.weights or ""
     return word.removeprefix("tune:") if word.startswith("tune:") else None
 
 
-def _parts(models: Sequence[Loaded], text: _Text, ways: Ways, place: torch.device) -> tuple[list[Values], list[str]]:
+def _parts(
+    models: Sequence[TrainedModel], text: _Text, ways: ScoringOptions, place: torch.device
+) -> tuple[list[Values], list[str]]:
     """What each model gives to each token."""
     parts = []
     for loaded in models:
@@ -219,7 +223,11 @@ def _parts(models: Sequence[Loaded], text: _Text, ways: Ways, place: torch.devic
 
 
 def _weights(
-    models: Sequence[Loaded], parts: Sequence[Values], names: Sequence[str], ways: Ways, place: torch.device
+    models: Sequence[TrainedModel],
+    parts: Sequence[Values],
+    names: Sequence[str],
+    ways: ScoringOptions,
+    place: torch.device,
 ) -> tuple[list[float], float]:
     """The weights of models and cache, and the cache's flatness, as given or tuned."""
     count = len(parts) + (ways.cache is not None)
@@ -256,7 +264,12 @@ def _weights(
 
 
 def _cache(
-    models: Sequence[Loaded], text: _Text, base: Values, ways: Ways, place: torch.device, flatness: float
+    models: Sequence[TrainedModel],
+    text: _Text,
+    base: Values,
+    ways: ScoringOptions,
+    place: torch.device,
+    flatness: float,
 ) -> Values:
     """A cache over the features of the first neural model; over bare counts where there is none."""
     neural = next((loaded for loaded in models if isinstance(loaded.model, LanguageModel)), None)

@@ -17,7 +17,7 @@ import torch
 
 from seqkit.errors import ModelError
 from seqkit.models.sequence_labeller import SequenceLabeller
-from seqkit.runs.trained_model import Loaded, load
+from seqkit.runs.trained_model import TrainedModel, load
 from seqkit.settings import Labelled, Pairs
 from seqkit.system.device import device_of
 from seqkit.tasks.labelling_task import encode, longest_piece, predict, spell
@@ -30,7 +30,7 @@ WINDOW = 2000  # sentences that are sorted by length together, and the most that
 class Labeller:
     """A trained model with both of its vocabularies, ready to label."""
 
-    def __init__(self, loaded: Loaded, *, device: torch.device) -> None:
+    def __init__(self, loaded: TrainedModel, *, device: torch.device) -> None:
         """`loaded.model` is on `device` and in evaluation mode, as `run.load` gives it.
 
         Raises ModelError if it does not label.

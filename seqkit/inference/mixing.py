@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqkit.errors import ConfigError, ModelError
-from seqkit.runs.trained_model import Loaded
+from seqkit.runs.trained_model import TrainedModel
 
 __all__ = ["FLATNESS", "cache_log_probs", "check_same_tokens", "mix", "tune"]
 
@@ -22,7 +22,7 @@ FLATNESS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)  # what is tried where the 
 ROWS = 256  # tokens whose caches are weighed at one time
 
 
-def check_same_tokens(models: Sequence[Loaded]) -> None:
+def check_same_tokens(models: Sequence[TrainedModel]) -> None:
     """Refuse models that cut text into different tokens, naming some that only one of two has. Raises ModelError."""
     first, *others = models
     own = first.codecs.target

@@ -32,7 +32,7 @@ import msgspec
 import torch
 
 from seqkit.batch import pad
-from seqkit.engine.batch_search import Wishes, search_many
+from seqkit.engine.batch_search import Constraints, search_batches
 from seqkit.engine.fused_transformer import fused
 from seqkit.errors import ConfigError, DataError, ModelError
 from seqkit.inference.aligning import Aligner, Pair
@@ -45,8 +45,8 @@ from seqkit.models.ensemble import Ensemble
 from seqkit.models.language_model import LanguageModel
 from seqkit.models.ngram import NGramModel
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.runs.trained_model import Loaded, load
-from seqkit.search.forced_score import Scored, score
+from seqkit.runs.trained_model import TrainedModel, load
+from seqkit.search.forced_score import ForcedScore, forced_scores
 from seqkit.search.hypothesis import Hypothesis
 from seqkit.search.minimum_risk import expected_utilities
 from seqkit.search.rules import BanPhrases, Fusion, Rule
@@ -65,7 +65,7 @@ WINDOW = 2000  # lines that are sorted by length together, and the most that are
 class Translator:
     """Trained models with their text layer, ready to translate; several are averaged token by token."""
 
-    def __init__(self, loaded: Loaded, *others: Loaded, device: torch.device) -> None:
+    def __init__(self, loaded: TrainedModel, *others: TrainedModel, device: torch.device) -> None:
         """Models are on `device` and in evaluation mode, as `run.load` gives them; settings are those of the first.
 
         Raises ModelError if one does not translate or has other tokens than the first.
@@ -80,7 +80,7 @@ class Translator:
         self.aligner = Aligner(self.models, loaded.codecs, device=device)
         self.limit = min(_limit(each.recipe) for each in (loaded, *others))
         self._bounds = bounds(loaded.codecs.target)
-        self._helpers: dict[str, Loaded] = {}  # language models by path
+        self._helpers: dict[str, TrainedModel] = {}  # language models by path
 
     @classmethod
     def load(cls, path: str | Path, *others: str | Path, device: str = "auto") -> Translator:
@@ -136,7 +136,7 @@ class Translator:
         while window := list(islice(waiting, WINDOW)):
             yield from self._window([Line(each) if isinstance(each, str) else each for each in window], request)
 
-    def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[Scored]:
+    def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[ForcedScore]:
         """The log-probability of each target given its source, token by token, in nats, ends included.
 
         Raises DataError unless there are as many of one as of the other.
@@ -196,14 +196,14 @@ class Translator:
         asked = [request.terms(piece.line, piece.text) for piece in flat]
         written = [spelt(codecs.target, terms) for terms in asked]
         prefixes = [codecs.target.encode(piece.prefix) if piece.prefix else [] for piece in flat]
-        wishes = Wishes(
+        wishes = Constraints(
             prefixes=prefixes if any(prefixes) else None,
             terms=[forms for forms, _ in written] if any(forms for forms, _ in written) else None,
             bounds=self._bounds,
             rules=request.rules,
         )
         sources = [piece.ids for piece in flat]
-        found = search_many(
+        found = search_batches(
             self._searched(search.precision), sources, request.searched, device=self.device, wishes=wishes
         )
         if search.coverage_penalty:
@@ -268,18 +268,20 @@ class Translator:
             new[index].append(replace(each, score=each.score + search.coverage_penalty * seen))
         return [sorted(hypotheses, key=lambda each: (not each.finished, -each.score)) for hypotheses in new]
 
-    def _scored(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Scored]:
+    def _scored(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[ForcedScore]:
         """The forced scores of target ids given source ids, in batches of similar length."""
         order = sorted(range(len(pairs)), key=lambda index: len(pairs[index][0]))
-        found: dict[int, Scored] = {}
+        found: dict[int, ForcedScore] = {}
         for first in range(0, len(order), ROWS):
             rows = order[first : first + ROWS]
             source = pad([[*pairs[index][0], EOS] for index in rows]).to(self.device)
-            values = score(self.model, source, [list(pairs[index][1]) for index in rows])
+            values = forced_scores(self.model, source, [list(pairs[index][1]) for index in rows])
             found.update(zip(rows, values, strict=True))
         return [found[index] for index in range(len(pairs))]
 
-    def _joined(self, line: str, found: Sequence[_Part], scores: Sequence[Scored], request: _Request) -> Translation:
+    def _joined(
+        self, line: str, found: Sequence[_Part], scores: Sequence[ForcedScore], request: _Request
+    ) -> Translation:
         """A line's parts as one translation."""
         if not found:
             return Translation(line)
@@ -359,14 +361,14 @@ def _mean_score(row: Sequence[Hypothesis]) -> float:
     return sum(each.score * length for each, length in zip(row, lengths, strict=True)) / max(1, sum(lengths))
 
 
-def _translates(loaded: Loaded) -> EncoderDecoder:
+def _translates(loaded: TrainedModel) -> EncoderDecoder:
     if not isinstance(loaded.model, EncoderDecoder):
         other = "label" if isinstance(loaded.recipe.data, Labelled) else "generate"
         raise ModelError(f"{loaded.path} holds no translation model", f"seqkit {other} {loaded.path} uses it")
     return loaded.model
 
 
-def _pairs(loaded: Loaded) -> Pairs:
+def _pairs(loaded: TrainedModel) -> Pairs:
     if not isinstance(loaded.recipe.data, Pairs):
         raise ModelError(f"{loaded.path} holds no translation model", f"seqkit generate {loaded.path} uses it")
     return loaded.recipe.data

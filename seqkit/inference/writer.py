@@ -20,7 +20,7 @@ from seqkit.engine.fused_transformer import fused
 from seqkit.errors import ModelError
 from seqkit.models.language_model import LanguageModel
 from seqkit.models.ngram import NGramModel
-from seqkit.runs.trained_model import Loaded, load
+from seqkit.runs.trained_model import TrainedModel, load
 from seqkit.search.beam import beam
 from seqkit.search.hypothesis import Hypothesis
 from seqkit.search.rules import Ban
@@ -49,7 +49,7 @@ class Generated:
 class Writer:
     """A trained language model with its text layer, ready to write."""
 
-    def __init__(self, loaded: Loaded, *, device: torch.device) -> None:
+    def __init__(self, loaded: TrainedModel, *, device: torch.device) -> None:
         """`loaded.model` is on `device` and in evaluation mode, as `run.load` gives it.
 
         Raises ModelError if it is no language model.

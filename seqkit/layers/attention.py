@@ -21,18 +21,18 @@ from seqkit.layers.positions import rotate
 from seqkit.layers.projection import Projection
 
 __all__ = [
-    "Attention",
     "AttentionMemory",
     "CrossMemory",
     "KeyValues",
     "MultiHeadAttention",
-    "Score",
+    "ScoreFunction",
+    "SourceAttention",
     "fold",
     "masked_softmax",
     "unfold",
 ]
 
-Score = Literal["additive", "dot", "bilinear"]
+ScoreFunction = Literal["additive", "dot", "bilinear"]
 
 
 class AttentionMemory(NamedTuple):
@@ -75,14 +75,14 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     return weights * mask
 
 
-class Attention(nn.Module):
+class SourceAttention(nn.Module):
     """One weighted mean of the source for each query, by one of three scores.
 
     additive: v tanh(W q + U k) (Bahdanau et al., 2015); dot: q k / sqrt(D) after projecting both to one size;
     bilinear: q W k (Luong et al., 2015).
     """
 
-    def __init__(self, score: Score, *, query: int, source: int, width: int) -> None:
+    def __init__(self, score: ScoreFunction, *, query: int, source: int, width: int) -> None:
         super().__init__()
         self.score = score
         self.key = Projection(source, query if score == "bilinear" else width, bias=False)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from seqkit.kernels.recurrence import Fused, recur
 from seqkit.layers.dropout import Dropout, LockedDropout
 
-__all__ = ["BidirectionalStack", "RecurrentStack", "StackState", "last", "reverse"]
+__all__ = ["BidirectionalStack", "RecurrentStack", "StackState", "last_real", "reversing_index"]
 
 Kind = Literal["rnn", "gru", "lstm"]
 
@@ -28,7 +28,7 @@ class StackState(NamedTuple):
     cell: Tensor | None  # (N, layers, D)
 
 
-def fused(kind: Kind, inputs: int, width: int) -> Fused:
+def fused_layer(kind: Kind, inputs: int, width: int) -> Fused:
     """torch's kernel for one layer, its recurrent matrices orthogonal and an LSTM's forget gates open at the start."""
     kernels: dict[Kind, type[Fused]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
     module = kernels[kind](inputs, width, batch_first=True)
@@ -66,7 +66,7 @@ class RecurrentStack(nn.Module):
         super().__init__()
         self.kind, self.width, self.depth = kind, width, layers
         sizes = [inputs, *[width] * (layers - 1)]
-        self.layers = cast(Sequence[Fused], nn.ModuleList(fused(kind, size, width) for size in sizes))
+        self.layers = cast(Sequence[Fused], nn.ModuleList(fused_layer(kind, size, width) for size in sizes))
         self.dropout = LockedDropout(dropout) if locked else Dropout(dropout)
         self.weight_drop = Dropout(weight_drop)
 
@@ -100,14 +100,14 @@ class BidirectionalStack(nn.Module):
         super().__init__()
         part = width // 2 if bidirectional else width
         sizes = [inputs, *[width] * (layers - 1)]
-        ahead = nn.ModuleList(fused(kind, size, part) for size in sizes)
-        back = nn.ModuleList(fused(kind, size, width - part) for size in sizes if bidirectional)
+        ahead = nn.ModuleList(fused_layer(kind, size, part) for size in sizes)
+        back = nn.ModuleList(fused_layer(kind, size, width - part) for size in sizes if bidirectional)
         self.forwards, self.backwards = cast(Sequence[Fused], ahead), cast(Sequence[Fused], back)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x (B, S, I), mask (B, S) -> (B, S, D); what stands at padded positions is meaningless."""
-        order = reverse(mask) if self.backwards else None
+        order = reversing_index(mask) if self.backwards else None
         for index, layer in enumerate(self.forwards):
             x = self.dropout(x) if index else x
             ahead, _ = recur(layer, x, None)
@@ -118,14 +118,14 @@ class BidirectionalStack(nn.Module):
         return x
 
 
-def reverse(mask: Tensor) -> Tensor:
+def reversing_index(mask: Tensor) -> Tensor:
     """The index that reverses each row within its length and leaves padding in place; its own inverse: (B, S)."""
     places = torch.arange(mask.shape[1], device=mask.device)
     mirrored = mask.sum(1, keepdim=True) - 1 - places
     return torch.where(mask, mirrored, places)
 
 
-def last(x: Tensor, mask: Tensor) -> Tensor:
+def last_real(x: Tensor, mask: Tensor) -> Tensor:
     """What stands at each row's last real position: x (B, S, D), mask (B, S) -> (B, D)."""
     return _take(x, mask.sum(1, keepdim=True) - 1)[:, 0]
 

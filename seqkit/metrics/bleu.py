@@ -18,7 +18,7 @@ from seqkit.settings import Utility
 if TYPE_CHECKING:  # sacrebleu takes a tenth of a second to import
     from sacrebleu.metrics.base import Metric
 
-__all__ = ["Line", "Score", "bleu", "corpus_scores", "exact_match", "length_ratio", "utilities", "worst_lines"]
+__all__ = ["Score", "ScoredLine", "bleu", "corpus_scores", "exact_match", "length_ratio", "utilities", "worst_lines"]
 
 METRICS = ("bleu", "chrf", "chrf++", "ter")
 PIECE_MARK = "\u2581"  # what SentencePiece writes for a space
@@ -36,7 +36,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Line:
+class ScoredLine:
     """One line of a corpus with its own score."""
 
     number: int  # from 1
@@ -101,7 +101,7 @@ def length_ratio(hypotheses: Sequence[str], references: Sequence[Sequence[str]])
     return float(own / other) if other else 0.0
 
 
-def worst_lines(hypotheses: Sequence[str], references: Sequence[Sequence[str]], count: int) -> list[Line]:
+def worst_lines(hypotheses: Sequence[str], references: Sequence[Sequence[str]], count: int) -> list[ScoredLine]:
     """The `count` lines of lowest sentence chrF (Popović, 2015), worst first, equal ones in their order.
 
     Raises DataError as `corpus_scores` does.
@@ -111,7 +111,7 @@ def worst_lines(hypotheses: Sequence[str], references: Sequence[Sequence[str]], 
     statistics = metric._extract_corpus_statistics(hypotheses, references)
     rows = zip(statistics, hypotheses, zip(*references, strict=True), strict=True)
     lines = [
-        Line(number, float(metric._compute_score_from_stats(own).score), hypothesis, others)
+        ScoredLine(number, float(metric._compute_score_from_stats(own).score), hypothesis, others)
         for number, (own, hypothesis, others) in enumerate(rows, start=1)
     ]
     return sorted(lines, key=lambda line: line.score)[: max(0, count)]

@@ -8,7 +8,7 @@ from seqkit.errors import ConfigError
 from seqkit.layers.embedding import Embedding, OutputLayer
 from seqkit.models.decoders import PlainDecoder, RecurrentDecoder, TransformerDecoder
 from seqkit.models.encoders import RecurrentEncoder, TransformerEncoder
-from seqkit.models.language_model import LanguageModel, Reader, RecurrentReader, TransformerReader
+from seqkit.models.language_model import LanguageModel, RecurrentReader, TokenReader, TransformerReader
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.models.sequence_labeller import SequenceLabeller, build_labeller
 from seqkit.settings import (
@@ -22,7 +22,7 @@ from seqkit.settings import (
     Transformer,
     TransformerLabeller,
     TransformerLanguageModel,
-    Translation,
+    TranslationSettings,
 )
 
 __all__ = ["NeuralModel", "Sizes", "build", "build_language_model", "build_translation"]
@@ -56,7 +56,7 @@ def build(settings: Model, sizes: Sizes, *, recompute: bool = False) -> NeuralMo
             assert_never(settings)
 
 
-def build_translation(settings: Translation, sizes: Sizes, *, recompute: bool = False) -> EncoderDecoder:
+def build_translation(settings: TranslationSettings, sizes: Sizes, *, recompute: bool = False) -> EncoderDecoder:
     """An encoder-decoder with fresh weights."""
     size = settings.width if isinstance(settings, Transformer | Mixed) else settings.embedding
     if settings.tied == "all" and not sizes.joint:
@@ -101,7 +101,7 @@ def build_language_model(
     """A neural language model with fresh weights."""
     if isinstance(settings, RecurrentLanguageModel):
         embedding = Embedding(vocabulary=vocabulary, width=settings.embedding, dropout=settings.embedding_dropout)
-        reader: Reader = RecurrentReader(settings, embedding)
+        reader: TokenReader = RecurrentReader(settings, embedding)
     else:
         embedding = Embedding(vocabulary=vocabulary, width=settings.width, word_dropout=settings.word_dropout)
         reader = TransformerReader(settings, embedding, recompute=recompute)

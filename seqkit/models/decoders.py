@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from seqkit.errors import ModelError
-from seqkit.layers.attention import Attention, AttentionMemory, CrossMemory, KeyValues, MultiHeadAttention, unfold
+from seqkit.layers.attention import AttentionMemory, CrossMemory, KeyValues, MultiHeadAttention, SourceAttention, unfold
 from seqkit.layers.dropout import Dropout
 from seqkit.layers.embedding import Embedding
 from seqkit.layers.projection import Projection
-from seqkit.layers.recurrent import RecurrentStack, StackState, last
+from seqkit.layers.recurrent import RecurrentStack, StackState, last_real
 from seqkit.layers.stack import LayerStack
 from seqkit.layers.transformer import DecoderLayer, FeedForward
 from seqkit.models.autoregressive import SelfAttentionStack
@@ -101,7 +101,7 @@ class PlainDecoder(Decoder):
 
     def start(self, encoded: Tensor, mask: Tensor) -> tuple[Tensor, RecurrentState]:
         """encoded (B, S, D), mask (B, S) -> memory (B, D) and a state of B rows."""
-        context = last(encoded, mask)
+        context = last_real(encoded, mask)
         return context, RecurrentState(self.bridge(context), None)
 
     def forward(self, tokens: Tensor, memory: Tensor, state: RecurrentState) -> Features:
@@ -141,7 +141,7 @@ class RecurrentDecoder(Decoder):
             layers=settings.decoder_layers,
             dropout=settings.dropout,
         )
-        self.attention = Attention(
+        self.attention = SourceAttention(
             settings.attention, query=settings.width, source=settings.width, width=settings.width
         )
         self.readout = Projection(2 * settings.width, size)
@@ -262,7 +262,7 @@ class TransformerDecoder(Decoder):
 
     @property
     def self_attention(self) -> SelfAttentionStack:
-        """This decoder."""
+        """This decoder reads the tokens so far by self-attention alone."""
         return self
 
     @property

@@ -19,10 +19,10 @@ from seqkit.models.encoders import positions, self_attention_layers
 from seqkit.settings import RecurrentLanguageModel, TransformerLanguageModel
 from seqkit.state import Features, Memory, State
 
-__all__ = ["LanguageModel", "Reader", "RecurrentReader", "TransformerReader"]
+__all__ = ["LanguageModel", "RecurrentReader", "TokenReader", "TransformerReader"]
 
 
-class Reader(nn.Module):
+class TokenReader(nn.Module):
     """The tokens so far -> what the output layer reads; a subclass has a state of its own."""
 
     @property
@@ -35,7 +35,7 @@ class Reader(nn.Module):
         raise NotImplementedError
 
 
-class RecurrentReader(Reader):
+class RecurrentReader(TokenReader):
     """A recurrent stack over the tokens so far, with the regularisers of AWD-LSTM (Merity et al., 2018).
 
     State: StackState.
@@ -78,7 +78,7 @@ class RecurrentReader(Reader):
         return self.activation_penalty * size + self.slowness_penalty * change
 
 
-class TransformerReader(Reader):
+class TransformerReader(TokenReader):
     """Self-attention over the tokens so far (Radford et al., 2018). State: one KeyValues a layer, or None."""
 
     def __init__(self, settings: TransformerLanguageModel, embedding: Embedding, *, recompute: bool = False) -> None:
@@ -99,7 +99,7 @@ class TransformerReader(Reader):
 
     @property
     def self_attention(self) -> SelfAttentionStack:
-        """This reader."""
+        """This reader uses self-attention alone."""
         return self
 
     def enter(self, tokens: Tensor, place: int) -> Tensor:
@@ -111,7 +111,7 @@ class TransformerReader(Reader):
 class LanguageModel(Autoregressive):
     """Predicts each token of a text from those before it."""
 
-    def __init__(self, *, reader: Reader, output: OutputLayer) -> None:
+    def __init__(self, *, reader: TokenReader, output: OutputLayer) -> None:
         super().__init__()
         self.reader = reader
         self.output = output

@@ -10,7 +10,7 @@ from seqkit.batch import Padded
 from seqkit.layers.dropout import Dropout
 from seqkit.layers.embedding import Embedding, OutputLayer
 from seqkit.models.encoders import Encoder, RecurrentEncoder, TransformerEncoder
-from seqkit.settings import Labeller, Recurrent, RecurrentLabeller, Transformer, TransformerLabeller
+from seqkit.settings import LabellerSettings, Recurrent, RecurrentLabeller, Transformer, TransformerLabeller
 from seqkit.text.vocabulary import SPECIAL_TOKENS
 
 __all__ = ["SequenceLabeller", "build_labeller"]
@@ -43,7 +43,9 @@ class SequenceLabeller(nn.Module):
         return ids
 
 
-def build_labeller(settings: Labeller, *, tokens: int, labels: int, recompute: bool = False) -> SequenceLabeller:
+def build_labeller(
+    settings: LabellerSettings, *, tokens: int, labels: int, recompute: bool = False
+) -> SequenceLabeller:
     """A model with fresh weights for vocabularies of these sizes, special tokens included."""
     encoder: Encoder
     match settings:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from seqkit.errors import ResourceError
 
-__all__ = ["Processes", "connect", "ended_by_sigterm", "has_met", "launch", "lost_partner_told"]
+__all__ = ["Processes", "connect", "joined_group", "launch", "lost_partner_reported", "sigterm_ends"]
 
 TIMEOUT = datetime.timedelta(minutes=10)
 LAUNCHED = "SEQKIT_LAUNCHED"  # tells the partners of `launch` from processes that torchrun started
@@ -101,7 +101,7 @@ def _told() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lost_partner_told() -> Iterator[None]:
+def lost_partner_reported() -> Iterator[None]:
     """The same around work with exchanges within, of which not every error is the engine's."""
     try:
         yield
@@ -137,13 +137,13 @@ def connect(device: torch.device) -> Processes:
     return Processes(rank, world)
 
 
-def has_met() -> bool:
+def joined_group() -> bool:
     """Whether this process ever was one of several, and so may have threads of the engine left."""
     return _met
 
 
 @contextlib.contextmanager
-def ended_by_sigterm() -> Iterator[None]:
+def sigterm_ends() -> Iterator[None]:
     """Let SIGTERM end a process at once while it waits for the first one in the engine, where no handler of ours runs.
 
     Without, torchrun waits half a minute for the others when the first one refuses to start. They have nothing to save

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from seqkit.parallel.processes import lost_partner_told
+from seqkit.parallel.processes import lost_partner_reported
 
 __all__ = ["is_shared", "local", "share_like", "whole", "whole_tensors"]
 
@@ -28,7 +28,7 @@ def local(tensor: Tensor) -> Tensor:
     return share
 
 
-@lost_partner_told()
+@lost_partner_reported()
 def whole(tensor: Tensor) -> Tensor:
     """The tensor that all shares make; every process has to ask for it at the same time."""
     full: Tensor = tensor.full_tensor() if is_shared(tensor) else tensor  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ from seqkit.tasks import Task
 from seqkit.training.memory import free, peak
 from seqkit.training.trainer import Trainer
 
-__all__ = ["fitted"]
+__all__ = ["find_batch_size"]
 
 # Beyond the last nothing is gained on a GPU; on a CPU beyond 4,096, which is what all measurements here were made with.
 LADDER = (512, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -28,7 +28,7 @@ MOST = {"cpu": 4096, "cuda": 32768}
 SHARE = 0.8  # of the memory that may be used: batches to come differ in shape, and a GPU's memory crumbles
 
 
-def fitted(recipe: Recipe, task: Task, device: torch.device, world: int) -> Recipe:
+def find_batch_size(recipe: Recipe, task: Task, device: torch.device, world: int) -> Recipe:
     """The recipe with a number for `train.batch_tokens`, for `world` processes. Raises ResourceError if none fits."""
     if recipe.train.batch_tokens != "auto":
         return recipe

@@ -138,6 +138,7 @@ def _check(run: Path, recipe: Recipe, changes: Sequence[Change], *, extend: bool
 
 
 def recipe_of(run: Path) -> Recipe:
+    """The recipe that a run recorded. Raises ModelError if it is missing or damaged."""
     path = run / "recipe.toml"
     try:
         text = read_plain(path, limit=config.LARGEST_FILE).decode()

@@ -19,19 +19,19 @@ from seqkit.storage import checkpoint
 from seqkit.storage.journal import Journal
 from seqkit.storage.model_folder import published_step, write_model
 from seqkit.storage.status import read
-from seqkit.tasks import Place, Task
-from seqkit.tasks.language_task import Language, sequences
+from seqkit.tasks import Task, ValidationContext
+from seqkit.tasks.language_task import LanguageTask, sequences
 from seqkit.training.display.progress import Display
 from seqkit.training.trainer import Progress
 
-__all__ = ["count"]
+__all__ = ["fit_ngram"]
 
 STEP = 1  # counting is a run of one step
 
 
-def count(run: Path, task: Task, settings: NGram, display: Display, journal: Journal) -> Progress:
+def fit_ngram(run: Path, task: Task, settings: NGram, display: Display, journal: Journal) -> Progress:
     """Count the text of a run, validate, save and publish; a run that has been counted stays as it is."""
-    if not isinstance(task, Language):
+    if not isinstance(task, LanguageTask):
         raise TypeError("n-grams are counted in text")
     folder = run / "checkpoints"
     found, _ = checkpoint.newest(folder)
@@ -55,7 +55,7 @@ def count(run: Path, task: Task, settings: NGram, display: Display, journal: Jou
     grams = ", ".join(f"{number:,} {name}" for name, number in model.facts.items())
     display.message(f"model: {grams}")
     progress = Progress(step=STEP, epoch=1, seconds=time.monotonic() - began, stop="steps")
-    validate = task.validator(model, Place(Processes(), torch.device("cpu")), None)
+    validate = task.validator(model, ValidationContext(Processes(), torch.device("cpu")), None)
     report = None if validate is None else validate()
     if report is not None:
         progress.best, progress.best_step = report.tally.loss, STEP

@@ -16,12 +16,12 @@ import torch
 
 from seqkit import config
 from seqkit.errors import BusyError, ConfigError, Interrupted, ResourceError, SeqkitError
-from seqkit.parallel.processes import connect, ended_by_sigterm, launch
+from seqkit.parallel.processes import connect, launch, sigterm_ends
 from seqkit.parallel.shards import local
-from seqkit.runs.batch_size import fitted
+from seqkit.runs.batch_size import find_batch_size
 from seqkit.runs.folder import Change, clear, out_of, record, replaceable, settle, tidy
-from seqkit.runs.ngram_run import count
-from seqkit.runs.setup import Options, Part, check, wire
+from seqkit.runs.ngram_run import fit_ngram
+from seqkit.runs.setup import ProcessContext, StartOptions, check_resumable, set_up
 from seqkit.settings import NGram, Pairs, Recipe
 from seqkit.storage import checkpoint, status
 from seqkit.storage.journal import Journal
@@ -30,7 +30,7 @@ from seqkit.storage.manifest import size_of
 from seqkit.storage.model_folder import published_step, write_model
 from seqkit.system.device import device_of
 from seqkit.tasks import prepare
-from seqkit.training.callbacks import FINAL, Held, StopRequest
+from seqkit.training.callbacks import FINAL, LockGuard, StopRequest
 from seqkit.training.display.progress import Display, Quiet
 from seqkit.training.precision import precision_of
 from seqkit.training.reading import TIGHT, too_large
@@ -67,7 +67,7 @@ def train(
     place = device_of(device)
     torch.set_float32_matmul_precision("highest")
     if int(os.environ.get("RANK", "0")) > 0:
-        return _follow(run, recipe, place, Options(request or StopRequest(), allow_data_change, reset_best), began)
+        return _follow(run, recipe, place, StartOptions(request or StopRequest(), allow_data_change, reset_best), began)
     shown = display or Quiet()
     with contextlib.ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
@@ -78,7 +78,7 @@ def train(
         if overwrite:
             clear(run)
         tidy(run)
-        stack.enter_context(status.attempt_told(run))
+        stack.enter_context(status.reported_attempt(run))
         recipe, changes = settle(run, recipe, place, extend=extend)
         journal = Journal(run)
         stack.callback(journal.close)
@@ -87,13 +87,13 @@ def train(
             shown.message(lock.warning)
         task = prepare(recipe, run)
         if isinstance(recipe.model, NGram):
-            return count(run, task, recipe.model, shown, journal)
-        options = Options(request or StopRequest(), allow_data_change, reset_best)
+            return fit_ngram(run, task, recipe.model, shown, journal)
+        options = StartOptions(request or StopRequest(), allow_data_change, reset_best)
         before = checkpoint.newest(run / "checkpoints")
         if before[0] is not None:
-            check(run, task, before[0], options)
+            check_resumable(run, task, before[0], options)
         world = int(os.environ.get("WORLD_SIZE", "0")) or int(recipe.train.processes)
-        recipe = fitted(recipe, task, place, world)
+        recipe = find_batch_size(recipe, task, place, world)
         task = replace(task, recipe=recipe)
         record(run, recipe)
         if "WORLD_SIZE" not in os.environ:
@@ -122,9 +122,9 @@ def _make(run: Path) -> None:
         raise ResourceError(f"cannot make the folder {run}: {error.strerror}", "choose another --out") from None
 
 
-def _follow(run: Path, recipe: Recipe, device: torch.device, options: Options, began: float) -> Progress:
+def _follow(run: Path, recipe: Recipe, device: torch.device, options: StartOptions, began: float) -> Progress:
     """A process that is not the first: it waits for the first to prepare, then trains along and writes nothing."""
-    with ended_by_sigterm():
+    with sigterm_ends():
         processes = connect(device)
     try:
         processes.barrier()
@@ -135,7 +135,7 @@ def _follow(run: Path, recipe: Recipe, device: torch.device, options: Options, b
 
 
 @dataclass(frozen=True)
-class _Session(Part):
+class _Session(ProcessContext):
     """One process's part in one attempt at a run, from its first barrier to the published model."""
 
     changes: Sequence[Change] = ()  # what the last attempt had otherwise
@@ -144,9 +144,9 @@ class _Session(Part):
         """The first process: also reports, saves and publishes the model."""
         self.processes.barrier()  # the others may read what was prepared
         reporting = Reporting(display=display, journal=journal, about=self._about())
-        trainer, found, warnings = wire(self, reporting, [Held(lock)])
+        trainer, found, warnings = set_up(self, reporting, [LockGuard(lock)])
         for warning in warnings:
-            reporting.told("warn", {"message": warning})
+            reporting.on_event("warn", {"message": warning})
         progress = trainer.progress
         if progress.complete:
             self.processes.broadcast(False)
@@ -181,7 +181,7 @@ class _Session(Part):
 
     def follow(self) -> Progress:
         """Any other process."""
-        trainer, _, _ = wire(self, None)
+        trainer, _, _ = set_up(self, None)
         if self.processes.broadcast(None):
             trainer.rehearse()
             trainer.run()
@@ -253,7 +253,7 @@ class _Session(Part):
     def _complete(self, trainer: Trainer, found: checkpoint.Checkpoint | None, reporting: Reporting) -> None:
         """Do for a complete run what a death after its last save left undone."""
         folder, metric = self.run / "checkpoints", self.recipe.train.metric
-        name_best(folder, trainer.progress, metric=metric, told=reporting.told)
+        name_best(folder, trainer.progress, metric=metric, on_event=reporting.on_event)
         best = checkpoint.best(folder)
         step = trainer.progress.step if best is None else best.step
         published = published_step(self.run / "model")

@@ -16,20 +16,20 @@ from seqkit.runs.network import build_model, recipe_optimizers
 from seqkit.settings import AveragedSGD, Recipe
 from seqkit.storage import checkpoint
 from seqkit.system.host import cores, keep_heap
-from seqkit.tasks import Place, Task
-from seqkit.training.averaged_sgd import Trigger
-from seqkit.training.callbacks import FINAL, Averaging, Interruption, Limits, StopRequest, Validation, reached
+from seqkit.tasks import Task, ValidationContext
+from seqkit.training.averaged_sgd import AveragingTrigger
+from seqkit.training.callbacks import FINAL, Averaging, Limits, StopOnRequest, StopRequest, Validation, reached
 from seqkit.training.moving_average import Average
 from seqkit.training.precision import set_float32
 from seqkit.training.reporting import Reporting
 from seqkit.training.saving import Saving, restore, restore_state
 from seqkit.training.trainer import Callback, Progress, Trainer
 
-__all__ = ["Options", "Part", "check", "wire"]
+__all__ = ["ProcessContext", "StartOptions", "check_resumable", "set_up"]
 
 
 @dataclass(frozen=True)
-class Options:
+class StartOptions:
     """What the person who starts a run wants besides the recipe."""
 
     request: StopRequest
@@ -38,7 +38,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Part:
+class ProcessContext:
     """What one process needs to take part in an attempt at a run."""
 
     run: Path
@@ -46,7 +46,7 @@ class Part:
     task: Task
     device: torch.device
     processes: Processes
-    options: Options
+    options: StartOptions
     began: float  # when train.minutes began to count, by the monotonic clock
     # What `checkpoint.newest` found, where it was asked already.
     before: tuple[checkpoint.Checkpoint | None, list[str]] | None = None
@@ -63,7 +63,7 @@ class Part:
         return [settings.steps, settings.epochs, settings.minutes]
 
 
-def check(run: Path, task: Task, found: checkpoint.Checkpoint, options: Options) -> None:
+def check_resumable(run: Path, task: Task, found: checkpoint.Checkpoint, options: StartOptions) -> None:
     """Refuse to go on from a checkpoint with another text layer, or other data unless that is wished for."""
     if found.codec != task.codecs.target.fingerprint:
         raise ModelError(
@@ -77,8 +77,8 @@ def check(run: Path, task: Task, found: checkpoint.Checkpoint, options: Options)
         )
 
 
-def wire(
-    part: Part, reporting: Reporting | None, before: Sequence[Callback] = ()
+def set_up(
+    part: ProcessContext, reporting: Reporting | None, before: Sequence[Callback] = ()
 ) -> tuple[Trainer, checkpoint.Checkpoint | None, list[str]]:
     """The trainer, the checkpoint that it goes on from, and what is to be told about that.
 
@@ -100,13 +100,13 @@ def wire(
     found, warnings = part.before or checkpoint.newest(part.run / "checkpoints")
     progress, same, changed = Progress(), True, False
     if found is not None:
-        check(part.run, part.task, found, part.options)
+        check_resumable(part.run, part.task, found, part.options)
         progress = restore(found, model=model, optimizers=optimizers, average=average)
         same = found.training["data"] == part.task.fingerprint
         changed = not same or found.training.get("limits") != part.limits
         warnings = [*warnings, *_reopen(progress, part, same=same)]
     stream = part.task.stream(processes)
-    place = Place(processes, device, lambda: part.options.request.reason)
+    place = ValidationContext(processes, device, lambda: part.options.request.reason)
     if replica is None:
         validate = part.task.validator(model, place, average)
     else:
@@ -134,7 +134,7 @@ def wire(
     return trainer, found, warnings
 
 
-def _set_host(part: Part) -> None:
+def _set_host(part: ProcessContext) -> None:
     """What holds for the whole process: the arithmetic of products, the heap, the threads."""
     set_float32(part.recipe, part.device)
     if part.device.type != "cpu":
@@ -146,7 +146,7 @@ def _set_host(part: Part) -> None:
 
 
 def _callbacks(
-    part: Part,
+    part: ProcessContext,
     average: Average | None,
     validation: Sequence[Callback],
     reporting: Reporting | None,
@@ -155,15 +155,15 @@ def _callbacks(
 ) -> list[Callback]:
     """What happens around the steps, in its order; `changed` says whether data or limits did since the last attempt."""
     settings = part.recipe.train
-    told = _unheard if reporting is None else reporting.told
+    on_event = _unheard if reporting is None else reporting.on_event
     callbacks: list[Callback] = [
-        Interruption(part.options.request),
-        Limits(settings, began=part.began, changed=changed, told=told),
+        StopOnRequest(part.options.request),
+        Limits(settings, began=part.began, changed=changed, on_event=on_event),
     ]
     if average is not None:
         callbacks.append(Averaging(average))
         if isinstance(settings.optimizer, AveragedSGD):
-            callbacks.append(Trigger(average, patience=settings.optimizer.patience, metric=settings.metric))
+            callbacks.append(AveragingTrigger(average, patience=settings.optimizer.patience, metric=settings.metric))
     saving = Saving(
         settings,
         folder=part.run / "checkpoints",
@@ -171,24 +171,24 @@ def _callbacks(
         facts={"data": part.task.fingerprint, "world": part.processes.world, "limits": part.limits},
         average=average,
         request=part.options.request,
-        told=told,
+        on_event=on_event,
     )
     watching: list[Callback] = [] if reporting is None else [reporting]
     # What is saved has been recorded: no validation can be missing from the log.
     return [*callbacks, *validation, *watching, saving]
 
 
-def _reopen(progress: Progress, part: Part, *, same: bool) -> list[str]:
+def _reopen(progress: Progress, part: ProcessContext, *, same: bool) -> list[str]:
     """Change what a checkpoint says as this attempt wants it; what is to be told of that.
 
     A run that was complete goes on if its limit was raised or lifted since; no other stop was ever an end.
     """
-    told = []
+    notes = []
     if not same:
         progress.position = 0
-        told.append(f"the training data changed: epoch {progress.epoch + 1} begins anew with what is there now")
+        notes.append(f"the training data changed: epoch {progress.epoch + 1} begins anew with what is there now")
     if part.options.reset_best:
-        told.append(f"the best score so far, {progress.best} at step {progress.best_step}, is forgotten")
+        notes.append(f"the best score so far, {progress.best} at step {progress.best_step}, is forgotten")
         progress.best, progress.best_step, progress.stale = None, None, 0
     settings, stop = part.recipe.train, progress.stop
     raised = (
@@ -200,7 +200,7 @@ def _reopen(progress: Progress, part: Part, *, same: bool) -> list[str]:
     )
     if stop not in FINAL or raised:
         progress.stop, progress.complete = None, False
-    return told
+    return notes
 
 
 def _unheard(event: str, fields: object) -> None:

@@ -18,11 +18,11 @@ from seqkit.storage.model_folder import read_model
 from seqkit.system.device import CPU
 from seqkit.text.codec import Codecs
 
-__all__ = ["Loaded", "load"]
+__all__ = ["TrainedModel", "load"]
 
 
 @dataclass(frozen=True)
-class Loaded:
+class TrainedModel:
     """A trained model with all that belongs to it."""
 
     path: Path
@@ -32,7 +32,7 @@ class Loaded:
     facts: dict[str, object]  # step, score, metric
 
 
-def load(path: Path, *, device: torch.device = CPU) -> Loaded:
+def load(path: Path, *, device: torch.device = CPU) -> TrainedModel:
     """Read a run folder (its best verified checkpoint) or a stand-alone `model/` folder."""
     if not os.path.isdir(path):  # Path's own raises for names that no file can have
         near = _similar(path)
@@ -50,7 +50,7 @@ def _similar(path: Path) -> str | None:
     return None
 
 
-def _load_run(path: Path, device: torch.device) -> Loaded:
+def _load_run(path: Path, device: torch.device) -> TrainedModel:
     folder = path / "checkpoints"
     best = checkpoint.best(folder)
     found = None
@@ -74,9 +74,9 @@ def _loaded(
     tensors: dict[str, torch.Tensor],
     facts: dict[str, object],
     device: torch.device,
-) -> Loaded:
+) -> TrainedModel:
     try:
         model = load_model(recipe, codecs, tensors)
     except ConfigError as error:
         raise ModelError(f"{path}: {error.what}", error.hint) from None
-    return Loaded(path, recipe, codecs, model.to(device).eval(), facts)
+    return TrainedModel(path, recipe, codecs, model.to(device).eval(), facts)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.errors import ConfigError
-from seqkit.search.candidates import Beam, Candidates, Chooser, rules_of
+from seqkit.search.candidates import Beam, Candidates, CandidateSelector, rules_of
 from seqkit.search.hypothesis import BOS, Hypothesis, rewarded
 from seqkit.search.rules import Rule
 from seqkit.search.terms import Terms
@@ -61,7 +61,7 @@ def beam(
     Raises ConfigError for settings that cannot be met, ModelError if the model's logits are not numbers.
     """
     _check(settings, terms)
-    chooser = Chooser(settings, [*rules_of(settings), *rules], terms)
+    chooser = CandidateSelector(settings, [*rules_of(settings), *rules], terms)
     maxima = maximum_lengths(source, settings, sentences)
     if terms is not None:  # there must be room for them
         maxima = [min(settings.maximum_length, most + terms.size(row)) for row, most in enumerate(maxima)]

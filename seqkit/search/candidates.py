@@ -21,7 +21,7 @@ from seqkit.search.terms import Terms, TermState
 from seqkit.settings import Search
 from seqkit.state import State
 
-__all__ = ["Beam", "Candidates", "Chooser", "Marks", "rules_of"]
+__all__ = ["Beam", "CandidateSelector", "Candidates", "RuleStates", "rules_of"]
 
 EACH = 4  # continuations that every row is allowed where shares, not totals alone, decide
 
@@ -34,7 +34,7 @@ class Beam(NamedTuple):
 
     @property
     def width(self) -> int:
-        """W."""
+        """W, the hypotheses of a sentence."""
         return self.total.shape[1]
 
 
@@ -69,7 +69,7 @@ class Candidates(NamedTuple):
         return Candidates(total, own, rows, tokens, share, complete)
 
 
-class Marks(NamedTuple):
+class RuleStates(NamedTuple):
     """What the rules remember: one state, with a row a hypothesis."""
 
     rules: tuple[State, ...]
@@ -87,7 +87,7 @@ def rules_of(settings: Search) -> list[Rule]:
 
 
 @dataclass(frozen=True)
-class Chooser:
+class CandidateSelector:
     """How candidates are made and shared out: `endings` come first, then `continuations` of the same candidates."""
 
     settings: Search
@@ -99,19 +99,19 @@ class Chooser:
         """The beam of a sentence, or of a group of it in diverse search."""
         return self.settings.beam // self.settings.groups
 
-    def start(self, sentences: int, maxima: Tensor) -> Marks:
+    def start(self, sentences: int, maxima: Tensor) -> RuleStates:
         """The marks before anything is chosen; `maxima` (B,): the most tokens generated for each sentence."""
         begun = None if self.terms is None else self.terms.start(maxima)
-        return Marks(tuple(rule.start(sentences) for rule in self.rules), begun)
+        return RuleStates(tuple(rule.start(sentences) for rule in self.rules), begun)
 
-    def advance(self, chosen: Tensor, marks: Marks) -> Marks:
+    def advance(self, chosen: Tensor, marks: RuleStates) -> RuleStates:
         """The marks after each row has gone on with its token of `chosen` (N,)."""
         moved = tuple(rule.advance(chosen, mark) for rule, mark in zip(self.rules, marks.rules, strict=True))
         terms = None if self.terms is None or marks.terms is None else self.terms.advance(chosen, marks.terms)
-        return Marks(moved, terms)
+        return RuleStates(moved, terms)
 
     def candidates(
-        self, logits: Tensor, beam: Beam, ids: Tensor, marks: Marks, searches: Tensor | None, *, ends: bool
+        self, logits: Tensor, beam: Beam, ids: Tensor, marks: RuleStates, searches: Tensor | None, *, ends: bool
     ) -> Candidates:
         """The min(2K, W * V) best of all continuations: so many that K endings cannot starve those that go on.
 

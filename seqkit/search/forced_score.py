@@ -14,11 +14,11 @@ from seqkit.search.hypothesis import BOS, EOS, rewarded
 from seqkit.search.logits import log_normalisers
 from seqkit.state import Decodable, select
 
-__all__ = ["Scored", "score"]
+__all__ = ["ForcedScore", "forced_scores"]
 
 
 @dataclass(frozen=True)
-class Scored:
+class ForcedScore:
     """The probability of one given sequence, in nats."""
 
     log_probs: tuple[float, ...]  # one a token, </s> last
@@ -27,14 +27,14 @@ class Scored:
 
 
 @torch.no_grad()
-def score(
+def forced_scores(
     model: Decodable,
     source: Padded | None,
     targets: Sequence[Sequence[int]],
     *,
     length_reward: float = 1.0,
     positions: int = 1024,
-) -> list[Scored]:
+) -> list[ForcedScore]:
     """The log-probabilities of `targets` (ids without `<s>` and `</s>`), each followed by `</s>`, by teacher forcing.
 
     With `source` (B, S), every sentence has the same number K of targets, adjacent: B * K in all; the source is encoded
@@ -54,7 +54,7 @@ def score(
     each = len(targets) // sentences
     device = None if source is None else source.ids.device
     memory, state = model.start(source)
-    scored: list[Scored] = []
+    scored: list[ForcedScore] = []
     for begin, end in _spans([len(target) + 1 for target in targets], each, positions):
         chosen = torch.arange(begin, end, device=device)
         chunk = targets[begin * each : end * each]
@@ -65,7 +65,7 @@ def score(
         log_probs = _log_probs(logits, ends.ids).tolist()
         for target, values in zip(chunk, log_probs, strict=True):
             own = tuple(values[: len(target) + 1])
-            scored.append(Scored(own, sum(own), rewarded(sum(own), length=len(own), reward=length_reward)))
+            scored.append(ForcedScore(own, sum(own), rewarded(sum(own), length=len(own), reward=length_reward)))
     return scored
 
 

@@ -59,11 +59,11 @@ class Stateless:
     """The half of a rule that has nothing to remember."""
 
     def start(self, rows: int) -> State:
-        """No state."""
+        """Nothing to remember at the start."""
         return None
 
     def advance(self, chosen: Tensor, state: State) -> State:
-        """No state."""
+        """Nothing to remember of what was chosen."""
         return state
 
 

@@ -2,9 +2,9 @@
 
 from seqkit.settings.base import Settings
 from seqkit.settings.data import Data, Labelled, Lines, Pairs, Purpose, Stream
-from seqkit.settings.labelling import Labeller, RecurrentLabeller, TransformerLabeller
-from seqkit.settings.language import LanguageModel, NGram, RecurrentLanguageModel, TransformerLanguageModel
-from seqkit.settings.model import Mixed, ModelSettings, Plain, Recurrent, Transformer, Translation
+from seqkit.settings.labelling import LabellerSettings, RecurrentLabeller, TransformerLabeller
+from seqkit.settings.language import LanguageModelSettings, NGram, RecurrentLanguageModel, TransformerLanguageModel
+from seqkit.settings.model import Mixed, ModelSettings, Plain, Recurrent, Transformer, TranslationSettings
 from seqkit.settings.recipe import Model, Recipe, SelfAttention
 from seqkit.settings.search import Normalisation, Search, Utility
 from seqkit.settings.text import Characters, SentencePiece, Text, Words
@@ -14,9 +14,9 @@ from seqkit.settings.train import (
     AdamW,
     AveragedSGD,
     Constant,
-    Cosine,
+    CosineDecay,
     InverseSquareRoot,
-    Linear,
+    LinearDecay,
     Muon,
     Optimizer,
     RMSprop,
@@ -31,13 +31,13 @@ __all__ = [
     "AveragedSGD",
     "Characters",
     "Constant",
-    "Cosine",
+    "CosineDecay",
     "Data",
     "InverseSquareRoot",
     "Labelled",
-    "Labeller",
-    "LanguageModel",
-    "Linear",
+    "LabellerSettings",
+    "LanguageModelSettings",
+    "LinearDecay",
     "Lines",
     "Mixed",
     "Model",
@@ -65,7 +65,7 @@ __all__ = [
     "Transformer",
     "TransformerLabeller",
     "TransformerLanguageModel",
-    "Translation",
+    "TranslationSettings",
     "Utility",
     "Words",
 ]

@@ -7,8 +7,8 @@ from typing import get_args
 from seqkit.settings import (
     AveragedSGD,
     Labelled,
-    Labeller,
-    LanguageModel,
+    LabellerSettings,
+    LanguageModelSettings,
     Mixed,
     Muon,
     Pairs,
@@ -17,7 +17,7 @@ from seqkit.settings import (
     Stream,
     Transformer,
     TransformerLanguageModel,
-    Translation,
+    TranslationSettings,
     Words,
 )
 from seqkit.settings.schema import kind_of
@@ -37,7 +37,7 @@ def check(recipe: Recipe) -> list[tuple[str, str]]:
         found.append((what, f"set model.heads={near}"))
     elif isinstance(model, SelfAttention) and model.positions == "rotary" and model.width // model.heads % 2:
         found.append(("rotary positions turn pairs, and model.width / model.heads is odd", "set another model.heads"))
-    if isinstance(model, Translation) and model.tied == "all" and not recipe.text.joint:
+    if isinstance(model, TranslationSettings) and model.tied == "all" and not recipe.text.joint:
         what = 'model.tied = "all" shares one vocabulary, and text.joint is false'
         found.append((what, "set model.tied=output, or text.joint=true"))
     if recipe.train.recompute and not model.recomputable:
@@ -79,13 +79,21 @@ def _unsharded(recipe: Recipe) -> list[tuple[str, str]]:
 def _mismatch(recipe: Recipe) -> list[tuple[str, str]]:
     """Kinds of data, models and tokenizers that do not go together."""
     data, model = recipe.data, recipe.model
-    wanted = Translation if isinstance(data, Pairs) else Labeller if isinstance(data, Labelled) else LanguageModel
+    wanted = (
+        TranslationSettings
+        if isinstance(data, Pairs)
+        else LabellerSettings
+        if isinstance(data, Labelled)
+        else LanguageModelSettings
+    )
     if not isinstance(model, wanted):
         kinds = ", ".join(str(kind_of(member)) for member in get_args(wanted))
         what = f'data.kind = "{kind_of(type(data))}" and model.kind = "{kind_of(type(model))}" do not go together'
         return [(what, f"set model.kind to one of {kinds}")]
     found = []
-    measured = ("bleu", "chrf") if wanted is Translation else ("accuracy", "f1") if wanted is Labeller else ()
+    measured = (
+        ("bleu", "chrf") if wanted is TranslationSettings else ("accuracy", "f1") if wanted is LabellerSettings else ()
+    )
     if recipe.train.metric not in ("auto", "loss", *measured):
         what = f'train.metric = "{recipe.train.metric}" is no score of data.kind = "{kind_of(type(data))}"'
         found.append((what, f"set train.metric to one of {', '.join(('auto', 'loss', *measured))}"))

@@ -9,7 +9,7 @@ from msgspec import Meta
 from seqkit.settings.data import Purpose
 from seqkit.settings.model import Activation, Cell, ModelSettings, Norm, Positions, Probability, Width
 
-__all__ = ["Labeller", "RecurrentLabeller", "TransformerLabeller"]
+__all__ = ["LabellerSettings", "RecurrentLabeller", "TransformerLabeller"]
 
 
 class RecurrentLabeller(ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag="recurrent_labeller"):
@@ -59,4 +59,4 @@ class TransformerLabeller(ModelSettings, frozen=True, kw_only=True, tag_field="k
         return self.maximum_positions if self.positions == "learned" else None
 
 
-Labeller = RecurrentLabeller | TransformerLabeller
+LabellerSettings = RecurrentLabeller | TransformerLabeller

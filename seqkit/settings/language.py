@@ -19,7 +19,7 @@ from seqkit.settings.model import (
     WordDropout,
 )
 
-__all__ = ["LanguageModel", "NGram", "RecurrentLanguageModel", "TransformerLanguageModel"]
+__all__ = ["LanguageModelSettings", "NGram", "RecurrentLanguageModel", "TransformerLanguageModel"]
 
 Tying = Annotated[Literal["none", "output"], Meta(description="share the embedding with the output layer")]
 
@@ -110,4 +110,4 @@ class NGram(ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag="ngr
     trained: ClassVar[bool] = False
 
 
-LanguageModel = RecurrentLanguageModel | TransformerLanguageModel | NGram
+LanguageModelSettings = RecurrentLanguageModel | TransformerLanguageModel | NGram

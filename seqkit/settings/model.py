@@ -21,7 +21,7 @@ __all__ = [
     "Probability",
     "Recurrent",
     "Transformer",
-    "Translation",
+    "TranslationSettings",
     "Width",
     "WordDropout",
 ]
@@ -159,4 +159,4 @@ class Mixed(ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag="mix
     recomputable: ClassVar[bool] = True
 
 
-Translation = Transformer | Recurrent | Plain | Mixed
+TranslationSettings = Transformer | Recurrent | Plain | Mixed

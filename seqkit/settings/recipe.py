@@ -8,16 +8,16 @@ from msgspec import Meta
 
 from seqkit.settings.base import Settings
 from seqkit.settings.data import Data
-from seqkit.settings.labelling import Labeller, TransformerLabeller
-from seqkit.settings.language import LanguageModel, TransformerLanguageModel
-from seqkit.settings.model import Transformer, Translation
+from seqkit.settings.labelling import LabellerSettings, TransformerLabeller
+from seqkit.settings.language import LanguageModelSettings, TransformerLanguageModel
+from seqkit.settings.model import Transformer, TranslationSettings
 from seqkit.settings.search import Search
 from seqkit.settings.text import SentencePiece, Text
 from seqkit.settings.train import Train
 
 __all__ = ["Model", "Recipe", "SelfAttention"]
 
-Model = Translation | LanguageModel | Labeller
+Model = TranslationSettings | LanguageModelSettings | LabellerSettings
 SelfAttention = Transformer | TransformerLanguageModel | TransformerLabeller  # whose layers all attend to their input
 
 

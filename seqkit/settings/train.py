@@ -14,9 +14,9 @@ __all__ = [
     "AdamW",
     "AveragedSGD",
     "Constant",
-    "Cosine",
+    "CosineDecay",
     "InverseSquareRoot",
-    "Linear",
+    "LinearDecay",
     "Muon",
     "Optimizer",
     "RMSprop",
@@ -91,20 +91,20 @@ class InverseSquareRoot(Settings, frozen=True, kw_only=True, tag_field="kind", t
     warmup: WarmUp = 4000
 
 
-class Linear(Settings, frozen=True, kw_only=True, tag_field="kind", tag="linear"):
+class LinearDecay(Settings, frozen=True, kw_only=True, tag_field="kind", tag="linear"):
     """Holds the base rate, then falls in a straight line to zero as the limit is reached."""
 
     warmup: WarmUp = 200
     hold: Annotated[float, Meta(ge=0, le=1, description="share of the run during which the rate stays up")] = 0.0
 
 
-class Cosine(Settings, frozen=True, kw_only=True, tag_field="kind", tag="cosine"):
+class CosineDecay(Settings, frozen=True, kw_only=True, tag_field="kind", tag="cosine"):
     """Falls along half a cosine wave to zero as the limit is reached (Loshchilov and Hutter, 2017)."""
 
     warmup: WarmUp = 200
 
 
-Schedule = Linear | Cosine | InverseSquareRoot | Constant
+Schedule = LinearDecay | CosineDecay | InverseSquareRoot | Constant
 
 
 class Train(Settings, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from seqkit.errors import BusyError, Interrupted, SeqkitError, exit_code_of
 from seqkit.files import replace_file
 from seqkit.system.host import alive
 
-__all__ = ["NAME", "Status", "attempt_told", "ended_by", "read", "write"]
+__all__ = ["NAME", "Status", "ending_of", "read", "reported_attempt", "write"]
 
 NAME = "status.json"
 LARGEST = 1 << 16  # bytes; more is no status
@@ -77,7 +77,7 @@ def write(run: Path, content: bytes) -> None:
             _overwrite(path, content)
 
 
-def ended_by(error: BaseException) -> dict[str, object]:
+def ending_of(error: BaseException) -> dict[str, object]:
     """What a status says of an attempt that this error ended."""
     stopped = isinstance(error, Interrupted | KeyboardInterrupt)
     if isinstance(error, KeyboardInterrupt):
@@ -90,7 +90,7 @@ def ended_by(error: BaseException) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def attempt_told(run: Path) -> Iterator[None]:
+def reported_attempt(run: Path) -> Iterator[None]:
     """Around an attempt: tell that it began, and how it ended if it never came as far as telling that itself.
 
     What was reached before is kept; a run that is done stays so unless it is refused.
@@ -106,7 +106,7 @@ def attempt_told(run: Path) -> Iterator[None]:
     except BaseException as error:
         now = read(run)
         if now is None or now.state == "running" or _content(run) == began:
-            _tell(run, now or old, ended_by(error))
+            _tell(run, now or old, ending_of(error))
         raise
 
 

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from seqkit.settings.automatic import MOST_PROCESSES, NARROWEST_BFLOAT16
 from seqkit.system import host
 
-__all__ = ["Finding", "Report", "anonymous", "examine"]
+__all__ = ["Diagnosis", "Finding", "anonymous", "examine"]
 
 GIB = 1 << 30
 LITTLE_MEMORY = LITTLE_DISK = GIB
@@ -76,7 +76,7 @@ class Finding(NamedTuple):
 
 
 @dataclass
-class Report:
+class Diagnosis:
     """Warnings, and facts by subject."""
 
     warnings: list[Finding] = field(default_factory=list)
@@ -87,9 +87,9 @@ class Report:
         self.warnings.append(Finding(what, remedy))
 
 
-def examine() -> Report:
+def examine() -> Diagnosis:
     """Look at everything; nothing is changed, nothing is sent or fetched."""
-    report = Report()
+    report = Diagnosis()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what libraries say of themselves on import
         torch = _versions(report)
@@ -140,7 +140,7 @@ def _imported(name: str) -> tuple[Any, str | None]:
         return None, anonymous(f"{type(error).__name__}: {lines[0] if lines else ''}"[:200])
 
 
-def _versions(report: Report) -> Any:
+def _versions(report: Diagnosis) -> Any:
     """torch, if it can be imported."""
     facts = report.facts.setdefault("versions", {})
     facts["seqkit"] = _version("seqkit") or "not installed: runs from its source"
@@ -176,7 +176,7 @@ def _trouble(name: str) -> str | None:
         return anonymous(str(error))
 
 
-def _program(report: Report) -> None:
+def _program(report: Diagnosis) -> None:
     """Which `seqkit` a shell would run: another tool of that name exists."""
     facts = report.facts.setdefault("program", {})
     found = shutil.which("seqkit")
@@ -200,7 +200,7 @@ def _program(report: Report) -> None:
     )
 
 
-def _machine(report: Report) -> None:
+def _machine(report: Diagnosis) -> None:
     facts = report.facts.setdefault("processor", {})
     flags = host.processor_flags()
     facts["model"] = host.processor_name() or platform.machine()
@@ -218,7 +218,7 @@ def _machine(report: Report) -> None:
     facts["bfloat16 in hardware"] = "yes" if host.fast_bfloat16() else "no"
 
 
-def _cuda(report: Report, torch: Any) -> None:
+def _cuda(report: Diagnosis, torch: Any) -> None:
     facts = report.facts.setdefault("GPU", {})
     if torch is None:
         facts["CUDA"] = "unknown without torch"
@@ -237,7 +237,7 @@ def _cuda(report: Report, torch: Any) -> None:
         facts[f"cuda:{index}"] = f"{device.name}, {_size(device.total_memory)}, capability {capability}, {narrow}"
 
 
-def _room(report: Report) -> None:
+def _room(report: Diagnosis) -> None:
     facts = report.facts.setdefault("memory and disk", {})
     memory = host.memory()
     facts["memory"] = _size(memory.total)
@@ -268,7 +268,7 @@ def _temporary() -> str:
         return os.environ.get("TMPDIR", "/tmp")
 
 
-def _threads(report: Report, torch: Any) -> None:
+def _threads(report: Diagnosis, torch: Any) -> None:
     facts = report.facts.setdefault("threads", {})
     facts["torch"] = "unknown" if torch is None else str(torch.get_num_threads())
     names = sorted(name for name in os.environ if name.startswith(("OMP_", "GOMP_", "KMP_", "MKL_")))
@@ -281,7 +281,7 @@ def _threads(report: Report, torch: Any) -> None:
         )
 
 
-def _text(report: Report) -> None:
+def _text(report: Diagnosis) -> None:
     facts = report.facts.setdefault("text and terminal", {})
     encoding = locale.getencoding()
     facts["encoding of the locale"] = encoding
@@ -297,7 +297,7 @@ def _text(report: Report) -> None:
     facts["dumb terminal"] = "yes" if os.environ.get("TERM", "dumb") in ("dumb", "unknown") else "no"
 
 
-def _environment(report: Report) -> None:
+def _environment(report: Diagnosis) -> None:
     offline = report.facts.setdefault("offline switches", {})
     for name in OFFLINE:
         offline[name] = "set" if name in os.environ else "not set"
@@ -306,7 +306,7 @@ def _environment(report: Report) -> None:
     report.facts["environment"] = {"set and heeded": ", ".join(named) or "nothing"}
 
 
-def _speed(report: Report, torch: Any) -> None:
+def _speed(report: Diagnosis, torch: Any) -> None:
     """The host settings: what they come to here, and the key that opts out."""
     facts = report.facts.setdefault("settings for speed (opt out by)", {})
     kept = "on" if host.can_keep_heap() else "not available"

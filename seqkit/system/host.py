@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 __all__ = [
-    "Memory",
+    "MachineMemory",
     "alive",
     "can_keep_heap",
     "cores",
@@ -99,7 +99,7 @@ def processor_share(root: Path = ROOT) -> float | None:
     return min(shares, default=None)
 
 
-class Memory(NamedTuple):
+class MachineMemory(NamedTuple):
     """In bytes; None where the system does not tell, or nothing limits it."""
 
     total: int | None
@@ -107,7 +107,7 @@ class Memory(NamedTuple):
     limit: int | None
 
 
-def memory(root: Path = ROOT) -> Memory:
+def memory(root: Path = ROOT) -> MachineMemory:
     """The machine's memory, and what a container leaves of it."""
     told = dict(line.partition(":")[::2] for line in _read(root / "proc/meminfo").splitlines())
     total, available = (
@@ -123,7 +123,7 @@ def memory(root: Path = ROOT) -> Memory:
             limit = min(bound, limit or bound)
             left = bound - (used or 0) + _dispensable(folder)
             available = min(bound, left if available is None else min(left, available))
-    return Memory(total, None if available is None else max(0, available), limit)
+    return MachineMemory(total, None if available is None else max(0, available), limit)
 
 
 def _dispensable(group: Path) -> int:

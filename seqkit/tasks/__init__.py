@@ -1,6 +1,6 @@
 """The kinds of things that are learnt: what each makes of its files, and how it is validated."""
 
 from seqkit.tasks.kinds import prepare
-from seqkit.tasks.task import Place, Task
+from seqkit.tasks.task import Task, ValidationContext
 
-__all__ = ["Place", "Task", "prepare"]
+__all__ = ["Task", "ValidationContext", "prepare"]

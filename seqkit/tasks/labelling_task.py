@@ -26,15 +26,15 @@ from seqkit.models.sequence_labeller import SequenceLabeller
 from seqkit.parallel.parameters import Weights
 from seqkit.parallel.processes import Processes
 from seqkit.settings import Labelled, Recipe, TransformerLabeller, Words
-from seqkit.tasks.task import Place, Scores, Task, Validator
+from seqkit.tasks.task import Scores, Task, ValidationContext, Validator
 from seqkit.tasks.text_layer import text_layer
 from seqkit.text.codec import Codec, Codecs
 from seqkit.text.vocabulary import SPECIAL_TOKENS, UNKNOWN
 from seqkit.training.labelling_objective import LabellingObjective
 from seqkit.training.objective import Objective, build_objective
-from seqkit.training.trainer import Report
+from seqkit.training.trainer import ValidationReport
 
-__all__ = ["Labelling", "LabellingValidator", "encode", "longest_piece", "predict", "prepare", "spell"]
+__all__ = ["LabellingTask", "LabellingValidator", "encode", "longest_piece", "predict", "prepare", "spell"]
 
 LABELS = Words(split="spaces", normalise=(), joint=False)  # how labels become ids: all are kept, as they are written
 SAMPLES = 3
@@ -42,7 +42,7 @@ BUDGET = 4096  # tokens labelled at a time
 
 
 @dataclass(frozen=True)
-class Labelling(Task):
+class LabellingTask(Task):
     """Sentences to learn the labels of tokens from."""
 
     data: Labelled
@@ -65,12 +65,14 @@ class Labelling(Task):
         """Cross-entropy of every label."""
         return build_objective(self.recipe, model, device, kind=LabellingObjective)
 
-    def validator(self, model: nn.Module, place: Place, average: Weights | None) -> Callable[[], Report] | None:
+    def validator(
+        self, model: nn.Module, place: ValidationContext, average: Weights | None
+    ) -> Callable[[], ValidationReport] | None:
         """Loss, accuracy and, where labels mark spans, F1 on the development set."""
         return None if self.dev is None else LabellingValidator(self, self.dev, model, place, average)
 
 
-def prepare(recipe: Recipe, data: Labelled, run: Path) -> Labelling:
+def prepare(recipe: Recipe, data: Labelled, run: Path) -> LabellingTask:
     """Read the sentences, learn both vocabularies (or take the run's own) and encode; what is left out is counted.
 
     Raises ConfigError where tokens would not stay as the files cut them, and where the text layer lacks a label.
@@ -94,7 +96,7 @@ def prepare(recipe: Recipe, data: Labelled, run: Path) -> Labelling:
         if not len(kept):
             raise DataError("no usable training sentence is left", "raise data.maximum_length")
         tokens, labels = tokens.take(kept), labels.take(kept)
-    return Labelling(recipe, codecs, notes, _fingerprint(data, codecs), data, tokens, labels, dev)
+    return LabellingTask(recipe, codecs, notes, _fingerprint(data, codecs), data, tokens, labels, dev)
 
 
 def _learn(text: LabelledText, settings: Words) -> Codecs:
@@ -192,7 +194,12 @@ class LabellingValidator(Validator):
     """Labels the development set, its sentences shared out over the processes, each labelled once."""
 
     def __init__(
-        self, task: Labelling, dev: LabelledText, model: nn.Module, place: Place, average: Weights | None
+        self,
+        task: LabellingTask,
+        dev: LabelledText,
+        model: nn.Module,
+        place: ValidationContext,
+        average: Weights | None,
     ) -> None:
         """Raises ConfigError if `train.metric` is f1 and the labels mark no spans, before any training."""
         super().__init__(model, place, average)

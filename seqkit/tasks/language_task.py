@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from seqkit.data.corpora import Text, read_text
+from seqkit.data.corpora import MonolingualText, read_text
 from seqkit.data.datasets import Encoded
 from seqkit.data.loading import line_batch
 from seqkit.data.windows import Partition, WindowStream, fitting_rows
@@ -24,16 +24,16 @@ from seqkit.parallel.parameters import Weights
 from seqkit.parallel.processes import Processes
 from seqkit.settings import Lines, Recipe, Stream
 from seqkit.state import Scorable
-from seqkit.tasks.resampling import Resample, either, resample
-from seqkit.tasks.task import Place, Scores, Task, Validator
+from seqkit.tasks.resampling import Resample, replace_examples, resample
+from seqkit.tasks.task import Scores, Task, ValidationContext, Validator
 from seqkit.tasks.text_layer import text_layer
 from seqkit.text.codec import Codecs
 from seqkit.training.objective import Objective, build_objective
-from seqkit.training.reading import Stream as TrainingStream
+from seqkit.training.reading import TrainingStream
 from seqkit.training.seeds import seed_of
-from seqkit.training.trainer import Report
+from seqkit.training.trainer import ValidationReport
 
-__all__ = ["Language", "LanguageValidator", "context_of", "partition_of", "prepare", "sequences"]
+__all__ = ["LanguageTask", "LanguageValidator", "context_of", "partition_of", "prepare", "sequences"]
 
 
 def partition_of(recipe: Recipe, data: Stream) -> Partition:
@@ -54,13 +54,13 @@ def context_of(recipe: Recipe) -> Context:
 
 
 @dataclass(frozen=True)
-class Language(Task):
+class LanguageTask(Task):
     """Lines to learn a language model from."""
 
     data: Stream | Lines
     lines: Encoded  # the training lines, encoded once
     anew: Resample | None  # the same lines cut at random, where every epoch is
-    dev: Text | None
+    dev: MonolingualText | None
 
     @property
     def summary(self) -> str:
@@ -90,7 +90,9 @@ class Language(Task):
         """Cross-entropy of every token."""
         return build_objective(self.recipe, model, device)
 
-    def validator(self, model: nn.Module, place: Place, average: Weights | None) -> Callable[[], Report] | None:
+    def validator(
+        self, model: nn.Module, place: ValidationContext, average: Weights | None
+    ) -> Callable[[], ValidationReport] | None:
         """Perplexity on the development text."""
         return None if self.dev is None else LanguageValidator(self, self.dev, model, place, average)
 
@@ -100,11 +102,11 @@ class Language(Task):
             return self.lines, self.lines
         new = self.anew(seed_of(self.recipe.train.seed, epoch))
         longest = self.data.maximum_length if isinstance(self.data, Lines) else 0
-        lines = either(new, self.lines, np.flatnonzero(new.lengths > longest))
+        lines = replace_examples(new, self.lines, np.flatnonzero(new.lengths > longest))
         return lines, lines
 
 
-def prepare(recipe: Recipe, data: Stream | Lines, run: Path) -> Language:
+def prepare(recipe: Recipe, data: Stream | Lines, run: Path) -> LanguageTask:
     """Read the text, learn the text layer (or take the run's own) and encode; what is left out is counted."""
     blank = isinstance(data, Stream)  # in a stream a blank line is a line's end like any other
     text = read_text(data.train, bad_utf8=data.bad_utf8, keep_blank=blank)
@@ -130,10 +132,10 @@ def prepare(recipe: Recipe, data: Stream | Lines, run: Path) -> Language:
             "a stream is encoded once, and text.sampling asks for a new encoding every epoch",
             'set text.sampling=0, or data.kind="lines"',
         )
-    return Language(recipe, codecs, notes, _fingerprint(data, codecs), data, lines, anew, dev)
+    return LanguageTask(recipe, codecs, notes, _fingerprint(data, codecs), data, lines, anew, dev)
 
 
-def _dropped(text: Text, part: str) -> list[str]:
+def _dropped(text: MonolingualText, part: str) -> list[str]:
     notes = [f"{count} {part} lines dropped: {reason}" for reason, count in text.dropped.items() if count]
     return notes + ([f"{text.nul} NUL characters in the {part} text became spaces"] if text.nul else [])
 
@@ -157,7 +159,7 @@ def _fingerprint(data: Stream | Lines, codecs: Codecs) -> str:
     return hashlib.sha256(msgspec.json.encode([[*files, codecs.target.fingerprint], rules])).hexdigest()
 
 
-def sequences(task: Language) -> list[NDArray[np.int32]]:
+def sequences(task: LanguageTask) -> list[NDArray[np.int32]]:
     """What a counted model counts: one sequence, or one for each line, `</s>` included."""
     stream = stream_of(task.lines)
     if isinstance(task.data, Stream):
@@ -169,7 +171,14 @@ def sequences(task: Language) -> list[NDArray[np.int32]]:
 class LanguageValidator(Validator):
     """Scores the development text as `seqkit perplexity` does: the same context, the same figure."""
 
-    def __init__(self, task: Language, dev: Text, model: nn.Module, place: Place, average: Weights | None) -> None:
+    def __init__(
+        self,
+        task: LanguageTask,
+        dev: MonolingualText,
+        model: nn.Module,
+        place: ValidationContext,
+        average: Weights | None,
+    ) -> None:
         super().__init__(model, place, average)
         self.scoring: Scorable = model  # type: ignore[assignment]  # every language model is one
         self.dev = Encoded.from_lists(task.codecs.target.encode_many(dev.lines))

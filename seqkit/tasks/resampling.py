@@ -11,7 +11,7 @@ from seqkit.data.datasets import Encoded
 from seqkit.text.codec import Codec
 from seqkit.text.subword_sampling import Cut
 
-__all__ = ["Resample", "either", "resample"]
+__all__ = ["Resample", "replace_examples", "resample"]
 
 Resample = Callable[[int], Encoded]  # from a seed to another cut of the same lines
 
@@ -24,7 +24,7 @@ def resample(codec: Codec, lines: Encoded) -> Resample | None:
     return lambda seed: Encoded(*draw(seed))
 
 
-def either(new: Encoded, old: Encoded, from_old: NDArray[np.int64]) -> Encoded:
+def replace_examples(new: Encoded, old: Encoded, from_old: NDArray[np.int64]) -> Encoded:
     """The new sequences, but for those whose old form is kept."""
     both = Encoded(np.concatenate((new.ids, old.ids)), np.concatenate((new.offsets, len(new.ids) + old.offsets[1:])))
     chosen = np.arange(len(new))

@@ -20,17 +20,17 @@ from seqkit.parallel.processes import Processes
 from seqkit.settings import Recipe
 from seqkit.text.codec import Codecs
 from seqkit.training.objective import Objective
-from seqkit.training.reading import Stream
-from seqkit.training.trainer import Abandoned, Report
+from seqkit.training.reading import TrainingStream
+from seqkit.training.trainer import Abandoned, ValidationReport
 
-__all__ = ["Place", "Scores", "Task", "Validator", "no_wish"]
+__all__ = ["Scores", "Task", "ValidationContext", "Validator", "no_wish"]
 
 
 def no_wish() -> None:
     """Nobody wishes to stop."""
 
 
-class Place(NamedTuple):
+class ValidationContext(NamedTuple):
     """Where training happens, and who may break it off."""
 
     processes: Processes
@@ -53,7 +53,7 @@ class Task(ABC):
         """What there is to train on, in a line."""
 
     @abstractmethod
-    def stream(self, processes: Processes) -> Stream:
+    def stream(self, processes: Processes) -> TrainingStream:
         """The training batches of one process."""
 
     @abstractmethod
@@ -61,7 +61,9 @@ class Task(ABC):
         """Model and loss as one module."""
 
     @abstractmethod
-    def validator(self, model: nn.Module, place: Place, average: Weights | None) -> Callable[[], Report] | None:
+    def validator(
+        self, model: nn.Module, place: ValidationContext, average: Weights | None
+    ) -> Callable[[], ValidationReport] | None:
         """What scores a model on the development set; None if there is no such set."""
 
     def batches(self, make: Make, examples: Examples, processes: Processes, *, ends: int = 1) -> ExampleStream:
@@ -94,12 +96,12 @@ class Validator(ABC):
     Where a process wishes to stop, all leave the validation together, between two pieces of work, by `Abandoned`.
     """
 
-    def __init__(self, model: nn.Module, place: Place, average: Weights | None) -> None:
+    def __init__(self, model: nn.Module, place: ValidationContext, average: Weights | None) -> None:
         self.model = model
         self.processes, self.device, self.wish = place
         self.average = average
 
-    def __call__(self) -> Report:
+    def __call__(self) -> ValidationReport:
         """Loss and scores with the averaged weights, where there are such; the model's mode is left as it was."""
         began = time.monotonic()
         with (
@@ -112,7 +114,7 @@ class Validator(ABC):
             self.processes.sum(total)
             found = self.scores()
         tally = Tally(*total)
-        return Report(
+        return ValidationReport(
             tally, {"loss": tally.loss, **found.values}, found.signature, found.samples, time.monotonic() - began
         )
 

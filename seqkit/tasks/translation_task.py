@@ -18,7 +18,7 @@ from seqkit.data.cleaning import keep, overlap, too_long
 from seqkit.data.corpora import ParallelText, read_pairs
 from seqkit.data.datasets import Encoded
 from seqkit.data.loading import ExampleStream, translation_batch
-from seqkit.engine.batch_search import search_many
+from seqkit.engine.batch_search import search_batches
 from seqkit.engine.fused_transformer import fused
 from seqkit.errors import DataError
 from seqkit.files import expand_braces, sha256
@@ -28,15 +28,15 @@ from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.parallel.parameters import Weights
 from seqkit.parallel.processes import Processes
 from seqkit.settings import Pairs, Recipe
-from seqkit.tasks.resampling import Resample, either, resample
-from seqkit.tasks.task import Place, Scores, Task, Validator
+from seqkit.tasks.resampling import Resample, replace_examples, resample
+from seqkit.tasks.task import Scores, Task, ValidationContext, Validator
 from seqkit.tasks.text_layer import text_layer
 from seqkit.text.codec import Codecs
 from seqkit.training.objective import Objective, build_objective
 from seqkit.training.seeds import seed_of
-from seqkit.training.trainer import Report
+from seqkit.training.trainer import ValidationReport
 
-__all__ = ["Examples", "Translation", "TranslationValidator", "encode", "prepare"]
+__all__ = ["Examples", "TranslationTask", "TranslationValidator", "encode", "prepare"]
 
 SAMPLES = 3
 
@@ -48,7 +48,7 @@ class Examples(NamedTuple):
     target: Encoded
 
 
-class Anew(NamedTuple):
+class Resamplers(NamedTuple):
     """What cuts both sides at random."""
 
     source: Resample
@@ -56,12 +56,12 @@ class Anew(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Translation(Task):
+class TranslationTask(Task):
     """Pairs to learn translation from."""
 
     data: Pairs
     examples: Examples  # the training pairs, encoded once
-    anew: Anew | None  # the same pairs cut at random, where every epoch is
+    anew: Resamplers | None  # the same pairs cut at random, where every epoch is
     dev: ParallelText | None
 
     @property
@@ -80,7 +80,9 @@ class Translation(Task):
         """Cross-entropy of the target."""
         return build_objective(self.recipe, model, device)
 
-    def validator(self, model: nn.Module, place: Place, average: Weights | None) -> Callable[[], Report] | None:
+    def validator(
+        self, model: nn.Module, place: ValidationContext, average: Weights | None
+    ) -> Callable[[], ValidationReport] | None:
         """Loss, BLEU and exact matches on the development set."""
         return None if self.dev is None else TranslationValidator(self, self.dev, model, place, average)
 
@@ -94,10 +96,12 @@ class Translation(Task):
         long = too_long(new.source.lengths, new.target.lengths, self.data.maximum_length)
         if not len(long):
             return new
-        return Examples(either(new.source, fixed.source, long), either(new.target, fixed.target, long))
+        return Examples(
+            replace_examples(new.source, fixed.source, long), replace_examples(new.target, fixed.target, long)
+        )
 
 
-def prepare(recipe: Recipe, data: Pairs, run: Path) -> Translation:
+def prepare(recipe: Recipe, data: Pairs, run: Path) -> TranslationTask:
     """Read and clean the text, learn the text layer (or take the run's own) and encode.
 
     What is left out is counted, never silent. The text layer is kept in `run/codec`.
@@ -120,8 +124,8 @@ def prepare(recipe: Recipe, data: Pairs, run: Path) -> Translation:
     if len(kept.indices) < len(text):
         examples = Examples(examples.source.take(kept.indices), examples.target.take(kept.indices))
     source, target = resample(codecs.source, examples.source), resample(codecs.target, examples.target)
-    anew = None if source is None or target is None else Anew(source, target)
-    return Translation(recipe, codecs, notes, _fingerprint(data, codecs), data, examples, anew, dev)
+    anew = None if source is None or target is None else Resamplers(source, target)
+    return TranslationTask(recipe, codecs, notes, _fingerprint(data, codecs), data, examples, anew, dev)
 
 
 def _dropped(text: ParallelText, part: str) -> list[str]:
@@ -148,7 +152,12 @@ class TranslationValidator(Validator):
     """Scores translations of the development set, its lines shared out over the processes, each scored once."""
 
     def __init__(
-        self, task: Translation, dev: ParallelText, model: nn.Module, place: Place, average: Weights | None
+        self,
+        task: TranslationTask,
+        dev: ParallelText,
+        model: nn.Module,
+        place: ValidationContext,
+        average: Weights | None,
     ) -> None:
         super().__init__(model, place, average)
         if not isinstance(model, EncoderDecoder):
@@ -205,7 +214,7 @@ class TranslationValidator(Validator):
         sources = [self.source[i].tolist() for i in mine]
         with self.together() as piece_done:
             model = fused(self.translating)
-            found = search_many(model, sources, self.search, device=self.device, batch_done=piece_done)
+            found = search_batches(model, sources, self.search, device=self.device, batch_done=piece_done)
         texts = [self.codecs.target.decode(best[0].ids) if best else "" for best in found]
         results = [""] * self.lines
         for part in self.processes.gather(list(zip(mine, texts, strict=True))):

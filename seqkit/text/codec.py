@@ -42,7 +42,7 @@ COUNTING_BLOCK = 10_000  # lines whose pieces are counted at a time
 # What the decoder raises for foreign bytes: bad UTF-8 and deep nesting have errors of their own.
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-Tokenizer = tokenizers.Characters | tokenizers.Words | tokenizers.SentencePiece
+Tokenizer = tokenizers.CharacterTokenizer | tokenizers.WordTokenizer | tokenizers.SentencePieceTokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class Codec:
         and the seed, not on earlier calls. Otherwise the seed means nothing.
         """
         prepared = [self._prepare(text) for text in texts]
-        if not isinstance(self.tokenizer, tokenizers.SentencePiece):
+        if not isinstance(self.tokenizer, tokenizers.SentencePieceTokenizer):
             return [[self.vocabulary.id(token) for token in self.tokenizer.split(text)] for text in prepared]
         rate = self.settings.sampling if isinstance(self.settings, SentencePiece) else 0.0
         if sampling_seed is None or rate == 0:
@@ -130,7 +130,7 @@ class Codec:
         settings = self.settings
         if not isinstance(settings, SentencePiece) or settings.sampling == 0:
             return None
-        assert isinstance(self.tokenizer, tokenizers.SentencePiece)
+        assert isinstance(self.tokenizer, tokenizers.SentencePieceTokenizer)
         sampler = self.tokenizer.sampler(settings.algorithm, settings.sampling)
         lines = sampler.split(best)
         return lambda seed: sampler.draw(lines, seed=seed)
@@ -140,7 +140,7 @@ class Codec:
 
         Raises IndexError when an id is not in the vocabulary.
         """
-        if isinstance(self.tokenizer, tokenizers.SentencePiece):
+        if isinstance(self.tokenizer, tokenizers.SentencePieceTokenizer):
             return clean(self.tokenizer.decode(ids))  # bytes may have spelt a line break
         tokens = (UNKNOWN_MARK if id == UNKNOWN else self.vocabulary.token(id) for id in ids if not PAD <= id <= EOS)
         return clean(self.tokenizer.join(tokens))  # so may a vocabulary written by hand
@@ -156,7 +156,7 @@ class Codec:
     def dump(self) -> dict[str, bytes]:
         """The files that `save` writes, by name."""
         files = {SETTINGS: msgspec.json.format(msgspec.json.encode(self.settings)), VOCABULARY: self.vocabulary.dump()}
-        if isinstance(self.tokenizer, tokenizers.SentencePiece):
+        if isinstance(self.tokenizer, tokenizers.SentencePieceTokenizer):
             files[MODEL] = self.tokenizer.model
         return files
 
@@ -168,7 +168,7 @@ class Codec:
             vocabulary = Vocabulary.parse(files[VOCABULARY], VOCABULARY)
             if not isinstance(settings, SentencePiece):
                 return cls(settings, _splitter(settings), vocabulary)
-            tokenizer = tokenizers.SentencePiece(files[MODEL])
+            tokenizer = tokenizers.SentencePieceTokenizer(files[MODEL])
         except KeyError as error:
             raise ModelError(f"{folder / error.args[0]} is missing") from None
         except NOT_JSON as error:
@@ -200,13 +200,15 @@ def _preparation(settings: Text) -> Callable[[str], str]:
     return lambda text: normalise(clean(text))
 
 
-def _splitter(settings: Words | Characters) -> tokenizers.Words | tokenizers.Characters:
-    return tokenizers.Words(settings.split) if isinstance(settings, Words) else tokenizers.Characters()
+def _splitter(settings: Words | Characters) -> tokenizers.WordTokenizer | tokenizers.CharacterTokenizer:
+    return tokenizers.WordTokenizer(settings.split) if isinstance(settings, Words) else tokenizers.CharacterTokenizer()
 
 
-def _learn_pieces(lines: Sequence[str], settings: SentencePiece) -> tuple[tokenizers.SentencePiece, Vocabulary]:
+def _learn_pieces(
+    lines: Sequence[str], settings: SentencePiece
+) -> tuple[tokenizers.SentencePieceTokenizer, Vocabulary]:
     """Learn pieces, then count them in the same lines: the library tells only their ranks."""
-    tokenizer = tokenizers.SentencePiece.learn(
+    tokenizer = tokenizers.SentencePieceTokenizer.learn(
         lines,
         algorithm=settings.algorithm,
         size=settings.size,
@@ -250,7 +252,7 @@ class Codecs:
             codec.save(folder / side)
             for name, content in codec.dump().items():
                 files[f"{side}/{name}"] = File(size=len(content), sha256=hashlib.sha256(content).hexdigest())
-        manifest = Manifest(format=FORMAT, seqkit=importlib.metadata.version("seqkit"), files=files)
+        manifest = CodecManifest(format=FORMAT, seqkit=importlib.metadata.version("seqkit"), files=files)
         replace_file(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
 
     @classmethod
@@ -287,7 +289,7 @@ class File(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class Manifest(Header, frozen=True):
+class CodecManifest(Header, frozen=True):
     """The content of manifest.json; the names of files are relative to it."""
 
     files: dict[str, File]
@@ -303,7 +305,7 @@ def _verified(folder: Path) -> dict[str, bytes]:
             writer = " ".join(header.seqkit.split())[:40]
             what = f"{folder} was written by seqkit {writer}, in a format newer than this one knows"
             raise ModelError(what, f"install seqkit {writer} or later")
-        manifest = msgspec.json.decode(content, type=Manifest)
+        manifest = msgspec.json.decode(content, type=CodecManifest)
     except NOT_JSON as error:
         raise ModelError(f"{path} is damaged: {error}") from None
     return {name: _read_verified(folder, name, file) for name, file in manifest.files.items()}

@@ -15,7 +15,7 @@ from seqkit.errors import ConfigError, DataError, ModelError
 from seqkit.text.subword_sampling import Sampler
 from seqkit.text.vocabulary import BOS, EOS, PAD, UNKNOWN, UNKNOWN_MARK
 
-__all__ = ["SPACE_MARK", "Characters", "SentencePiece", "Words"]
+__all__ = ["SPACE_MARK", "CharacterTokenizer", "SentencePieceTokenizer", "WordTokenizer"]
 
 JOINER = "\uffed"  # marks the side on which a punctuation token is glued to its neighbour
 SPACE_MARK = "\u2581"  # how sentencepiece writes a space
@@ -23,7 +23,7 @@ SPACE_MARK = "\u2581"  # how sentencepiece writes a space
 RUNS = re.compile(r"[^\W_]+|.", re.DOTALL)  # letters and digits together, every other character alone
 
 
-class Characters:
+class CharacterTokenizer:
     """One token a character, spaces included."""
 
     def split(self, text: str) -> list[str]:
@@ -36,7 +36,7 @@ class Characters:
 
 
 @dataclass(frozen=True)
-class Words:
+class WordTokenizer:
     """Words between white space, with punctuation marks and symbols as tokens of their own unless `by` says not.
 
     A mark is glued to its neighbours as the text had it: `(see "it")` -> `(￭ see "￭ it ￭" ￭)`. So `join` can put the
@@ -102,7 +102,7 @@ def _glue(parts: list[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class SentencePiece:
+class SentencePieceTokenizer:
     """Subword pieces by the sentencepiece library (Kudo and Richardson, 2018); `model` is its file, as bytes.
 
     Raises ModelError when the bytes are no such model.
@@ -130,7 +130,7 @@ class SentencePiece:
         size: int,
         byte_fallback: bool = True,
         character_coverage: float = 1.0,
-    ) -> SentencePiece:
+    ) -> SentencePieceTokenizer:
         """Learn `size` pieces, special ones included, from normalised lines. The same lines give the same bytes.
 
         Raises ConfigError when the text does not support that many pieces, or needs more; DataError when it is empty.

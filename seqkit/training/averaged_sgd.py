@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from seqkit.training.callbacks import is_better
 from seqkit.training.moving_average import Average
-from seqkit.training.trainer import Callback, Report, Trainer
+from seqkit.training.trainer import Callback, Trainer, ValidationReport
 
-__all__ = ["Trigger", "stopped_improving"]
+__all__ = ["AveragingTrigger", "stopped_improving"]
 
 
-class Trigger(Callback):
+class AveragingTrigger(Callback):
     """Begins an average when validation stops improving; `Averaging` keeps it up from then on.
 
     The scores that decide are kept in `Progress`, so that a resumed run begins at the same step.
@@ -23,7 +23,7 @@ class Trigger(Callback):
         self.patience = patience
         self.metric = metric
 
-    def validated(self, trainer: Trainer, report: Report) -> None:
+    def validated(self, trainer: Trainer, report: ValidationReport) -> None:
         """Begin if this score is worse than one of long enough ago."""
         if self.average.begun:
             return

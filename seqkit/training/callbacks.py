@@ -11,9 +11,19 @@ from seqkit.settings import Train
 from seqkit.storage.lock import RunLock
 from seqkit.training.moving_average import Average
 from seqkit.training.schedule import needs_horizon
-from seqkit.training.trainer import Abandoned, Callback, Progress, Report, Step, Trainer
+from seqkit.training.trainer import Abandoned, Callback, Progress, Trainer, Update, ValidationReport
 
-__all__ = ["FINAL", "Averaging", "Held", "Interruption", "Limits", "StopRequest", "Validation", "is_better", "reached"]
+__all__ = [
+    "FINAL",
+    "Averaging",
+    "Limits",
+    "LockGuard",
+    "StopOnRequest",
+    "StopRequest",
+    "Validation",
+    "is_better",
+    "reached",
+]
 
 FINAL = ("steps", "epochs", "minutes", "patience", "target")  # reasons after which a run is complete
 
@@ -30,37 +40,37 @@ class StopRequest:
     save: bool = False
 
 
-class Interruption(Callback):
+class StopOnRequest(Callback):
     """Hands a wish from outside to the trainer."""
 
     def __init__(self, request: StopRequest) -> None:
         self.request = request
 
-    def stepped(self, trainer: Trainer, step: Step) -> None:
+    def stepped(self, trainer: Trainer, step: Update) -> None:
         """Wish to stop after the next step."""
         trainer.wish = trainer.wish or self.request.reason
 
-    def validated(self, trainer: Trainer, report: Report) -> None:
+    def validated(self, trainer: Trainer, report: ValidationReport) -> None:
         """The same, if the wish came too late to leave the validation."""
         trainer.wish = trainer.wish or self.request.reason
 
 
-class Held(Callback):
+class LockGuard(Callback):
     """Ends a training whose folder another has taken over before it writes anything more."""
 
     def __init__(self, lock: RunLock) -> None:
         self.lock = lock
 
-    def stepped(self, trainer: Trainer, step: Step) -> None:
-        """Raises BusyError if it was."""
+    def stepped(self, trainer: Trainer, step: Update) -> None:
+        """Raise BusyError if the folder was taken over."""
         self.lock.check()
 
-    def validated(self, trainer: Trainer, report: Report) -> None:
-        """The same: a validation may be what it stood still in."""
+    def validated(self, trainer: Trainer, report: ValidationReport) -> None:
+        """Raise BusyError if the folder was taken over during a long validation."""
         self.lock.check()
 
     def ended(self, trainer: Trainer) -> None:
-        """The same."""
+        """Raise BusyError if the folder was taken over before the last save."""
         self.lock.check()
 
 
@@ -78,14 +88,14 @@ class Limits(Callback):
         *,
         began: float,
         changed: bool = False,
-        told: Callable[[str, Mapping[str, object]], None] | None = None,
+        on_event: Callable[[str, Mapping[str, object]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`began`: when the run's process started, on `clock`, in seconds; `changed`: the last checkpoint was written
-        under other limits; `told` hears of a horizon that changed with them."""
+        under other limits; `on_event` hears of a horizon that changed with them."""
         self.settings = settings
         self.changed = changed
-        self.told = told
+        self.on_event = on_event
         self.origin = began
         self.clock = clock
         self.earlier = 0.0
@@ -101,8 +111,8 @@ class Limits(Callback):
         before, falls = progress.horizon, needs_horizon(trainer.schedule)
         if self.changed or before is None or not falls:
             progress.horizon = self._horizon(trainer)
-        if falls and self.changed and self.told is not None and progress.horizon != before:
-            self.told("horizon", {"step": progress.step, "horizon": progress.horizon, "before": before})
+        if falls and self.changed and self.on_event is not None and progress.horizon != before:
+            self.on_event("horizon", {"step": progress.step, "horizon": progress.horizon, "before": before})
         if settings.steps is not None and progress.step >= settings.steps:
             progress.stop = "steps"
         behind = progress.epoch + (progress.position >= trainer.stream.count(progress.epoch))
@@ -124,7 +134,7 @@ class Limits(Callback):
             known.append(progress.step - progress.position + sum(trainer.stream.count(0) for _ in ahead))
         return min(known) if known else None
 
-    def stepped(self, trainer: Trainer, step: Step) -> None:
+    def stepped(self, trainer: Trainer, step: Update) -> None:
         """Stop at a limit: by count everywhere alike, by the clock as a wish of the first process."""
         progress, settings = trainer.progress, self.settings
         progress.seconds = self.elapsed()
@@ -139,7 +149,7 @@ class Limits(Callback):
             if trainer.processes.first and self.elapsed() + self.reserve >= settings.minutes * 60:
                 trainer.wish = trainer.wish or "minutes"
 
-    def validated(self, trainer: Trainer, report: Report) -> None:
+    def validated(self, trainer: Trainer, report: ValidationReport) -> None:
         """Estimate the horizon anew from the pace so far."""
         if self.settings.minutes is None:
             return
@@ -167,7 +177,7 @@ class Averaging(Callback):
     def __init__(self, average: Average) -> None:
         self.average = average
 
-    def stepped(self, trainer: Trainer, step: Step) -> None:
+    def stepped(self, trainer: Trainer, step: Update) -> None:
         """Take the new weights into the average."""
         if step.updated:
             self.average.update()
@@ -180,7 +190,7 @@ class Validation(Callback):
     step, and the attempt that goes on makes the validation first.
     """
 
-    def __init__(self, settings: Train, *, every: int, validate: Callable[[], Report]) -> None:
+    def __init__(self, settings: Train, *, every: int, validate: Callable[[], ValidationReport]) -> None:
         self.settings = settings
         self.every = every
         self.validate = validate
@@ -192,7 +202,7 @@ class Validation(Callback):
         else:
             self._judge(trainer.progress)
 
-    def stepped(self, trainer: Trainer, step: Step) -> None:
+    def stepped(self, trainer: Trainer, step: Update) -> None:
         """Validate when it is time."""
         interrupted = trainer.progress.stop is not None and trainer.progress.stop not in FINAL
         if step.updated and self._due(trainer.progress) and not interrupted:

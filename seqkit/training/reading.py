@@ -12,19 +12,19 @@ from torch import Tensor
 from seqkit.batch import Batch
 from seqkit.errors import ResourceError
 from seqkit.loss import Tally
-from seqkit.parallel.processes import Processes, lost_partner_told
+from seqkit.parallel.processes import Processes, lost_partner_reported
 from seqkit.state import State, join, map_state, select
 from seqkit.training.memory import free, parts, ran_out
 from seqkit.training.objective import Objective
 from seqkit.training.seeds import seed_of
 
-__all__ = ["TIGHT", "Group", "Read", "Reader", "Stream", "too_large"]
+__all__ = ["TIGHT", "BatchGroup", "GroupGradients", "GroupReader", "TrainingStream", "too_large"]
 
 TIGHT = 0.05  # the share of groups for which memory may run out, among at least
 TIGHT_GROUPS = 20
 
 
-class Group(Protocol):
+class BatchGroup(Protocol):
     """The batches of one optimizer step."""
 
     @property
@@ -48,7 +48,7 @@ class Group(Protocol):
         ...
 
 
-class Stream(Protocol):
+class TrainingStream(Protocol):
     """Training data: a pure function of seed and epoch, cut into groups."""
 
     @property
@@ -56,7 +56,7 @@ class Stream(Protocol):
         """Rows, over all processes, whose state goes on from batch to batch; 0 where each batch begins anew."""
         ...
 
-    def groups(self, epoch: int, start: int = 0) -> Iterator[Group]:
+    def groups(self, epoch: int, start: int = 0) -> Iterator[BatchGroup]:
         """The groups of an epoch from the `start`-th on."""
         ...
 
@@ -64,12 +64,12 @@ class Stream(Protocol):
         """How many groups an epoch has."""
         ...
 
-    def largest(self, epoch: int) -> Group:
+    def largest(self, epoch: int) -> BatchGroup:
         """The batch of an epoch that takes the most memory, as a group of its own."""
         ...
 
 
-class Read(NamedTuple):
+class GroupGradients(NamedTuple):
     """What came of reading a group, besides gradients."""
 
     tally: Tally
@@ -79,7 +79,7 @@ class Read(NamedTuple):
 
 
 @dataclass
-class Reader:
+class GroupReader:
     """Reads groups for one process; what does not fit in memory it reads in parts, to the same sums.
 
     Every process sees to itself: sums do not show in how many parts they were made.
@@ -105,7 +105,7 @@ class Reader:
         """Dropout is a function of the place in the run, so a resumed run needs no generator's state."""
         torch.manual_seed(seed_of(self.run_seed, *place, self.processes.rank))
 
-    def rehearse(self, group: Group) -> None:
+    def rehearse(self, group: BatchGroup) -> None:
         """Read a group once for the memory that it takes; random numbers go on as if it had not been.
 
         Raises ResourceError if it does not fit.
@@ -123,7 +123,7 @@ class Reader:
             self.objective.train(training)
             torch.set_rng_state(random)
 
-    def read(self, group: Group, place: tuple[int, int]) -> Read:
+    def read(self, group: BatchGroup, place: tuple[int, int]) -> GroupGradients:
         """Gradients and losses of the group at an epoch and position; in twice as many parts until it fits.
 
         Raises ResourceError when it does not fit in single rows, or cannot be read twice.
@@ -146,8 +146,8 @@ class Reader:
         self.tight += count > 1
         return found
 
-    @lost_partner_told()
-    def _pass(self, group: Group, place: tuple[int, int], count: int) -> Read:
+    @lost_partner_reported()
+    def _pass(self, group: BatchGroup, place: tuple[int, int], count: int) -> GroupGradients:
         tally = Tally(*torch.zeros(3, device=self.device))
         state, lost = self.state, []
         for number, batch in enumerate(group.batches):
@@ -170,9 +170,9 @@ class Reader:
                     self.vector.copy_(kept)
                     lost.append(self._name(group, place, number, int(rows)))
             state = join(states)
-        return Read(tally, state, count, lost)
+        return GroupGradients(tally, state, count, lost)
 
-    def _name(self, group: Group, place: tuple[int, int], number: int, row: int) -> str:
+    def _name(self, group: BatchGroup, place: tuple[int, int], number: int, row: int) -> str:
         """What to call a row of this process's slice of a batch."""
         if not group.examples:
             epoch, position = place

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from seqkit.errors import SeqkitError, exit_code_of
 from seqkit.loss import Tally
 from seqkit.storage.journal import Journal
-from seqkit.storage.status import ended_by
+from seqkit.storage.status import ending_of
 from seqkit.training.callbacks import FINAL
 from seqkit.training.display.progress import Display
 from seqkit.training.display.snapshot import Sample, Snapshot
 from seqkit.training.memory import peak
-from seqkit.training.trainer import Callback, Progress, Report, Step, Trainer
+from seqkit.training.trainer import Callback, Progress, Trainer, Update, ValidationReport
 
 __all__ = ["About", "Reporting"]
 
@@ -63,7 +63,7 @@ class Reporting(Callback):
         self.samples: tuple[Sample, ...] = ()
         self.saved: tuple[int, float] | None = None
         self.snapshot: Snapshot | None = None
-        self.last: Step | None = None
+        self.last: Update | None = None
 
     def started(self, trainer: Trainer) -> None:
         """Note where this attempt begins."""
@@ -71,16 +71,16 @@ class Reporting(Callback):
         self.first_step = self.recorded_step = trainer.progress.step
         self.journal.status(self._status("running", trainer.progress), force=True)
 
-    def stepped(self, trainer: Trainer, step: Step) -> None:
+    def stepped(self, trainer: Trainer, step: Update) -> None:
         """Collect; every quarter of a second read the numbers and show them."""
         if not step.updated:
-            self.told("skip", {"step": trainer.progress.step, "reason": "the gradient is not finite"})
+            self.on_event("skip", {"step": trainer.progress.step, "reason": "the gradient is not finite"})
         if step.parts > 1:
             self.tight += 1
-            self.told("oom", {"step": trainer.progress.step, "parts": step.parts})
+            self.on_event("oom", {"step": trainer.progress.step, "parts": step.parts})
         if step.lost:
             reason = "no room in memory for one example alone"
-            self.told("skip", {"step": trainer.progress.step, "reason": reason, "ids": list(step.lost)})
+            self.on_event("skip", {"step": trainer.progress.step, "reason": reason, "ids": list(step.lost)})
         self.window = step.tally if self.window is None else self.window + step.tally
         self.padded += step.padded
         self.last = step
@@ -88,7 +88,7 @@ class Reporting(Callback):
         if now - self.since >= SECONDS or trainer.progress.stop is not None:
             self._look(trainer, step, now)
 
-    def validated(self, trainer: Trainer, report: Report) -> None:
+    def validated(self, trainer: Trainer, report: ValidationReport) -> None:
         """Record the scores and show them with the samples."""
         progress = trainer.progress
         if self.last is not None:  # where validations come in quick succession, no other look would ever be due
@@ -130,12 +130,12 @@ class Reporting(Callback):
 
     def failed(self, progress: Progress, error: BaseException) -> None:
         """Record why it broke off."""
-        ended = ended_by(error)
+        ended = ending_of(error)
         self.journal.write("stop", {"step": progress.step, "reason": ended["message"]})
         self.journal.status({**self._status("failed", progress), **ended}, force=True)
         self.journal.log("".join(traceback.format_exception(error)))
 
-    def told(self, event: str, fields: Mapping[str, object]) -> None:
+    def on_event(self, event: str, fields: Mapping[str, object]) -> None:
         """Record an event; warnings and skips are shown too."""
         self.journal.write(event, fields)
         if event == "save":
@@ -155,7 +155,7 @@ class Reporting(Callback):
                 f"out of memory at step {fields['step']}: the batch was read in {fields['parts']} parts"
             )
 
-    def _look(self, trainer: Trainer, step: Step, now: float) -> None:
+    def _look(self, trainer: Trainer, step: Update, now: float) -> None:
         tally, seconds = self.window, max(now - self.since, 1e-9)
         if tally is None or int(tally.tokens) == 0:
             return

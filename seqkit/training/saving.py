@@ -24,7 +24,7 @@ from seqkit.storage.manifest import size_of
 from seqkit.storage.weights import load_strictly, optimizer_tensors, restore_optimizer
 from seqkit.training.callbacks import FINAL, StopRequest
 from seqkit.training.moving_average import Average
-from seqkit.training.trainer import Callback, Progress, Report, Step, Trainer
+from seqkit.training.trainer import Callback, Progress, Trainer, Update, ValidationReport
 
 __all__ = ["Saving", "name_best", "restore", "restore_state"]
 
@@ -44,11 +44,11 @@ class Saving(Callback):
         facts: Mapping[str, object],
         average: Average | None,
         request: StopRequest,
-        told: Callable[[str, Mapping[str, object]], None],
+        on_event: Callable[[str, Mapping[str, object]], None],
     ) -> None:
         """`folder`: where checkpoints go; `facts`: what `restore` checks; `request`: may wish for a save.
 
-        `told` hears of saves and failures.
+        `on_event` hears of saves and failures.
         """
         self.settings = settings
         self.folder = folder
@@ -56,7 +56,7 @@ class Saving(Callback):
         self.facts = dict(facts)
         self.average = average
         self.request = request
-        self.told = told
+        self.on_event = on_event
         self.saved: int | None = None  # the last step that has a checkpoint
         self.when = time.monotonic()
         self.seconds = 0.0  # what the last save took
@@ -70,7 +70,7 @@ class Saving(Callback):
         self._make_room(trainer)
         checkpoint.clean(self.folder)
 
-    def stepped(self, trainer: Trainer, step: Step) -> None:
+    def stepped(self, trainer: Trainer, step: Update) -> None:
         """Save when it is time."""
         every = self.settings.save_every
         due = every is not None and trainer.progress.step % every == 0
@@ -79,7 +79,7 @@ class Saving(Callback):
         if trainer.processes.broadcast(due) if trainer.sharded else due:  # shares are put together by all, or by none
             self._save(trainer)
 
-    def validated(self, trainer: Trainer, report: Report) -> None:
+    def validated(self, trainer: Trainer, report: ValidationReport) -> None:
         """Save what was just scored, and point at it if it is the best."""
         progress = trainer.progress
         best = progress.best_step == progress.step
@@ -118,7 +118,7 @@ class Saving(Callback):
         done = self.saved == progress.step and not progress.complete
         if trainer.processes.broadcast(done) if trainer.sharded else done:  # only the first knows which saves failed
             if first:
-                name_best(self.folder, progress, metric=self.settings.metric, told=self.told)
+                name_best(self.folder, progress, metric=self.settings.metric, on_event=self.on_event)
             return
         began = time.monotonic()
         model = whole_tensors(named_tensors(trainer.objective.model), keep=first)
@@ -151,17 +151,17 @@ class Saving(Callback):
         except ResourceError as error:
             if must:
                 raise
-            self.told("warn", {"message": f"{error.what}; trying again at the next save"})
+            self.on_event("warn", {"message": f"{error.what}; trying again at the next save"})
             return
         self.saved = progress.step
         self.seconds = time.monotonic() - began
-        name_best(self.folder, progress, metric=self.settings.metric, told=self.told)
+        name_best(self.folder, progress, metric=self.settings.metric, on_event=self.on_event)
         checkpoint.prune(self.folder, self.settings.keep)
-        self.told("save", {"step": progress.step, "seconds": round(self.seconds, 3)})
+        self.on_event("save", {"step": progress.step, "seconds": round(self.seconds, 3)})
 
 
 def name_best(
-    folder: Path, progress: Progress, *, metric: str, told: Callable[[str, Mapping[str, object]], None]
+    folder: Path, progress: Progress, *, metric: str, on_event: Callable[[str, Mapping[str, object]], None]
 ) -> None:
     """Let `best.json` name the best, as soon as its checkpoint stands.
 
@@ -171,7 +171,7 @@ def name_best(
         try:
             marked = checkpoint.best(folder)
         except ModelError as error:
-            told("warn", {"message": f"{error.what}; written anew"})
+            on_event("warn", {"message": f"{error.what}; written anew"})
             (folder / checkpoint.BEST).unlink()
             marked = None
         if progress.best_step is None or progress.best is None or (marked and marked.step == progress.best_step):
@@ -180,7 +180,7 @@ def name_best(
             checkpoint.mark_best(folder, progress.best_step, score=progress.best, metric=metric)
     except OSError as error:
         message = f"cannot write {folder / checkpoint.BEST}: {error.strerror}; trying again at the next save"
-        told("warn", {"message": message})
+        on_event("warn", {"message": message})
 
 
 def restore_state(found: checkpoint.Checkpoint, trainer: Trainer) -> None:

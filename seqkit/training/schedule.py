@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import assert_never
 
-from seqkit.settings import Constant, Cosine, InverseSquareRoot, Linear, Schedule
+from seqkit.settings import Constant, CosineDecay, InverseSquareRoot, LinearDecay, Schedule
 
 __all__ = ["factor", "needs_horizon"]
 
 
 def needs_horizon(schedule: Schedule) -> bool:
     """Whether the course depends on when the run will end."""
-    return isinstance(schedule, Linear | Cosine)
+    return isinstance(schedule, LinearDecay | CosineDecay)
 
 
 def factor(schedule: Schedule, step: int, *, horizon: int | None) -> float:
@@ -27,9 +27,9 @@ def factor(schedule: Schedule, step: int, *, horizon: int | None) -> float:
             return rise
         case InverseSquareRoot():
             return rise * min(1.0, math.sqrt(max(1, schedule.warmup) / (step + 1)))
-        case Linear():
+        case LinearDecay():
             return rise if done <= schedule.hold else rise * (1 - done) / (1 - schedule.hold)
-        case Cosine():
+        case CosineDecay():
             return rise * (1 + math.cos(math.pi * done)) / 2
         case _:
             assert_never(schedule)

@@ -23,16 +23,16 @@ from seqkit.training.gradients import Gradients
 from seqkit.training.memory import peak
 from seqkit.training.objective import Objective
 from seqkit.training.optimizers import set_rates
-from seqkit.training.reading import Group, Reader, Stream
+from seqkit.training.reading import BatchGroup, GroupReader, TrainingStream
 from seqkit.training.schedule import factor
 
 __all__ = [
     "Abandoned",
     "Callback",
     "Progress",
-    "Report",
-    "Step",
     "Trainer",
+    "Update",
+    "ValidationReport",
 ]
 
 EXAMPLES = 10  # of a bad step that are named
@@ -60,7 +60,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Step:
+class Update:
     """What one update saw."""
 
     tally: Tally
@@ -73,7 +73,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Report:
+class ValidationReport:
     """What one validation found."""
 
     tally: Tally
@@ -91,7 +91,7 @@ class Abandoned(Exception):  # noqa: N818 - being stopped is no error
         self.reason = reason
 
 
-class Summed(Protocol):
+class GradientSums(Protocol):
     """The gradients of all processes."""
 
     def clear(self) -> None:
@@ -116,10 +116,10 @@ class Callback:
     def ready(self, trainer: Trainer) -> None:
         """Before the first step too, when every callback has started: what an earlier attempt left undone."""
 
-    def stepped(self, trainer: Trainer, step: Step) -> None:
+    def stepped(self, trainer: Trainer, step: Update) -> None:
         """After each step."""
 
-    def validated(self, trainer: Trainer, report: Report) -> None:
+    def validated(self, trainer: Trainer, report: ValidationReport) -> None:
         """After a validation."""
 
     def ended(self, trainer: Trainer) -> None:
@@ -135,7 +135,7 @@ class Trainer:
         objective: Objective,
         optimizers: Sequence[torch.optim.Optimizer],
         schedule: Schedule,
-        stream: Stream,
+        stream: TrainingStream,
         callbacks: Sequence[Callback],
         seed: int,
         clip: float | None,
@@ -158,8 +158,8 @@ class Trainer:
         self.sharded = sharded
         # What processes exchange in the midst of a pass cannot be read again by one alone.
         whole = None if sharded else Gradients(objective.parameters())
-        self.gradients: Summed = whole or ShardedGradients(objective.parameters())
-        self.reader = Reader(
+        self.gradients: GradientSums = whole or ShardedGradients(objective.parameters())
+        self.reader = GroupReader(
             objective,
             vector=None if whole is None else whole.vector,
             clear=self.gradients.clear,
@@ -194,7 +194,7 @@ class Trainer:
             callback.ended(self)
         return progress
 
-    def step(self, group: Group) -> Step:
+    def step(self, group: BatchGroup) -> Update:
         """One update from one group of batches."""
         progress = self.progress
         rate = factor(self.schedule, progress.step, horizon=progress.horizon)
@@ -211,7 +211,7 @@ class Trainer:
         progress.tokens += group.tokens
         if stop:
             progress.stop = next(wish for wish in self.processes.gather(self.wish) if wish is not None)
-        return Step(tally, group.padded, rate, norm, updated, read.parts, read.lost)
+        return Update(tally, group.padded, rate, norm, updated, read.parts, read.lost)
 
     def rehearse(self) -> int:
         """Read the largest batch ahead once, so that what does not fit in memory fails now, and leave no trace.
@@ -221,7 +221,7 @@ class Trainer:
         self.reader.rehearse(self.stream.largest(self.progress.epoch))
         return peak(self.device)
 
-    def _update(self, norm: float, group: Group) -> bool:
+    def _update(self, norm: float, group: BatchGroup) -> bool:
         """Apply the gradients, unless they are not finite: then all processes skip alike."""
         if not math.isfinite(norm):
             self.progress.skipped += 1
@@ -238,7 +238,7 @@ class Trainer:
         self.progress.step += 1
         return True
 
-    def _why(self, group: Group) -> str:
+    def _why(self, group: BatchGroup) -> str:
         """What of a group is not finite, and which examples it has, as far as that can be told."""
         examples = [str(example) for batch in group.examples for example in batch]
         shown = ", ".join(examples[:EXAMPLES]) + (f" and {len(examples) - EXAMPLES} more" * (len(examples) > EXAMPLES))
@@ -264,7 +264,7 @@ class Trainer:
         own = torch.arange(self.processes.rank, self.stream.carries, self.processes.world, device=self.device)
         self.reader.state = select(carried, own)
 
-    def validated(self, report: Report) -> None:
+    def validated(self, report: ValidationReport) -> None:
         """Tell every callback of a validation."""
         for callback in self.callbacks:
             callback.validated(self, report)

@@ -37,7 +37,7 @@ from seqkit.batch import Batch
 from seqkit.data.batching import token_batches
 from seqkit.data.datasets import Encoded
 from seqkit.data.loading import translation_batch
-from seqkit.engine.batch_search import search_many
+from seqkit.engine.batch_search import search_batches
 from seqkit.engine.fused_transformer import fused
 from seqkit.models.build import Sizes, build
 from seqkit.runs.network import recipe_optimizers
@@ -358,7 +358,7 @@ def translate(
     systems: dict[str, Callable[[], object]] = {}
     for name, products in (("float32", None), ("bfloat16", torch.bfloat16)):
         stepper = fused(model, products=products)  # type: ignore[arg-type]
-        systems[f"seqkit, {name}"] = lambda stepper=stepper: search_many(stepper, read, search, device=device)
+        systems[f"seqkit, {name}"] = lambda stepper=stepper: search_batches(stepper, read, search, device=device)
         with contextlib.suppress(ImportError):
             peer = marian(settings).to(device, products or torch.float32).eval()
             systems[f"Hugging Face Marian, {name}"] = lambda peer=peer: generate(peer, read, beam, device)

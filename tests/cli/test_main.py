@@ -17,7 +17,7 @@ import pytest
 
 import seqkit.cli
 from seqkit import errors
-from seqkit.cli.main import COMMANDS, Common, common, follow_up, main
+from seqkit.cli.main import COMMANDS, CommonOptions, common, follow_up, main
 
 Act = Callable[[], object]
 Install = Callable[[Act], None]
@@ -48,7 +48,7 @@ def raising(error: BaseException) -> Act:
 class Told:
     """What the command was told, kept for the test."""
 
-    value = Common()
+    value = CommonOptions()
 
     def __call__(self, width: int | None = None) -> None:
         self.value = common()
@@ -169,16 +169,16 @@ def test_a_command_that_is_not_there_spoils_no_other(
 def test_common_flags_stand_anywhere(install: Install, words: list[str]) -> None:
     install(told := Told())
     assert main(words) == 0
-    assert told.value == Common(quiet=True)
+    assert told.value == CommonOptions(quiet=True)
 
 
 def test_all_common_flags_are_told(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "")
     install(told := Told())
     assert main(["-v", "--debug", "act", "--no-colour"]) == 0
-    assert told.value == Common(verbose=True, debug=True, plain=True)
+    assert told.value == CommonOptions(verbose=True, debug=True, plain=True)
     assert os.environ["NO_COLOR"] == "1"
-    assert common() == Common()  # outside of a command
+    assert common() == CommonOptions()  # outside of a command
 
 
 def test_after_two_dashes_no_word_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:

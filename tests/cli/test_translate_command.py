@@ -99,7 +99,7 @@ def test_as_many_lines_come_out_as_went_in_and_blank_ones_stay_blank(rows: list[
 def test_blocks_are_what_has_arrived_and_end_with_what_went_wrong() -> None:
     ready, write = os.pipe()
     with os.fdopen(ready, "rb", buffering=0) as stream, os.fdopen(write, "wb", buffering=0) as pipe:
-        blocks = iter(streams.Blocks(stream, "a pipe"))
+        blocks = iter(streams.LineBlocks(stream, "a pipe"))
         pipe.write(b"a\nb")
         assert next(blocks) == [b"a"]
         pipe.write(b"\nc\nd")
@@ -112,7 +112,7 @@ def test_blocks_are_what_has_arrived_and_end_with_what_went_wrong() -> None:
         raise DataError("damaged")
 
     with patch.object(streams, "lines", lambda *_: failing()):
-        blocks = iter(streams.Blocks(io.BytesIO(), "a file"))
+        blocks = iter(streams.LineBlocks(io.BytesIO(), "a file"))
     assert next(blocks) == [b"a"]
     with pytest.raises(DataError, match="damaged"):
         next(blocks)
@@ -120,13 +120,13 @@ def test_blocks_are_what_has_arrived_and_end_with_what_went_wrong() -> None:
 
 def test_blocks_keep_order_and_never_exceed_their_size() -> None:
     rows = [str(number).encode() for number in range(7001)]
-    blocks = list(streams.Blocks(io.BytesIO(b"\n".join(rows)), "numbers"))
+    blocks = list(streams.LineBlocks(io.BytesIO(b"\n".join(rows)), "numbers"))
     assert [line for block in blocks for line in block] == rows
     assert max(map(len, blocks)) <= streams.BLOCK
 
 
 def test_a_block_is_full_when_so_many_lines_are_there() -> None:
-    blocks = streams.Blocks(io.BytesIO(b"a\n" * 3 * streams.BLOCK), "a file")
+    blocks = streams.LineBlocks(io.BytesIO(b"a\n" * 3 * streams.BLOCK), "a file")
     limit = time.monotonic() + 100
     while blocks._waiting.qsize() < streams.BLOCK and time.monotonic() < limit:
         time.sleep(0.01)

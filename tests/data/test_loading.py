@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from seqkit.batch import Batch
 from seqkit.data.datasets import Encoded
-from seqkit.data.loading import ExampleStream, Group, Indices, Make, translation_batch
+from seqkit.data.loading import ExampleGroup, ExampleStream, Indices, Make, translation_batch
 from seqkit.text.vocabulary import BOS, EOS, PAD
 
 SENTENCE = st.lists(st.integers(4, 99), max_size=7)
@@ -53,7 +53,7 @@ def numbers(batch: Batch) -> list[int]:
     return [int(number) for number in source]
 
 
-def read(groups: Iterator[Group]) -> list[list[list[int]]]:
+def read(groups: Iterator[ExampleGroup]) -> list[list[list[int]]]:
     return [[numbers(batch) for batch in group.batches] for group in groups]
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from seqkit.batch import Batch
-from seqkit.data.loading import Group
+from seqkit.data.loading import ExampleGroup
 from seqkit.data.windows import WindowStream, fitting_rows
 from seqkit.text.vocabulary import BOS
 
@@ -41,11 +41,11 @@ def places(batch: Batch) -> NDArray[np.int64]:
     return found
 
 
-def batches(groups: Iterator[Group]) -> list[Batch]:
+def batches(groups: Iterator[ExampleGroup]) -> list[Batch]:
     return [batch for group in groups for batch in group.batches]
 
 
-def read(groups: Iterator[Group]) -> list[list[tuple[list[list[int]], bool]]]:
+def read(groups: Iterator[ExampleGroup]) -> list[list[tuple[list[list[int]], bool]]]:
     """All that there is to know of groups whose batches are whole."""
     return [[(places(batch).tolist(), batch.continues) for batch in group.batches] for group in groups]
 

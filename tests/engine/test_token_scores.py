@@ -28,7 +28,7 @@ from seqkit.engine.token_scores import (
 from seqkit.errors import ConfigError
 from seqkit.models.build import Sizes, build
 from seqkit.models.ngram import NGramModel
-from seqkit.search.forced_score import score
+from seqkit.search.forced_score import forced_scores
 from seqkit.settings import Model, NGram, Recurrent, RecurrentLanguageModel, Transformer, TransformerLanguageModel
 from seqkit.state import LogProbs, Memory, State, Step, map_state
 from seqkit.text.vocabulary import BOS, EOS
@@ -96,7 +96,7 @@ def test_the_whole_text_is_one_long_pass(kind: str) -> None:
 def test_a_line_has_its_forced_score(kind: str) -> None:
     model = model_of(kind)
     values = token_log_probs(model, LINES, "lines", device=CPU, budget=12)
-    scored = score(model, None, [LINES[i].tolist() for i in range(len(LINES))])
+    scored = forced_scores(model, None, [LINES[i].tolist() for i in range(len(LINES))])
     # `score` sums in float32.
     np.testing.assert_allclose(values, [value for each in scored for value in each.log_probs], rtol=1e-5)
     np.testing.assert_allclose(line_sums(values, LINES), [each.log_prob for each in scored], rtol=1e-5)
@@ -258,7 +258,7 @@ def test_translations_have_their_forced_score(settings: Model) -> None:
     expected = []
     for i in range(len(LINES)):
         ids = torch.tensor([[*sources[i].tolist(), EOS]])
-        (each,) = score(model, Padded(ids, torch.ones_like(ids) > 0), [LINES[i].tolist()])
+        (each,) = forced_scores(model, Padded(ids, torch.ones_like(ids) > 0), [LINES[i].tolist()])
         expected.append(each.log_probs)
     np.testing.assert_allclose(found[0], [value for each in expected for value in each], rtol=1e-5)
     np.testing.assert_allclose(line_sums(found[0], LINES), [sum(each) for each in expected], rtol=1e-5)

@@ -11,23 +11,23 @@ from seqkit.batch import pad
 from seqkit.errors import ModelError
 from seqkit.exchange.parity import SENTENCES, TOLERANCE, Sentences, agreement, sentences_of, verify
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.runs.trained_model import Loaded, load
+from seqkit.runs.trained_model import TrainedModel, load
 from seqkit.search.beam import beam
-from seqkit.search.forced_score import score
+from seqkit.search.forced_score import forced_scores
 from seqkit.settings import Search
 from seqkit.text.vocabulary import EOS, UNKNOWN
 from tests.support.exports import SOURCES, WORDS, tiny_model
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     return load(tiny_model(tmp_path_factory.mktemp("run"), text=WORDS, model={}, dev=True))
 
 
 class Mirror:
     """Another tool that is right, but for what is added to one log-probability and changed in one translation."""
 
-    def __init__(self, loaded: Loaded, *, added: float = 0.0, rank: int = 0) -> None:
+    def __init__(self, loaded: TrainedModel, *, added: float = 0.0, rank: int = 0) -> None:
         assert isinstance(loaded.model, EncoderDecoder)
         self.model, self.added, self.rank = loaded.model, added, rank
 
@@ -40,13 +40,13 @@ class Mirror:
 
     def log_probs(self, sources: Sentences, targets: Sentences) -> list[list[float]]:
         read = pad([[*ids, EOS] for ids in sources])
-        found = [list(each.log_probs) for each in score(self.model, read, targets)]
+        found = [list(each.log_probs) for each in forced_scores(self.model, read, targets)]
         found[-1][-1] += self.added
         return found
 
 
 @pytest.mark.parametrize("added", [0.0, 0.5 * TOLERANCE, -0.5 * TOLERANCE])
-def test_the_same_model_is_the_same_but_for_rounding(added: float, loaded: Loaded) -> None:
+def test_the_same_model_is_the_same_but_for_rounding(added: float, loaded: TrainedModel) -> None:
     mirror = Mirror(loaded, added=added)
     found = agreement(mirror.model, mirror, sentences_of(loaded))
     assert (found.sentences, found.equal) == (SENTENCES, SENTENCES)
@@ -55,19 +55,21 @@ def test_the_same_model_is_the_same_but_for_rounding(added: float, loaded: Loade
 
 
 @pytest.mark.parametrize("added", [2 * TOLERANCE, -2 * TOLERANCE, math.nan, math.inf])
-def test_one_log_probability_that_differs_is_enough(added: float, loaded: Loaded) -> None:
+def test_one_log_probability_that_differs_is_enough(added: float, loaded: TrainedModel) -> None:
     mirror = Mirror(loaded, added=added)
     with pytest.raises(ModelError, match="not the same in a mirror: 20 of 20"):
         verify(agreement(mirror.model, mirror, sentences_of(loaded)), "a mirror")
 
 
-def test_one_translation_that_differs_is_enough(loaded: Loaded) -> None:
+def test_one_translation_that_differs_is_enough(loaded: TrainedModel) -> None:
     mirror = Mirror(loaded, rank=1)
     with pytest.raises(ModelError, match="not the same in a mirror: 19 of 20"):
         verify(agreement(mirror.model, mirror, sentences_of(loaded)), "a mirror")
 
 
-def test_where_our_model_cannot_decide_either_way_will_do(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_our_model_cannot_decide_either_way_will_do(
+    loaded: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two tokens of equal probability: which of them a tool takes is a matter of rounding."""
     mirror = Mirror(loaded)
     output = mirror.model.output
@@ -89,7 +91,7 @@ def test_where_our_model_cannot_decide_either_way_will_do(loaded: Loaded, monkey
     assert agreement(mirror.model, Undecided(loaded), sources).equal == SENTENCES
 
 
-def test_development_lines_come_before_random_ones(loaded: Loaded, tmp_path: Path) -> None:
+def test_development_lines_come_before_random_ones(loaded: TrainedModel, tmp_path: Path) -> None:
     found = sentences_of(loaded)
     assert found[: len(SOURCES)] == loaded.codecs.source.encode_many(SOURCES)
     assert len(found) == SENTENCES

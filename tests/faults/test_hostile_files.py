@@ -375,7 +375,7 @@ def test_a_damaged_sentencepiece_model_never_reaches_its_parser(
     path = tmp_path / "joint" / "sentencepiece.model"
     whole = path.read_bytes()
     opened: list[bytes] = []
-    monkeypatch.setattr(tokenizers, "SentencePiece", lambda model: opened.append(model))
+    monkeypatch.setattr(tokenizers, "SentencePieceTokenizer", lambda model: opened.append(model))
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 4
     for damaged in (whole[:size], bytes(flipped), whole + b"\n\xff\xff\xff\x7f", b"\n" + b"\xff" * 200_000):

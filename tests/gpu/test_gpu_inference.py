@@ -12,7 +12,7 @@ import torch
 from seqkit.config import build
 from seqkit.engine.fused_transformer import fused
 from seqkit.errors import ConfigError
-from seqkit.inference.evaluation import Ways, score_files
+from seqkit.inference.evaluation import ScoringOptions, score_files
 from seqkit.inference.labeller import Labeller
 from seqkit.inference.translator import Translator
 from seqkit.inference.writer import Writer
@@ -114,9 +114,9 @@ def test_a_language_model_scores_and_writes_alike(model: dict[str, Any], tmp_pat
         "train": {"steps": 60, "batch_tokens": 512, "learning_rate": 1e-2},
     }
     train(build(tree, where="the test"), out=tmp_path / "run", device="cuda")
-    ways = [Ways(), Ways(context=("lines", None, None))]
+    ways = [ScoringOptions(), ScoringOptions(context=("lines", None, None))]
     if model["kind"] != "ngram":
-        ways += [Ways(dynamic=0.01), Ways(cache=20, weights="0.9,0.1")]
+        ways += [ScoringOptions(dynamic=0.01), ScoringOptions(cache=20, weights="0.9,0.1")]
     for way in ways:
         found = [score_files([tmp_path / "run"], [str(text)], way, device=device) for device in DEVICES]
         assert found[1].figures.nll == pytest.approx(found[0].figures.nll, rel=1e-4)

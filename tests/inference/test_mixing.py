@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from seqkit.errors import ConfigError, ModelError
 from seqkit.inference.mixing import cache_log_probs, check_same_tokens, mix, tune
-from seqkit.runs.trained_model import Loaded
+from seqkit.runs.trained_model import TrainedModel
 from seqkit.settings import SentencePiece
 from seqkit.text import Codec, Codecs
 
@@ -106,9 +106,9 @@ def test_the_cache_is_the_same_over_a_border_of_its_blocks() -> None:
 def test_how_text_was_sampled_in_training_keeps_no_models_apart() -> None:
     lines = ["the lower the newest", "low lower lowest newer newest"] * 4
 
-    def loaded(texts: list[str], sampling: float) -> Loaded:
+    def loaded(texts: list[str], sampling: float) -> TrainedModel:
         codec = Codec.learn(texts, SentencePiece(size=290, sampling=sampling))
-        return cast(Loaded, SimpleNamespace(path=Path(f"run{sampling}"), codecs=Codecs(codec, codec)))
+        return cast(TrainedModel, SimpleNamespace(path=Path(f"run{sampling}"), codecs=Codecs(codec, codec)))
 
     plain, sampled = loaded(lines, 0.0), loaded(lines, 0.1)
     assert plain.codecs.target.fingerprint != sampled.codecs.target.fingerprint

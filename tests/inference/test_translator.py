@@ -21,7 +21,7 @@ from seqkit.inference.translation import Line
 from seqkit.inference.translator import Translator
 from seqkit.metrics.bleu import utilities
 from seqkit.search import beam
-from seqkit.search.forced_score import score
+from seqkit.search.forced_score import forced_scores
 from seqkit.settings import Search
 from seqkit.text.codec import Codec
 from seqkit.text.vocabulary import BOS, EOS
@@ -77,7 +77,7 @@ def test_scores_are_those_of_a_forced_pass(translator: Translator) -> None:
     for found in translator.translate(LINES[:10]):
         source = pad([[*found.source_ids, EOS]])
         if not found.truncated:
-            [forced] = score(translator.loaded.model, source, [found.target_ids])
+            [forced] = forced_scores(translator.loaded.model, source, [found.target_ids])
             assert (found.log_prob, found.score) == pytest.approx((forced.log_prob, forced.score), abs=1e-4)
 
 

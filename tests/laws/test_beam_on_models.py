@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from seqkit.batch import Padded
-from seqkit.engine.batch_search import search_many
+from seqkit.engine.batch_search import search_batches
 from seqkit.search.beam import beam
-from seqkit.search.forced_score import score
+from seqkit.search.forced_score import forced_scores
 from seqkit.search.hypothesis import EOS, Hypothesis
 from seqkit.settings import Model, Search
 from seqkit.state import Decodable, Memory, State, Step, rows_of, select
@@ -28,7 +28,7 @@ def every_sequence(model: AnyModel, source: Padded, reward: float, minimum: int)
     """All finished sequences by falling score, each as its score and its ids."""
     real = range(EOS + 1, SMALL)
     found = [ids for length in range(minimum, LONGEST) for ids in itertools.product(real, repeat=length)]
-    scored = score(
+    scored = forced_scores(
         model,
         Padded(source.ids.expand(len(found), -1), source.mask.expand(len(found), -1)),
         found,
@@ -84,7 +84,7 @@ def test_neither_budget_nor_order_changes_a_translation(name: str) -> None:
     model = make(MODELS[name])
     random = np.random.default_rng(0)
     wanted = [random.integers(EOS + 1, TARGET, size=length).tolist() for length in random.integers(0, 9, size=24)]
-    search = partial(search_many, model, device=torch.device("cpu"))
+    search = partial(search_batches, model, device=torch.device("cpu"))
     one_by_one = search(wanted, Search(beam=3, maximum_length=9, batch_tokens=1))
     assert [bool(found) for found in one_by_one] == [bool(source) for source in wanted]
     for budget in (60, 10_000):
@@ -118,7 +118,7 @@ def check_scores(model: Decodable, searched: Decodable) -> None:
     for row, found in enumerate(beam(searched, source, Search(beam=8, nbest=8, minimum_length=3, maximum_length=12))):
         finished = [hypothesis for hypothesis in found if hypothesis.finished]
         rows = torch.full((len(finished),), row)
-        scored = score(model, Padded(source.ids[rows], source.mask[rows]), [each.ids for each in finished])
+        scored = forced_scores(model, Padded(source.ids[rows], source.mask[rows]), [each.ids for each in finished])
         near(torch.tensor([each.log_prob for each in finished]), torch.tensor([each.log_prob for each in scored]))
         near(torch.tensor([each.score for each in finished]), torch.tensor([each.score for each in scored]))
         assert finished

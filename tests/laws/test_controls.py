@@ -15,7 +15,7 @@ from torch import Tensor
 from seqkit.batch import Padded
 from seqkit.models.ensemble import Ensemble
 from seqkit.search.beam import beam
-from seqkit.search.forced_score import score
+from seqkit.search.forced_score import forced_scores
 from seqkit.search.hypothesis import BOS, EOS, Hypothesis
 from seqkit.search.rules import BanPhrases, Fusion, Prefix, Rule
 from seqkit.search.terms import Terms
@@ -44,7 +44,7 @@ def every_sequence(kind: str, seed: int = 0) -> dict[Ids, tuple[float, ...]]:
     """All finished sequences with the log-probabilities of their tokens, the end's included."""
     found = [ids for length in range(LONGEST) for ids in itertools.product(REAL, repeat=length)]
     source = Padded(SOURCE.ids.expand(len(found), -1), SOURCE.mask.expand(len(found), -1))
-    scored = score(model_of(kind, seed), source, found)
+    scored = forced_scores(model_of(kind, seed), source, found)
     return {ids: each.log_probs for ids, each in zip(found, scored, strict=True)}
 
 
@@ -144,7 +144,7 @@ def test_forced_prefix(kind: str, prefix: Ids) -> None:
 @both_kinds
 def test_another_model_has_a_say(kind: str) -> None:
     speaker = make(MODELS["language-gru"], target=SMALL, noise=0.8, seed=5)
-    spoken = {ids: score(speaker, None, [ids])[0].log_probs for ids in every_sequence(kind)}
+    spoken = {ids: forced_scores(speaker, None, [ids])[0].log_probs for ids in every_sequence(kind)}
 
     def total(ids: Ids, values: Sequence[float]) -> float:
         return sum(own + 0.6 * other for own, other in zip(values, spoken[ids], strict=True))

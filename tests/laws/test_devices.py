@@ -14,7 +14,7 @@ import torch
 
 from seqkit.batch import Batch, Padded
 from seqkit.data.datasets import Encoded
-from seqkit.engine.batch_search import Wishes, search_many
+from seqkit.engine.batch_search import Constraints, search_batches
 from seqkit.engine.fused_transformer import FusedTransformer, fused
 from seqkit.engine.token_scores import Blocks, dynamic_log_probs, pair_log_probs, token_features, token_log_probs
 from seqkit.models.ensemble import Ensemble
@@ -172,15 +172,15 @@ def test_search_with_all_that_can_be_asked_of_it() -> None:
     for device in (CPU, ELSEWHERE):
         both = fused(Ensemble([on(device, model) for model in models]))
         rules: list[Rule] = [Fusion(on(device, speaker), 0.3, (BOS,), device)]
-        wishes = Wishes(prefixes=[[7], [], [], [4, 4]], terms=terms, bounds=bounds, rules=rules)
-        plain = Wishes(prefixes=wishes.prefixes, rules=rules)
+        wishes = Constraints(prefixes=[[7], [], [], [4, 4]], terms=terms, bounds=bounds, rules=rules)
+        plain = Constraints(prefixes=wishes.prefixes, rules=rules)
         for search, wish in (
             (Search(beam=3, maximum_length=4), wishes),
             (Search(beam=2, maximum_length=4), plain),
             (Search(method="sample", nbest=3, nucleus=0.8, top_k=4, maximum_length=4), plain),
         ):
             found.append(
-                [[each.ids for each in row] for row in search_many(both, READ, search, device=device, wishes=wish)]
+                [[each.ids for each in row] for row in search_batches(both, READ, search, device=device, wishes=wish)]
             )
     assert found[:3] == found[3:]
 

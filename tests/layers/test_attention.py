@@ -12,18 +12,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seqkit.layers.attention import Attention, KeyValues, MultiHeadAttention, Score, fold, masked_softmax, unfold
+from seqkit.layers.attention import (
+    KeyValues,
+    MultiHeadAttention,
+    ScoreFunction,
+    SourceAttention,
+    fold,
+    masked_softmax,
+    unfold,
+)
 from seqkit.layers.masks import length_mask
 from seqkit.layers.positions import rotate
 
 close = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)
 MASK = length_mask(torch.tensor([5, 1]), 5)
-SCORES: tuple[Score, ...] = get_args(Score)
+SCORES: tuple[ScoreFunction, ...] = get_args(ScoreFunction)
 
 
-def attention(score: Score) -> Attention:
+def attention(score: ScoreFunction) -> SourceAttention:
     torch.manual_seed(0)
-    return Attention(score, query=3, source=4, width=6).double()
+    return SourceAttention(score, query=3, source=4, width=6).double()
 
 
 def heads(count: int = 2, *, rotary: bool = False, dropout: float = 0.0) -> MultiHeadAttention:
@@ -81,7 +89,7 @@ def test_a_row_with_nothing_to_attend_to_is_zero_and_not_nan() -> None:
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_single_vector_weights_are_the_softmax_of_the_score(score: Score) -> None:
+def test_single_vector_weights_are_the_softmax_of_the_score(score: ScoreFunction) -> None:
     module, values, queries = attention(score), random(2, 5, 4), random(2, 3, 3)
     scores = torch.empty(2, 3, 5, dtype=torch.float64)
     for b in range(2):
@@ -97,7 +105,7 @@ def test_single_vector_weights_are_the_softmax_of_the_score(score: Score) -> Non
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_a_beam_attends_as_its_rows_would_alone(score: Score) -> None:
+def test_a_beam_attends_as_its_rows_would_alone(score: ScoreFunction) -> None:
     module, values, queries = attention(score), random(2, 5, 4), random(6, 3, 3)
     copied = module.prepare(values.repeat_interleave(3, 0), MASK.repeat_interleave(3, 0))
     close(module(queries, module.prepare(values, MASK)), module(queries, copied))

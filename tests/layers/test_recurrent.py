@@ -15,7 +15,15 @@ from torch import Tensor
 from seqkit.kernels.arithmetic import products_in
 from seqkit.layers import cells
 from seqkit.layers.masks import length_mask
-from seqkit.layers.recurrent import BidirectionalStack, Kind, RecurrentStack, StackState, fused, last, reverse
+from seqkit.layers.recurrent import (
+    BidirectionalStack,
+    Kind,
+    RecurrentStack,
+    StackState,
+    fused_layer,
+    last_real,
+    reversing_index,
+)
 
 close = partial(torch.testing.assert_close, rtol=1e-12, atol=1e-12)
 KINDS: tuple[Kind, ...] = ("rnn", "gru", "lstm")
@@ -31,7 +39,7 @@ def take(x: Tensor, index: Tensor) -> Tensor:
 def test_reversal_is_its_own_inverse_and_leaves_padding_in_place(lengths: Tensor) -> None:
     mask = length_mask(lengths, 7)
     x = torch.arange(7).expand(len(lengths), -1)
-    order = reverse(mask)
+    order = reversing_index(mask)
     once = take(x, order)
     for row, length in enumerate(lengths.tolist()):
         assert once[row].tolist() == [*range(length - 1, -1, -1), *range(length, 7)]
@@ -41,7 +49,7 @@ def test_reversal_is_its_own_inverse_and_leaves_padding_in_place(lengths: Tensor
 @given(lengths)
 def test_last_is_what_stands_at_the_end_of_each_row(lengths: Tensor) -> None:
     x = torch.randn(len(lengths), 7, 2)
-    found = last(x, length_mask(lengths, 7))
+    found = last_real(x, length_mask(lengths, 7))
     for row, length in enumerate(lengths.tolist()):
         assert torch.equal(found[row], x[row, length - 1])
 
@@ -138,7 +146,7 @@ def test_dropout_stands_between_layers_and_nowhere_else(kind: Kind) -> None:
 @every_kind
 def test_recurrent_matrices_begin_orthogonal_and_forget_gates_open(kind: Kind) -> None:
     torch.manual_seed(0)
-    kernel = fused(kind, 3, 4)
+    kernel = fused_layer(kind, 3, 4)
     for gate in torch.split(kernel.get_parameter("weight_hh_l0"), 4):
         torch.testing.assert_close(gate @ gate.T, torch.eye(4))
     bias = kernel.get_parameter("bias_ih_l0") + kernel.get_parameter("bias_hh_l0")

@@ -16,7 +16,7 @@ from seqkit.loss import Tally, cross_entropy
 from seqkit.models.encoders import RecurrentEncoder, TransformerEncoder
 from seqkit.models.sequence_labeller import SequenceLabeller, build_labeller
 from seqkit.parallel.parameters import named_tensors
-from seqkit.settings import Labeller, RecurrentLabeller, TransformerLabeller
+from seqkit.settings import LabellerSettings, RecurrentLabeller, TransformerLabeller
 from seqkit.storage import checkpoint
 from seqkit.storage.weights import load_strictly
 from seqkit.text.vocabulary import EOS, SPECIAL_TOKENS
@@ -27,7 +27,7 @@ LENGTHS = (1, 6, 3, 4)  # `</s>` included: the first sentence has no tokens
 
 recurrent = partial(RecurrentLabeller, width=7, embedding=5, dropout=0.0)
 transformer = partial(TransformerLabeller, width=8, heads=2, feed_forward=12, layers=2, dropout=0.0)
-MODELS: dict[str, Labeller] = {
+MODELS: dict[str, LabellerSettings] = {
     "rnn": recurrent(cell="rnn"),
     "gru-deep": recurrent(cell="gru", layers=2),
     "lstm": recurrent(cell="lstm"),
@@ -41,7 +41,7 @@ every_model = pytest.mark.parametrize("settings", MODELS.values(), ids=MODELS)
 close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
 
 
-def make(settings: Labeller, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> SequenceLabeller:
+def make(settings: LabellerSettings, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> SequenceLabeller:
     """A model in evaluation mode, with noise on every weight: biases begin at zero, where mistakes do not show."""
     torch.manual_seed(seed)
     model = build_labeller(settings, tokens=TOKENS, labels=LABELS)
@@ -89,7 +89,7 @@ def tally_of(model: SequenceLabeller, source: Padded, targets: Padded) -> Tally:
 
 
 @every_model
-def test_shapes(settings: Labeller) -> None:
+def test_shapes(settings: LabellerSettings) -> None:
     model, source = make(settings), sources(*LENGTHS)
     assert model.features(source).shape == (4, 6, settings.width)
     assert model(source).shape == (4, 6, LABELS)
@@ -97,7 +97,7 @@ def test_shapes(settings: Labeller) -> None:
 
 
 @every_model
-def test_permuted_sentences_have_permuted_labels(settings: Labeller) -> None:
+def test_permuted_sentences_have_permuted_labels(settings: LabellerSettings) -> None:
     model, source = make(settings), sources(*LENGTHS)
     order = torch.tensor([2, 0, 3, 1])
     with torch.no_grad():
@@ -107,7 +107,7 @@ def test_permuted_sentences_have_permuted_labels(settings: Labeller) -> None:
 
 @every_model
 @pytest.mark.parametrize("columns", [0, 1, 9])
-def test_padding_changes_no_logits(settings: Labeller, columns: int) -> None:
+def test_padding_changes_no_logits(settings: LabellerSettings, columns: int) -> None:
     """Each sentence beside the others is what it is alone, whatever stands in the padding."""
     model, source = make(settings), sources(*LENGTHS)
     wide = widened(source, columns)
@@ -119,14 +119,14 @@ def test_padding_changes_no_logits(settings: Labeller, columns: int) -> None:
 
 
 @every_model
-def test_padding_changes_neither_loss_nor_gradient(settings: Labeller) -> None:
+def test_padding_changes_neither_loss_nor_gradient(settings: LabellerSettings) -> None:
     model, source = make(settings), sources(*LENGTHS)
     targets = targets_of(source)
     close(measured(model, widened(source, 5), widened(targets, 5)), measured(model, source, targets))
 
 
 @every_model
-def test_the_law_notices_a_mask_that_was_left_out(settings: Labeller) -> None:
+def test_the_law_notices_a_mask_that_was_left_out(settings: LabellerSettings) -> None:
     if isinstance(settings, RecurrentLabeller) and not settings.bidirectional:
         pytest.skip("what reads in one direction meets padding only after the last token")
     model, source = make(settings), sources(*LENGTHS)
@@ -136,13 +136,13 @@ def test_the_law_notices_a_mask_that_was_left_out(settings: Labeller) -> None:
 
 
 @every_model
-def test_without_dropout_both_modes_agree(settings: Labeller) -> None:
+def test_without_dropout_both_modes_agree(settings: LabellerSettings) -> None:
     model, source = make(settings), sources(*LENGTHS)
     assert torch.equal(model.train()(source), model.eval()(source))
 
 
 @every_model
-def test_dropout_works_in_training_only(settings: Labeller) -> None:
+def test_dropout_works_in_training_only(settings: LabellerSettings) -> None:
     model, source = make(msgspec.structs.replace(settings, dropout=0.5)), sources(*LENGTHS)
     before = torch.get_rng_state()
     expected = model(source)
@@ -160,7 +160,7 @@ def test_a_recurrent_labeller_drops_before_the_output_too() -> None:
 
 
 @every_model
-def test_the_parts_of_a_batch_have_its_gradient(settings: Labeller) -> None:
+def test_the_parts_of_a_batch_have_its_gradient(settings: LabellerSettings) -> None:
     model, source = make(settings), sources(*LENGTHS)
     targets = targets_of(source)
     whole = measured(model, source, targets)
@@ -173,7 +173,7 @@ def test_the_parts_of_a_batch_have_its_gradient(settings: Labeller) -> None:
 
 
 @every_model
-def test_sentences_that_count_nowhere_add_nothing(settings: Labeller) -> None:
+def test_sentences_that_count_nowhere_add_nothing(settings: LabellerSettings) -> None:
     """No NaN and no gradient from a sentence without tokens, which has only its `</s>`."""
     model, source = make(settings), sources(1)
     targets = targets_of(source)
@@ -182,7 +182,7 @@ def test_sentences_that_count_nowhere_add_nothing(settings: Labeller) -> None:
 
 
 @every_model
-def test_the_loss_is_that_of_the_logits(settings: Labeller) -> None:
+def test_the_loss_is_that_of_the_logits(settings: LabellerSettings) -> None:
     model, source = make(settings), sources(*LENGTHS)
     targets = targets_of(source)
     by_hand = F.cross_entropy(
@@ -192,7 +192,7 @@ def test_the_loss_is_that_of_the_logits(settings: Labeller) -> None:
 
 
 @every_model
-def test_a_checkpoint_gives_back_the_model(settings: Labeller, tmp_path: Path) -> None:
+def test_a_checkpoint_gives_back_the_model(settings: LabellerSettings, tmp_path: Path) -> None:
     model, other = (make(settings, seed=seed, dtype=torch.float32) for seed in (0, 1))
     checkpoint.save(tmp_path, 7, tensors={"model": named_tensors(model)}, training={}, codec="none")
     load_strictly(other, checkpoint.read(checkpoint.step_path(tmp_path, 7)).tensors("model"))
@@ -201,7 +201,7 @@ def test_a_checkpoint_gives_back_the_model(settings: Labeller, tmp_path: Path) -
 
 
 @every_model
-def test_a_label_depends_on_words_before_and_after(settings: Labeller) -> None:
+def test_a_label_depends_on_words_before_and_after(settings: LabellerSettings) -> None:
     """`</s>`, the last, is not counted: a one-way reader sees nothing of what follows."""
     model, source = make(settings), sources(5)
     with torch.no_grad():
@@ -214,7 +214,7 @@ def test_a_label_depends_on_words_before_and_after(settings: Labeller) -> None:
 
 
 @every_model
-def test_special_tokens_are_no_labels(settings: Labeller) -> None:
+def test_special_tokens_are_no_labels(settings: LabellerSettings) -> None:
     model, source = make(settings), sources(*LENGTHS)
     with torch.no_grad():
         model.output.bias[:FIRST] = 1e3
@@ -226,7 +226,7 @@ def test_special_tokens_are_no_labels(settings: Labeller) -> None:
 
 
 @every_model
-def test_the_seed_decides_the_weights(settings: Labeller) -> None:
+def test_the_seed_decides_the_weights(settings: LabellerSettings) -> None:
     def fresh(seed: int) -> Tensor:
         torch.manual_seed(seed)
         model = build_labeller(settings, tokens=TOKENS, labels=LABELS)
@@ -246,7 +246,7 @@ def test_sizes_and_kinds_are_those_asked_for() -> None:
     assert len(model.encoder.stack.backwards) == 3
 
 
-CHANGES: list[tuple[Labeller, dict[str, object]]] = [
+CHANGES: list[tuple[LabellerSettings, dict[str, object]]] = [
     (recurrent(), {"cell": "gru", "width": 8, "layers": 2, "bidirectional": False, "embedding": 6, "dropout": 0.5}),
     (
         transformer(positions="learned"),
@@ -267,10 +267,10 @@ CHANGES: list[tuple[Labeller, dict[str, object]]] = [
 
 
 @pytest.mark.parametrize(("settings", "changes"), CHANGES, ids=["recurrent", "transformer"])
-def test_every_setting_is_heard(settings: Labeller, changes: dict[str, object]) -> None:
+def test_every_setting_is_heard(settings: LabellerSettings, changes: dict[str, object]) -> None:
     assert set(changes) == set(settings.__struct_fields__)
 
-    def loss(settings: Labeller) -> Tensor:
+    def loss(settings: LabellerSettings) -> Tensor:
         source = sources(*LENGTHS)
         return tally_of(make(settings).train(), source, targets_of(source)).objective
 

@@ -16,10 +16,10 @@ from seqkit.data.loading import translation_batch
 from seqkit.errors import ResourceError
 from seqkit.parallel.processes import Processes, connect, launch
 from seqkit.settings import SGD, Muon, Optimizer
-from seqkit.tasks import Place
+from seqkit.tasks import ValidationContext
 from seqkit.tasks.task import Scores, Validator
 from seqkit.training.objective import Objective
-from seqkit.training.trainer import Abandoned, Callback, Step, Trainer
+from seqkit.training.trainer import Abandoned, Callback, Trainer, Update
 from tests.support.processes import Pair
 from tests.support.training import (
     Crowded,
@@ -156,7 +156,7 @@ class WishIn(Callback):
     def __init__(self, rank: int) -> None:
         self.rank = rank
 
-    def stepped(self, trainer: Trainer, step: Step) -> None:
+    def stepped(self, trainer: Trainer, step: Update) -> None:
         if trainer.processes.rank == self.rank and trainer.progress.step == 3:
             trainer.wish = "signal"
 
@@ -179,7 +179,7 @@ class Sharing(Validator):
     def __init__(self, processes: Processes, *, stop_after: int | None) -> None:
         self.done = 0
         wish = lambda: "SIGTERM" if processes.rank == 1 and self.done == stop_after else None  # noqa: E731
-        super().__init__(toy_model(), Place(processes, torch.device("cpu"), wish), None)
+        super().__init__(toy_model(), ValidationContext(processes, torch.device("cpu"), wish), None)
 
     def loss(self, piece_done: Callable[[], object]) -> Tensor:
         for _ in range(2 + 5 * self.processes.rank):

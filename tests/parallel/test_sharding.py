@@ -36,9 +36,9 @@ from seqkit.storage import checkpoint
 from seqkit.training.callbacks import Averaging, StopRequest
 from seqkit.training.moving_average import Average
 from seqkit.training.objective import Objective
-from seqkit.training.reading import Group
+from seqkit.training.reading import BatchGroup
 from seqkit.training.saving import Saving, restore
-from seqkit.training.trainer import Callback, Step, Trainer
+from seqkit.training.trainer import Callback, Trainer, Update
 from tests.support.processes import Pair
 from tests.support.training import (
     VOCABULARY,
@@ -77,7 +77,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 class Slice:
     """What one process reads of a group: every so many-th row of each batch."""
 
-    def __init__(self, group: Group, processes: Processes, *, source: bool) -> None:
+    def __init__(self, group: BatchGroup, processes: Processes, *, source: bool) -> None:
         rows = slice(processes.rank, None, processes.world)
         self.batches = [each.rows(torch.arange(len(each.targets.ids))[rows]) for each in group.batches]
         if not source:
@@ -257,7 +257,7 @@ def test_all_skip_what_is_not_finite_in_one(pair: Pair, value: float) -> None:
 class WishIn(Callback):
     """The second process would like to stop."""
 
-    def stepped(self, trainer: Trainer, step: Step) -> None:
+    def stepped(self, trainer: Trainer, step: Update) -> None:
         if trainer.processes.rank == 1 and trainer.progress.step == 3:
             trainer.wish = "signal"
 
@@ -307,7 +307,13 @@ class Attempt:
             trainer.progress.stop = None
         settings = Train(save_every=1000)
         saving = Saving(
-            settings, folder=self.folder, codec="codec", facts={}, average=average, request=StopRequest(), told=_quiet
+            settings,
+            folder=self.folder,
+            codec="codec",
+            facts={},
+            average=average,
+            request=StopRequest(),
+            on_event=_quiet,
         )
         trainer.callbacks = [Averaging(average), *callbacks, saving]
         processes.barrier()  # the second has looked for what the first is about to write
@@ -351,7 +357,7 @@ class SaveWish(Callback):
     def __init__(self, rank: int, request: StopRequest) -> None:
         self.rank, self.request = rank, request
 
-    def stepped(self, trainer: Trainer, step: Step) -> None:
+    def stepped(self, trainer: Trainer, step: Update) -> None:
         if trainer.processes.rank == self.rank and trainer.progress.step == 2:
             self.request.save = True
 
@@ -366,7 +372,13 @@ class Asked:
         request = StopRequest()
         trainer, _ = trainer_of(TRANSFORMER, processes, sharded=True)
         saving = Saving(
-            Train(save_every=1000), folder=self.folder, codec="", facts={}, average=None, request=request, told=_quiet
+            Train(save_every=1000),
+            folder=self.folder,
+            codec="",
+            facts={},
+            average=None,
+            request=request,
+            on_event=_quiet,
         )
         trainer.callbacks = [SaveWish(self.rank, request), StopAt(self.stop, "asked"), saving]
         return trainer.run().step

@@ -15,7 +15,7 @@ from seqkit.loss import Tally
 from seqkit.runs.session import train
 from seqkit.settings import Recipe
 from seqkit.state import State
-from seqkit.system.host import Memory
+from seqkit.system.host import MachineMemory
 from seqkit.training.objective import Objective
 
 
@@ -58,7 +58,7 @@ def test_the_largest_budget_that_fits_is_taken_and_written_down(
 
 @pytest.mark.slow
 def test_little_memory_makes_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqkit.runs.batch_size.memory", lambda: Memory(1 << 30, 1 << 20, None))
+    monkeypatch.setattr("seqkit.runs.batch_size.memory", lambda: MachineMemory(1 << 30, 1 << 20, None))
     monkeypatch.setattr("seqkit.training.trainer.peak", lambda device: 10 << 20)
     monkeypatch.setattr("seqkit.runs.batch_size.peak", lambda device: 1 << 20)
     train(recipe(tmp_path), out=tmp_path / "run", device="cpu")

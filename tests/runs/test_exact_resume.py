@@ -15,8 +15,8 @@ from seqkit.errors import Interrupted
 from seqkit.runs.session import train
 from seqkit.settings import Recipe
 from seqkit.storage import checkpoint
-from seqkit.training.reading import Group
-from seqkit.training.trainer import Step, Trainer
+from seqkit.training.reading import BatchGroup
+from seqkit.training.trainer import Trainer, Update
 from tests.support.sessions import AfterLooks, events, progress, same, scored, stopped
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -111,7 +111,7 @@ def numbers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float, float]]
     found: list[tuple[float, float, float]] = []
     original = Trainer.step
 
-    def step(self: Trainer, group: Group) -> Step:
+    def step(self: Trainer, group: BatchGroup) -> Update:
         made = original(self, group)
         found.append((made.tally.loss, made.rate, made.norm))
         return made

@@ -12,24 +12,24 @@ from seqkit.config import build
 from seqkit.demo import reverse
 from seqkit.errors import ConfigError, DataError
 from seqkit.runs.session import train
-from seqkit.settings import Linear, Recipe
-from seqkit.training.reading import Group
+from seqkit.settings import LinearDecay, Recipe
+from seqkit.training.reading import BatchGroup
 from seqkit.training.schedule import factor
-from seqkit.training.trainer import Step, Trainer
+from seqkit.training.trainer import Trainer, Update
 from tests.support.sessions import events, progress, refused, same, stopped
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-LINEAR = Linear(warmup=0)
+LINEAR = LinearDecay(warmup=0)
 
 
 @pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[Update]:
     """Every step of every run of the test."""
-    found: list[Step] = []
+    found: list[Update] = []
     original = Trainer.step
 
-    def step(self: Trainer, group: Group) -> Step:
+    def step(self: Trainer, group: BatchGroup) -> Update:
         found.append(original(self, group))
         return found[-1]
 
@@ -82,7 +82,7 @@ def test_another_limit_is_refused_where_the_rate_falls_towards_it(
 
 
 def test_where_it_is_wished_the_rate_goes_on_towards_the_new_limit_and_the_log_says_so(
-    corpus: Path, steps: list[Step]
+    corpus: Path, steps: list[Update]
 ) -> None:
     stopped(recipe(corpus), corpus / "run", at=4)
     train(recipe(corpus, steps=12), out=corpus / "run", device="cpu", extend=True)
@@ -94,7 +94,7 @@ def test_where_it_is_wished_the_rate_goes_on_towards_the_new_limit_and_the_log_s
     assert events(corpus / "run", "resume")[0]["changed"] == {"train.steps": [6, 12]}
 
 
-def test_a_complete_run_is_extended_too(corpus: Path, steps: list[Step]) -> None:
+def test_a_complete_run_is_extended_too(corpus: Path, steps: list[Update]) -> None:
     train(recipe(corpus), out=corpus / "run", device="cpu")
     train(recipe(corpus, steps=9), out=corpus / "run", device="cpu", extend=True)
     assert [step.rate for step in steps[6:]] == pytest.approx([3 / 9, 2 / 9, 1 / 9])
@@ -121,7 +121,7 @@ def test_leave_that_is_not_needed_changes_nothing(corpus: Path) -> None:
     assert [event for event in events(corpus / "run", "horizon") if "before" in event] == []
 
 
-def test_the_estimated_end_of_a_run_limited_by_time_stays_when_it_goes_on(corpus: Path, steps: list[Step]) -> None:
+def test_the_estimated_end_of_a_run_limited_by_time_stays_when_it_goes_on(corpus: Path, steps: list[Update]) -> None:
     settings = recipe(corpus, steps=None, minutes=60, validate_every=2)
     stopped(settings, corpus / "run", at=3)
     horizon = progress(corpus / "run").horizon
@@ -169,7 +169,7 @@ def test_more_patience_or_a_higher_target_takes_a_complete_run_further(
 
 @pytest.mark.slow
 @pytest.mark.distributed
-def test_two_processes_go_on_where_one_stopped_with_another_limit(corpus: Path, steps: list[Step]) -> None:
+def test_two_processes_go_on_where_one_stopped_with_another_limit(corpus: Path, steps: list[Update]) -> None:
     """What each step reads is the same, whoever reads it."""
     losses = []
     for processes in (1, 2):

@@ -23,17 +23,17 @@ from seqkit.parallel.processes import Processes
 from seqkit.runs.network import build_model, recipe_optimizers
 from seqkit.runs.session import train
 from seqkit.runs.trained_model import load
-from seqkit.search.forced_score import score
+from seqkit.search.forced_score import forced_scores
 from seqkit.search.hypothesis import EOS
 from seqkit.settings import Recipe
 from seqkit.storage import checkpoint
 from seqkit.system.device import CPU
-from seqkit.tasks import Place, prepare
-from seqkit.tasks.translation_task import Translation
+from seqkit.tasks import ValidationContext, prepare
+from seqkit.tasks.translation_task import TranslationTask
 from seqkit.training.callbacks import StopRequest
 from seqkit.training.objective import build_objective
-from seqkit.training.reading import Group
-from seqkit.training.trainer import Step, Trainer
+from seqkit.training.reading import BatchGroup
+from seqkit.training.trainer import Trainer, Update
 from tests.support.sessions import contents, events, progress, refused, same, same_tensors, scored, stopped, tensors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -54,7 +54,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
     steps: list[Seen] = []
     original = Trainer.step
 
-    def step(self: Trainer, group: Group) -> Step:
+    def step(self: Trainer, group: BatchGroup) -> Update:
         made = original(self, group)
         pairs = [tuple(row.tolist()) for batch in group.batches for row in paired(batch.source.ids, batch.targets.ids)]  # type: ignore[union-attr]
         steps.append(Seen(made.tally.loss, made.rate, made.norm, pairs))
@@ -350,7 +350,7 @@ def test_the_log_goes_on_through_a_crash(corpus: Path, monkeypatch: pytest.Monke
     settings = recipe(corpus, save_every=4)
     original = Trainer.step
 
-    def step(self: Trainer, group: Group) -> Step:
+    def step(self: Trainer, group: BatchGroup) -> Update:
         if self.progress.step == 10:
             raise KeyboardInterrupt
         return original(self, group)
@@ -420,15 +420,17 @@ def test_the_development_loss_is_a_sum_over_all_tokens_however_they_are_batched(
     settings = recipe(corpus, batch_tokens=batch_tokens)
     settings = msgspec.structs.replace(settings, data=msgspec.structs.replace(settings.data, maximum_length=12))
     task = prepare(settings, corpus / "run")
-    assert isinstance(task, Translation)
+    assert isinstance(task, TranslationTask)
     assert task.dev is not None
     model = build_model(settings, task.codecs).eval()
-    validate = task.validator(model, Place(Processes(), CPU), None)
+    validate = task.validator(model, ValidationContext(Processes(), CPU), None)
     assert validate is not None
     tally = validate().tally
     source = task.codecs.source.encode_many(task.dev.source)
     target = task.codecs.target.encode_many(task.dev.target)
-    one_by_one = [score(model, pad([[*left, EOS]]), [right])[0] for left, right in zip(source, target, strict=True)]
+    one_by_one = [
+        forced_scores(model, pad([[*left, EOS]]), [right])[0] for left, right in zip(source, target, strict=True)
+    ]
     nats = -sum(scored.log_prob for scored in one_by_one)
     count = sum(len(scored.log_probs) for scored in one_by_one)
     assert int(tally.tokens) == count

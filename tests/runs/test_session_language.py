@@ -14,13 +14,13 @@ from torch import Tensor
 
 from seqkit.config import build
 from seqkit.errors import DataError
-from seqkit.inference.evaluation import Ways, score_files
+from seqkit.inference.evaluation import ScoringOptions, score_files
 from seqkit.runs.session import train
 from seqkit.runs.trained_model import load
 from seqkit.settings import Recipe
 from seqkit.state import tensors_of
-from seqkit.training.reading import Group
-from seqkit.training.trainer import Step, Trainer
+from seqkit.training.reading import BatchGroup
+from seqkit.training.trainer import Trainer, Update
 from tests.support.sessions import contents, progress, refused, same, same_tensors, scored, stopped, tensors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -74,7 +74,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
     steps: list[Seen] = []
     original = Trainer.step
 
-    def step(self: Trainer, group: Group) -> Step:
+    def step(self: Trainer, group: BatchGroup) -> Update:
         carried = tensors_of(self.carried)
         before = carried[0][0].flatten().tolist() if carried else None
         made = original(self, group)
@@ -198,7 +198,7 @@ def test_what_validation_says_is_what_the_command_says(
     limits = {} if model["kind"] == "ngram" else {"steps": 6, "validate_every": 6}
     train(recipe(corpus, model, data, **limits), out=corpus / "run", device="cpu")
     said = validations(corpus / "run")[-1]
-    found = score_files([corpus / "run"], [str(corpus / "dev.txt")], Ways()).figures
+    found = score_files([corpus / "run"], [str(corpus / "dev.txt")], ScoringOptions()).figures
     assert found.nll / found.tokens == pytest.approx(said["loss"], rel=1e-5)
     assert found.tokens == said["tokens"]
     assert load(corpus / "run").facts["score"] == pytest.approx(said["loss"])

@@ -15,8 +15,8 @@ from seqkit.batch import Padded
 from seqkit.errors import ConfigError, ModelError
 from seqkit.search import Hypothesis, beam
 from seqkit.search.beam import _Found
-from seqkit.search.candidates import Beam, Chooser
-from seqkit.search.forced_score import score
+from seqkit.search.candidates import Beam, CandidateSelector
+from seqkit.search.forced_score import forced_scores
 from seqkit.search.hypothesis import BOS, EOS, rewarded
 from seqkit.search.logits import BLOCK, largest, log_normalisers, promising
 from seqkit.settings import Search
@@ -157,7 +157,7 @@ def test_candidates_are_the_best_of_all_continuations(
     logits = 2 * torch.randn(sentences * width, size, generator=generator)
     logits += 20 * torch.randn(sentences * width, 1, generator=generator)
     totals = -2 * torch.rand(sentences, width, generator=generator)
-    chooser = Chooser(Search(beam=width), [], None)
+    chooser = CandidateSelector(Search(beam=width), [], None)
     marks = chooser.start(sentences, torch.full((sentences,), 9))
     ids = torch.full((sentences * width, 1), BOS)
     found = chooser.candidates(logits, Beam(totals, totals), ids, marks, None, ends=ends)
@@ -229,7 +229,7 @@ def test_scores_are_true(width: int) -> None:
     search = Search(beam=width, nbest=width, length_reward=0.6, maximum_length=15)
     found = beam(model, source, search)
     assert all(len(hypotheses) == width for hypotheses in found)
-    scored = score(model, source, [h.ids for hypotheses in found for h in hypotheses], length_reward=0.6)
+    scored = forced_scores(model, source, [h.ids for hypotheses in found for h in hypotheses], length_reward=0.6)
     for hypothesis, forced in zip([h for hypotheses in found for h in hypotheses], scored, strict=True):
         log_probs = forced.log_probs if hypothesis.finished else forced.log_probs[:-1]
         assert hypothesis.log_prob == pytest.approx(sum(log_probs), abs=1e-4)
@@ -328,8 +328,8 @@ def test_bfloat16_logits_are_added_up_in_float32() -> None:
     exact.logits = rounded.logits.float()
     search = Search(beam=3, nbest=3, minimum_length=20)
     assert_same(beam(rounded, None, search), beam(exact, None, search))
-    forced = score(rounded, None, [[3] * 20])
-    assert forced[0].log_prob == pytest.approx(score(exact, None, [[3] * 20])[0].log_prob, abs=1e-4)
+    forced = forced_scores(rounded, None, [[3] * 20])
+    assert forced[0].log_prob == pytest.approx(forced_scores(exact, None, [[3] * 20])[0].log_prob, abs=1e-4)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -15,7 +15,7 @@ from torch import Tensor
 from seqkit.batch import Padded
 from seqkit.errors import ConfigError, DataError, ModelError
 from seqkit.search import Hypothesis, Sampling, beam, sample, stream
-from seqkit.search.forced_score import score
+from seqkit.search.forced_score import forced_scores
 from seqkit.search.hypothesis import BOS, EOS
 from seqkit.search.rules import Ban
 from seqkit.settings import Search
@@ -90,7 +90,7 @@ def test_a_beam_goes_on_from_a_prompt(seed: int, prompt: list[int], width: int) 
     search = Search(beam=width, nbest=width, length_reward=0.6, minimum_length=2, maximum_length=6)
     found = beam(model, source, search, prompt=[BOS, *prompt])
     flat = [hypothesis for hypotheses in found for hypothesis in hypotheses]
-    forced = score(model, source, [[*prompt, *hypothesis.ids] for hypothesis in flat])
+    forced = forced_scores(model, source, [[*prompt, *hypothesis.ids] for hypothesis in flat])
     for hypothesis, scored in zip(flat, forced, strict=True):
         log_probs = scored.log_probs[len(prompt) : None if hypothesis.finished else -1]
         assert 2 <= len(log_probs) <= 6
@@ -144,7 +144,7 @@ def test_probabilities_are_the_models_own_and_those_of_what_was_drawn(
     sampling = dataclasses.replace(sampling, context=None)
     model = Recurrent(size=9, seed=seed, end_bias=0.5)
     found = sample(model, prompts, sampling=sampling)
-    forced = score(model, None, [[*prompt[1:], *h.ids] for prompt, h in zip(prompts, found, strict=True)])
+    forced = forced_scores(model, None, [[*prompt[1:], *h.ids] for prompt, h in zip(prompts, found, strict=True)])
     for prompt, hypothesis, scored in zip(prompts, found, forced, strict=True):
         end = len(scored.log_probs) - (not hypothesis.finished)
         assert hypothesis.log_prob == pytest.approx(sum(scored.log_probs[len(prompt) - 1 : end]), abs=1e-4)

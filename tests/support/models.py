@@ -24,7 +24,7 @@ from seqkit.settings import (
     RecurrentLanguageModel,
     Transformer,
     TransformerLanguageModel,
-    Translation,
+    TranslationSettings,
 )
 from seqkit.state import Decodable, Memory, State, map_state, select
 
@@ -85,7 +85,7 @@ COUNTED: dict[str, Model] = {  # no parameters: for the laws that need none
     "ngram-additive": NGram(order=3, smoothing="additive"),
 }
 DECODABLES = MODELS | COUNTED
-TRANSLATIONS = {name: settings for name, settings in MODELS.items() if isinstance(settings, Translation)}
+TRANSLATIONS = {name: settings for name, settings in MODELS.items() if isinstance(settings, TranslationSettings)}
 SELF_ATTENTION = Transformer | TransformerLanguageModel
 TRANSFORMERS = {name: settings for name, settings in MODELS.items() if isinstance(settings, SELF_ATTENTION)}
 
@@ -141,7 +141,7 @@ def make(
     if isinstance(settings, NGram):
         return counted(settings, seed=seed, target=target, dtype=dtype)
     torch.manual_seed(seed)
-    joint = isinstance(settings, Translation) and settings.tied == "all"
+    joint = isinstance(settings, TranslationSettings) and settings.tied == "all"
     model = build(settings, Sizes(target if joint else SOURCE, target, joint))
     if isinstance(model, LanguageModel):
         model = Sourceless(reader=model.reader, output=model.output)

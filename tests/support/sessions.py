@@ -16,8 +16,8 @@ from seqkit.runs.session import train
 from seqkit.settings import Recipe
 from seqkit.storage import checkpoint
 from seqkit.training.callbacks import StopRequest
-from seqkit.training.reading import Group
-from seqkit.training.trainer import Progress, Step, Trainer
+from seqkit.training.reading import BatchGroup
+from seqkit.training.trainer import Progress, Trainer, Update
 
 WHEN = {"t", "attempt", "seconds"}
 
@@ -85,7 +85,7 @@ def stopped(recipe: Recipe, out: Path, *, at: int) -> None:
     """Train until a wish, made before step `at`, stops the run after it."""
     original = Trainer.step
 
-    def step(self: Trainer, group: Group) -> Step:
+    def step(self: Trainer, group: BatchGroup) -> Update:
         if self.progress.step == at - 1:
             self.wish = "SIGTERM"
         return original(self, group)

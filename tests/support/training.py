@@ -22,7 +22,7 @@ from seqkit.settings import Adam, Constant, Optimizer, Recurrent, Schedule
 from seqkit.state import State
 from seqkit.training.objective import Objective
 from seqkit.training.optimizers import build_optimizers
-from seqkit.training.trainer import Callback, Progress, Report, Step, Trainer
+from seqkit.training.trainer import Callback, Progress, Trainer, Update, ValidationReport
 
 VOCABULARY = 8
 ADAM, STEADY = Adam(), Constant()
@@ -154,7 +154,7 @@ class StopAt(Callback):
     def __init__(self, step: int, reason: str = "steps") -> None:
         self.step, self.reason = step, reason
 
-    def stepped(self, trainer: Trainer, step: Step) -> None:
+    def stepped(self, trainer: Trainer, step: Update) -> None:
         if trainer.progress.step >= self.step:
             trainer.progress.stop = self.reason
 
@@ -164,17 +164,17 @@ class Notes(Callback):
 
     def __init__(self) -> None:
         self.moments: list[str] = []
-        self.steps: list[Step] = []
-        self.reports: list[Report] = []
+        self.steps: list[Update] = []
+        self.reports: list[ValidationReport] = []
 
     def started(self, trainer: Trainer) -> None:
         self.moments.append("started")
 
-    def stepped(self, trainer: Trainer, step: Step) -> None:
+    def stepped(self, trainer: Trainer, step: Update) -> None:
         self.moments.append("stepped")
         self.steps.append(step)
 
-    def validated(self, trainer: Trainer, report: Report) -> None:
+    def validated(self, trainer: Trainer, report: ValidationReport) -> None:
         self.moments.append("validated")
         self.reports.append(report)
 
@@ -192,6 +192,6 @@ def weights(trainer: Trainer) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in trainer.objective.parameters()])
 
 
-def report(*, bleu: float = 0.0, loss: float = 1.0, seconds: float = 0.0) -> Report:
+def report(*, bleu: float = 0.0, loss: float = 1.0, seconds: float = 0.0) -> ValidationReport:
     tally = Tally(*torch.tensor([loss, loss, 1.0]))
-    return Report(tally, {"bleu": bleu, "loss": loss}, signature="", seconds=seconds)
+    return ValidationReport(tally, {"bleu": bleu, "loss": loss}, signature="", seconds=seconds)

@@ -12,7 +12,7 @@ from seqkit.config import build
 from seqkit.inference.writer import Writer
 from seqkit.runs.network import build_model
 from seqkit.runs.session import train
-from seqkit.runs.trained_model import Loaded
+from seqkit.runs.trained_model import TrainedModel
 from seqkit.system.device import CPU
 from seqkit.text.codec import Codec, Codecs
 
@@ -59,4 +59,4 @@ def untrained(
     codecs = Codecs(codec, codec)
     with torch.random.fork_rng():
         network = build_model(recipe, codecs).eval()
-    return Writer(Loaded(Path("none"), recipe, codecs, network, {}), device=CPU)
+    return Writer(TrainedModel(Path("none"), recipe, codecs, network, {}), device=CPU)

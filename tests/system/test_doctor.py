@@ -36,7 +36,7 @@ SECRETS = {
 def well(monkeypatch: Patch, tmp_path: Path) -> None:
     """A machine where nothing is wrong, whatever this one is like."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(host, "memory", lambda: host.Memory(32 << 30, 16 << 30, None))
+    monkeypatch.setattr(host, "memory", lambda: host.MachineMemory(32 << 30, 16 << 30, None))
     monkeypatch.setattr(host, "processor_share", lambda: None)
     monkeypatch.setattr(host, "nvidia_driver", lambda: False)
     monkeypatch.setattr(shutil, "disk_usage", usage(free=50 << 30))
@@ -168,7 +168,7 @@ def test_our_own_program_is_no_namesake_even_through_a_link(
     [
         (
             "seqkit.system.host.memory",
-            lambda: host.Memory(8 << 30, 300 << 20, 1 << 30),
+            lambda: host.MachineMemory(8 << 30, 300 << 20, 1 << 30),
             ("300 MiB of memory", "batch_tokens"),
         ),
         ("seqkit.system.host.processor_share", lambda: 0.5, ("0.5 cores' time", "train.processes=1")),

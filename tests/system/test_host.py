@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seqkit.system.host import Memory, memory, processor_share
+from seqkit.system.host import MachineMemory, memory, processor_share
 
 GIB = 1 << 30
 
@@ -27,8 +27,8 @@ V1, V2 = "sys/fs/cgroup/memory/job", "sys/fs/cgroup/slice"
 @pytest.mark.parametrize(
     ("files", "found"),
     [
-        ({}, Memory(8 * GIB, 6 * GIB, None)),
-        ({"proc/self/cgroup": SECOND, f"{V2}/job/memory.max": "max"}, Memory(8 * GIB, 6 * GIB, None)),
+        ({}, MachineMemory(8 * GIB, 6 * GIB, None)),
+        ({"proc/self/cgroup": SECOND, f"{V2}/job/memory.max": "max"}, MachineMemory(8 * GIB, 6 * GIB, None)),
         (
             {
                 "proc/self/cgroup": SECOND,
@@ -36,7 +36,7 @@ V1, V2 = "sys/fs/cgroup/memory/job", "sys/fs/cgroup/slice"
                 f"{V2}/memory.max": str(2 * GIB),  # the limit may stand further out
                 f"{V2}/memory.current": str(GIB),
             },
-            Memory(8 * GIB, GIB, 2 * GIB),
+            MachineMemory(8 * GIB, GIB, 2 * GIB),
         ),
         (
             {
@@ -45,7 +45,7 @@ V1, V2 = "sys/fs/cgroup/memory/job", "sys/fs/cgroup/slice"
                 f"{V2}/memory.current": str(2 * GIB),
                 f"{V2}/memory.stat": f"anon 5\ninactive_file {GIB}",  # files that were read are no load
             },
-            Memory(8 * GIB, GIB, 2 * GIB),
+            MachineMemory(8 * GIB, GIB, 2 * GIB),
         ),
         (
             {
@@ -53,18 +53,21 @@ V1, V2 = "sys/fs/cgroup/memory/job", "sys/fs/cgroup/slice"
                 f"{V1}/memory.limit_in_bytes": str(3 * GIB),
                 f"{V1}/memory.usage_in_bytes": str(GIB),
             },
-            Memory(8 * GIB, 2 * GIB, 3 * GIB),
+            MachineMemory(8 * GIB, 2 * GIB, 3 * GIB),
         ),
-        ({"proc/self/cgroup": FIRST, f"{V1}/memory.limit_in_bytes": str(1 << 62)}, Memory(8 * GIB, 6 * GIB, None)),
+        (
+            {"proc/self/cgroup": FIRST, f"{V1}/memory.limit_in_bytes": str(1 << 62)},
+            MachineMemory(8 * GIB, 6 * GIB, None),
+        ),
     ],
     ids=["none", "unlimited", "outer", "read", "first version", "no limit there"],
 )
-def test_a_container_s_limit_is_heeded(files: dict[str, str], found: Memory, tmp_path: Path) -> None:
+def test_a_container_s_limit_is_heeded(files: dict[str, str], found: MachineMemory, tmp_path: Path) -> None:
     assert memory(system(tmp_path, files)) == found
 
 
 def test_where_nothing_is_told_nothing_is_known(tmp_path: Path) -> None:
-    assert memory(tmp_path) == Memory(None, None, None)
+    assert memory(tmp_path) == MachineMemory(None, None, None)
     assert processor_share(tmp_path) is None
 
 

@@ -27,19 +27,19 @@ from seqkit.models.sequence_labeller import SequenceLabeller
 from seqkit.parallel.processes import Processes
 from seqkit.runs.network import build_model
 from seqkit.runs.session import train
-from seqkit.runs.trained_model import Loaded
+from seqkit.runs.trained_model import TrainedModel
 from seqkit.settings import Recipe, TransformerLabeller, Words
 from seqkit.settings.automatic import resolve
 from seqkit.system.device import CPU
-from seqkit.tasks import Place, prepare
+from seqkit.tasks import ValidationContext, prepare
 from seqkit.tasks import labelling_task as labelling
-from seqkit.tasks.labelling_task import Labelling, encode, longest_piece, predict, spell
+from seqkit.tasks.labelling_task import LabellingTask, encode, longest_piece, predict, spell
 from seqkit.text.codec import Codec
 from seqkit.text.vocabulary import EOS, PAD, SPECIAL_TOKENS, UNKNOWN
 
 TRAIN = labels_demo.sentences(60, seed=1)
 DEV = labels_demo.sentences(12, seed=2)
-ALONE = Place(Processes(), CPU)
+ALONE = ValidationContext(Processes(), CPU)
 SMALL = {"kind": "recurrent_labeller", "width": 12, "embedding": 6, "dropout": 0.0}
 
 
@@ -52,12 +52,12 @@ def recipe(folder: Path, *overrides: str, train: LabelledText = TRAIN, dev: Labe
     return resolve(build(settings, where="the test", overrides=overrides))
 
 
-def prepared(folder: Path, *overrides: str, **parts: LabelledText) -> tuple[Labelling, SequenceLabeller]:
+def prepared(folder: Path, *overrides: str, **parts: LabelledText) -> tuple[LabellingTask, SequenceLabeller]:
     """A task, and a model with strong random weights: its labels differ from token to token."""
     whole = recipe(folder, *overrides, **parts)
     task = prepare(whole, folder / "run")
     model = build_model(whole, task.codecs)
-    assert isinstance(task, Labelling)
+    assert isinstance(task, LabellingTask)
     assert isinstance(model, SequenceLabeller)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -189,7 +189,7 @@ def test_the_objective_is_the_cross_entropy_of_the_labels(tmp_path: Path) -> Non
             objective(make(task.tokens, task.tokens, np.array([0])))
 
 
-def alone(task: Labelling, model: SequenceLabeller, sentences: list[list[str]]) -> list[list[str]]:
+def alone(task: LabellingTask, model: SequenceLabeller, sentences: list[list[str]]) -> list[list[str]]:
     """The labels of each sentence in a batch of its own."""
     found = []
     for ids in encode(task.codecs.source, sentences):
@@ -270,7 +270,7 @@ def test_processes_share_out_the_validation(tmp_path: Path) -> None:
     said: list[list[torch.Tensor]] = []
     for rank in range(3):
         partner = Partner(rank, said)
-        validate = task.validator(model, Place(partner, CPU), None)
+        validate = task.validator(model, ValidationContext(partner, CPU), None)
         assert validate is not None
         report = validate()
         said.append(partner.said)
@@ -318,7 +318,7 @@ def test_without_a_development_set_nothing_is_validated(tmp_path: Path) -> None:
 
 def test_a_labeller_answers_each_sentence_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, model = prepared(tmp_path)
-    labeller = Labeller(Loaded(tmp_path, task.recipe, task.codecs, model, {}), device=CPU)
+    labeller = Labeller(TrainedModel(tmp_path, task.recipe, task.codecs, model, {}), device=CPU)
     sentences = [*DEV.tokens, [], ["zzz"], *TRAIN.tokens[:5]]
     expected = alone(task, model, sentences)
     for window in (1, 4, 2000):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from seqkit.data.datasets import Encoded
 from seqkit.settings import SentencePiece
-from seqkit.tasks.resampling import either, resample
+from seqkit.tasks.resampling import replace_examples, resample
 from seqkit.text import Codec
 
 LINES = ["the lower the newest", "low lower lowest newer newest wide wider widest", "the new wide low"] * 4
@@ -19,7 +19,7 @@ SEQUENCES = st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=6)
 def test_each_sequence_is_the_new_or_the_old_one(old: list[list[int]], data: st.DataObject) -> None:
     new = data.draw(st.lists(st.lists(st.integers(10, 19), max_size=4), min_size=len(old), max_size=len(old)))
     back = sorted(data.draw(st.sets(st.integers(0, len(old) - 1), max_size=len(old)))) if old else []
-    mixed = either(Encoded.from_lists(new), Encoded.from_lists(old), np.array(back, dtype=np.int64))
+    mixed = replace_examples(Encoded.from_lists(new), Encoded.from_lists(old), np.array(back, dtype=np.int64))
     assert [mixed[i].tolist() for i in range(len(mixed))] == [(old if i in back else new)[i] for i in range(len(old))]
 
 

@@ -102,7 +102,7 @@ def test_line_breaks_become_spaces(codecs: dict[str, Codec]) -> None:
 
 
 def test_no_vocabulary_can_bring_line_breaks_into_text() -> None:
-    codec = Codec(Characters(), tokenizers.Characters(), Vocabulary.from_counts({"\n": 1}))
+    codec = Codec(Characters(), tokenizers.CharacterTokenizer(), Vocabulary.from_counts({"\n": 1}))
     assert codec.decode([4]) == " "
 
 

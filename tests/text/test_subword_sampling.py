@@ -10,17 +10,17 @@ from itertools import pairwise
 import pytest
 
 from seqkit.text.subword_sampling import Sampler
-from seqkit.text.tokenizers import SentencePiece
+from seqkit.text.tokenizers import SentencePieceTokenizer
 
 LINES = ["the lower the newest", "low lower lowest newer newest wide wider widest", "the new wide low"] * 4
 
 
-def model(algorithm: str = "bpe") -> SentencePiece:
+def model(algorithm: str = "bpe") -> SentencePieceTokenizer:
     size = 300 if algorithm == "bpe" else 279
-    return SentencePiece.learn(LINES, algorithm=algorithm, size=size)  # type: ignore[arg-type]
+    return SentencePieceTokenizer.learn(LINES, algorithm=algorithm, size=size)  # type: ignore[arg-type]
 
 
-def pieces(found: SentencePiece, ids: list[int]) -> list[str]:
+def pieces(found: SentencePieceTokenizer, ids: list[int]) -> list[str]:
     return found.processor.id_to_piece(ids)
 
 
@@ -143,7 +143,7 @@ class Oblivious(dict[int, dict[int, dict[int, int]]]):
 
 
 def test_a_word_with_more_merges_than_bits_is_cut_all_the_same() -> None:
-    long = SentencePiece.learn(["ab" * 400, "a b"], algorithm="bpe", size=266)
+    long = SentencePieceTokenizer.learn(["ab" * 400, "a b"], algorithm="bpe", size=266)
     cuts = long.sample(["ab" * 400] * 3, algorithm="bpe", rate=0.5, seed=1)
     assert len({tuple(cut) for cut in cuts}) == 3
     assert {long.decode(cut) for cut in cuts} == {"ab" * 400}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqkit.errors import ConfigError, DataError, ModelError
-from seqkit.text.tokenizers import Characters, SentencePiece, Words
+from seqkit.text.tokenizers import CharacterTokenizer, SentencePieceTokenizer, WordTokenizer
 
 TEXT = ("the cat sat on the mat", "a dog and a cat, a mat and a hat", "that is that") * 4
 WILD = st.text(st.sampled_from("ab1 .,()'\"-_\u0301\u093e\u200d\uffed\u2047\u2581🙂$")) | st.text()
@@ -19,13 +19,13 @@ Algorithm = Literal["bpe", "unigram"]
 
 @given(WILD)
 def test_joined_characters_are_the_text(text: str) -> None:
-    assert Characters().join(Characters().split(text)) == text
+    assert CharacterTokenizer().join(CharacterTokenizer().split(text)) == text
 
 
 @pytest.mark.parametrize("by", ["punctuation", "spaces"])
 @given(text=WILD)
 def test_joined_words_are_the_text_but_for_white_space(by: Literal["punctuation", "spaces"], text: str) -> None:
-    words = Words(by)
+    words = WordTokenizer(by)
     assert words.join(words.split(text)) == " ".join(text.split())
     assert not any(character.isspace() for token in words.split(text) for character in token)
 
@@ -41,12 +41,12 @@ def test_joined_words_are_the_text_but_for_white_space(by: Literal["punctuation"
     ],
 )
 def test_where_words_end(text: str, tokens: str) -> None:
-    assert Words().split(text) == tokens.split(" ")
-    assert Words("spaces").split(text) == text.split(" ")
+    assert WordTokenizer().split(text) == tokens.split(" ")
+    assert WordTokenizer("spaces").split(text) == text.split(" ")
 
 
-def learn(algorithm: Algorithm, size: int, *, lines: tuple[str, ...] = TEXT) -> SentencePiece:
-    return SentencePiece.learn(lines, algorithm=algorithm, size=size, byte_fallback=False)
+def learn(algorithm: Algorithm, size: int, *, lines: tuple[str, ...] = TEXT) -> SentencePieceTokenizer:
+    return SentencePieceTokenizer.learn(lines, algorithm=algorithm, size=size, byte_fallback=False)
 
 
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
@@ -87,13 +87,13 @@ def test_learning_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError):
         learn("bpe", 5000)
     with pytest.raises(ModelError):
-        SentencePiece(b"junk")
+        SentencePieceTokenizer(b"junk")
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("model", [b"", b"junk"])
 def test_a_damaged_model_is_refused(model: bytes) -> None:
     with pytest.raises(ModelError, match="damaged"):
-        SentencePiece(model)
+        SentencePieceTokenizer(model)
     with pytest.raises(ModelError, match="damaged"):
-        SentencePiece(learn("bpe", 22).model[:200])
+        SentencePieceTokenizer(learn("bpe", 22).model[:200])

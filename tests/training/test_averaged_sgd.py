@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from seqkit.errors import ModelError
 from seqkit.settings import SGD, AveragedSGD, Train
 from seqkit.storage import checkpoint
-from seqkit.training.averaged_sgd import Trigger, stopped_improving
+from seqkit.training.averaged_sgd import AveragingTrigger, stopped_improving
 from seqkit.training.callbacks import Averaging, StopRequest, Validation
 from seqkit.training.moving_average import Average
 from seqkit.training.saving import Saving, restore
-from seqkit.training.trainer import Callback, Progress, Report, Step, Trainer
+from seqkit.training.trainer import Callback, Progress, Trainer, Update, ValidationReport
 from tests.support.training import Notes, StopAt, numbers, report, toy_model, toy_trainer, weights
 
 SETTINGS = Train(metric="bleu", save_every=1000)
@@ -81,15 +81,15 @@ class Iterates(Callback):
     def __init__(self) -> None:
         self.weights: list[Tensor] = []
 
-    def stepped(self, trainer: Trainer, step: Step) -> None:
+    def stepped(self, trainer: Trainer, step: Update) -> None:
         self.weights.append(weights(trainer))
 
 
-def validations(average: Average, model: nn.Module) -> tuple[Callable[[], Report], list[Tensor]]:
+def validations(average: Average, model: nn.Module) -> tuple[Callable[[], ValidationReport], list[Tensor]]:
     """SCORES one after the other by the number of the call, and the weights that were scored."""
     scored: list[Tensor] = []
 
-    def validate() -> Report:
+    def validate() -> ValidationReport:
         with average.applied():
             scored.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
         return report(bleu=SCORES[len(scored) - 1])
@@ -103,7 +103,7 @@ def test_plain_steps_are_made_throughout_and_their_mean_is_scored_from_the_trigg
     validate, scored = validations(average, model)
     toy_trainer(
         Averaging(average),
-        Trigger(average, patience=3, metric="bleu"),
+        AveragingTrigger(average, patience=3, metric="bleu"),
         iterates,
         Validation(SETTINGS, every=2, validate=validate),
         StopAt(16),
@@ -125,7 +125,7 @@ def test_plain_steps_are_made_throughout_and_their_mean_is_scored_from_the_trigg
 
 def test_scores_are_no_longer_kept_once_averaging_began() -> None:
     average = Average(toy_model(), None)
-    trigger, trainer = Trigger(average, patience=3, metric="bleu"), toy_trainer()
+    trigger, trainer = AveragingTrigger(average, patience=3, metric="bleu"), toy_trainer()
     for score in [3.0, math.nan, *SCORES[2:]]:
         trigger.validated(trainer, report(bleu=score))
     assert trainer.progress.scores == [3.0, None, 4.0, 6.0, 4.5, 9.0, 9.5, 9.0, 9.0]
@@ -144,7 +144,7 @@ class Attempt:
         self.trainer = toy_trainer(
             Averaging(self.average),
             StopAt(stop, "signal"),
-            Trigger(self.average, patience=3, metric="bleu"),
+            AveragingTrigger(self.average, patience=3, metric="bleu"),
             # A score is a function of the step, as it is of the weights in earnest.
             Validation(SETTINGS, every=2, validate=lambda: report(bleu=SCORES[self.trainer.progress.step // 2 - 1])),
             Saving(
@@ -154,7 +154,7 @@ class Attempt:
                 facts={},
                 average=self.average,
                 request=StopRequest(),
-                told=lambda event, fields: None,
+                on_event=lambda event, fields: None,
             ),
             self.notes,
             model=model,

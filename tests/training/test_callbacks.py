@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from seqkit.settings import Constant, Cosine, Linear, Schedule, Train
-from seqkit.training.callbacks import Averaging, Interruption, Limits, StopRequest, Validation, is_better
+from seqkit.settings import Constant, CosineDecay, LinearDecay, Schedule, Train
+from seqkit.training.callbacks import Averaging, Limits, StopOnRequest, StopRequest, Validation, is_better
 from seqkit.training.moving_average import Average
 from seqkit.training.schedule import factor
-from seqkit.training.trainer import Abandoned, Callback, Progress, Report, Step, Trainer
+from seqkit.training.trainer import Abandoned, Callback, Progress, Trainer, Update, ValidationReport
 from tests.support.training import Notes, StopAt, ToyStream, report, toy_model, toy_trainer, weights
 
 
@@ -26,11 +26,11 @@ class Clock(Callback):
     def __call__(self) -> float:
         return self.now
 
-    def stepped(self, trainer: Trainer, step: Step) -> None:
+    def stepped(self, trainer: Trainer, step: Update) -> None:
         self.now += 1.0
 
 
-def scores(*values: float) -> Callable[[], Report]:
+def scores(*values: float) -> Callable[[], ValidationReport]:
     """A validation with these scores, one after the other."""
     waiting: Iterator[float] = iter(values)
     return lambda: report(bleu=next(waiting))
@@ -68,7 +68,7 @@ def test_a_resumed_run_has_the_same_horizon(position: int) -> None:
     assert (progress.step, progress.horizon) == (12, 12)
 
 
-@pytest.mark.parametrize("schedule", [Linear(warmup=0), Cosine(warmup=0)], ids=["linear", "cosine"])
+@pytest.mark.parametrize("schedule", [LinearDecay(warmup=0), CosineDecay(warmup=0)], ids=["linear", "cosine"])
 def test_a_horizon_that_is_known_stays_where_epochs_differ_in_length(schedule: Schedule) -> None:
     """Where every epoch is encoded anew, what was read says nothing of how long the first was taken to be."""
     limits, notes = Limits(Train(epochs=3), began=0.0, clock=lambda: 0.0), Notes()
@@ -107,7 +107,9 @@ def test_the_rate_of_a_run_limited_by_time_reaches_zero() -> None:
     clock, notes = Clock(start=0.0), Notes()
     settings = Train(minutes=1.0, metric="bleu")
     validation = Validation(settings, every=10, validate=lambda: report(seconds=1.0))
-    trainer = toy_trainer(Limits(settings, began=0.0, clock=clock), clock, validation, notes, schedule=Linear(warmup=0))
+    trainer = toy_trainer(
+        Limits(settings, began=0.0, clock=clock), clock, validation, notes, schedule=LinearDecay(warmup=0)
+    )
     progress = trainer.run()
     assert progress.stop == "minutes"
     assert progress.horizon is not None
@@ -128,11 +130,11 @@ def test_a_wish_from_outside_stops_after_the_next_step() -> None:
     request = StopRequest()
 
     class Signal(Callback):
-        def stepped(self, trainer: Trainer, step: Step) -> None:
+        def stepped(self, trainer: Trainer, step: Update) -> None:
             if trainer.progress.step == 2:
                 request.reason = "SIGINT"
 
-    progress = toy_trainer(Signal(), Interruption(request)).run()
+    progress = toy_trainer(Signal(), StopOnRequest(request)).run()
     assert (progress.step, progress.stop) == (3, "SIGINT")
 
 
@@ -182,7 +184,7 @@ def test_validation_happens_in_evaluation_mode_and_training_goes_on_in_training_
     modes = []
     model = toy_model()
 
-    def validate() -> Report:
+    def validate() -> ValidationReport:
         modes.append(model.training)
         return report()
 
@@ -192,11 +194,11 @@ def test_validation_happens_in_evaluation_mode_and_training_goes_on_in_training_
     assert model.training
 
 
-def left_at(*calls: int) -> Callable[[], Report]:
+def left_at(*calls: int) -> Callable[[], ValidationReport]:
     """A validation that is left at these calls, counted from 1."""
     made = [0]
 
-    def validate() -> Report:
+    def validate() -> ValidationReport:
         made[0] += 1
         if made[0] in calls:
             raise Abandoned("SIGTERM")
@@ -222,7 +224,7 @@ def test_a_run_stops_where_its_validation_was_left_and_the_next_attempt_begins_w
 def test_the_last_validation_can_be_left_too_and_the_run_is_not_complete_without_it() -> None:
     settings = Train(steps=4, metric="bleu")
 
-    def attempt(validate: Callable[[], Report], progress: Progress | None, notes: Notes) -> Progress:
+    def attempt(validate: Callable[[], ValidationReport], progress: Progress | None, notes: Notes) -> Progress:
         limits = Limits(settings, began=0.0, clock=lambda: 0.0)
         return toy_trainer(limits, Validation(settings, every=3, validate=validate), notes, progress=progress).run()
 
@@ -254,12 +256,12 @@ def test_patience_that_was_used_up_ends_a_run_whose_last_save_did_not_know_it() 
 def test_a_wish_that_comes_late_in_a_validation_stops_after_the_next_step() -> None:
     request = StopRequest()
 
-    def validate() -> Report:
+    def validate() -> ValidationReport:
         request.reason = "SIGINT"
         return report()
 
     validation = Validation(Train(metric="bleu"), every=3, validate=validate)
-    progress = toy_trainer(Interruption(request), validation).run()
+    progress = toy_trainer(StopOnRequest(request), validation).run()
     assert (progress.step, progress.stop, progress.validated) == (4, "SIGINT", 3)
 
 
@@ -270,7 +272,7 @@ def test_a_validation_made_anew_says_nothing_of_the_pace() -> None:
     callbacks = (Limits(settings, began=0.0, clock=clock), clock)
     validation = Validation(settings, every=10, validate=lambda: report())
     progress = Progress(step=10, seconds=10.0, horizon=50)
-    toy_trainer(*callbacks, validation, StopAt(15, "signal"), schedule=Linear(warmup=0), progress=progress).run()
+    toy_trainer(*callbacks, validation, StopAt(15, "signal"), schedule=LinearDecay(warmup=0), progress=progress).run()
     assert (progress.step, progress.stop, progress.horizon) == (15, "signal", 50)
 
 
@@ -280,10 +282,10 @@ def test_other_minutes_move_the_end_of_the_schedule_by_the_pace_so_far() -> None
     for minutes, changed in ((2.0, True), (2.0, False)):
         clock = Clock(start=0.0)
         limits = Limits(
-            Train(minutes=minutes), began=0.0, changed=changed, told=lambda *event: told.append(event), clock=clock
+            Train(minutes=minutes), began=0.0, changed=changed, on_event=lambda *event: told.append(event), clock=clock
         )
         progress = toy_trainer(
-            limits, clock, StopAt(60, "enough"), schedule=Linear(warmup=0), progress=replace(ended)
+            limits, clock, StopAt(60, "enough"), schedule=LinearDecay(warmup=0), progress=replace(ended)
         ).run()
         if changed:
             assert progress.horizon is not None
@@ -316,7 +318,7 @@ def test_the_average_takes_in_every_update_and_no_skipped_step() -> None:
     toy_trainer(Averaging(average), StopAt(3), model=model).run()
     assert average.updates == 3
     trainer = toy_trainer(model=model)
-    Averaging(average).stepped(trainer, Step(report().tally, 1, 1.0, math.nan, updated=False))
+    Averaging(average).stepped(trainer, Update(report().tally, 1, 1.0, math.nan, updated=False))
     assert average.updates == 3
     means = torch.cat([average.tensors()[name].flatten() for name, _ in model.named_parameters()])
     assert not torch.equal(means, weights(trainer))

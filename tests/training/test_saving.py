@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from seqkit.errors import DivergenceError, ModelError, ResourceError
-from seqkit.settings import SGD, Adam, AdamW, AveragedSGD, Linear, Muon, Optimizer, RMSprop, Train
+from seqkit.settings import SGD, Adam, AdamW, AveragedSGD, LinearDecay, Muon, Optimizer, RMSprop, Train
 from seqkit.storage import checkpoint
 from seqkit.training.callbacks import Averaging, StopRequest, Validation
 from seqkit.training.moving_average import Average
 from seqkit.training.saving import Saving, restore
-from seqkit.training.trainer import Callback, Progress, Step, Trainer
+from seqkit.training.trainer import Callback, Progress, Trainer, Update
 from tests.support.training import Notes, StopAt, numbers, report, toy_model, toy_trainer, weights
 
 EVERY: list[Optimizer] = [AdamW(), Adam(), SGD(momentum=0.9), RMSprop(momentum=0.5), Muon(), AveragedSGD()]
@@ -39,7 +39,7 @@ def saving(
         facts={"data": "text"},
         average=average,
         request=request or StopRequest(),
-        told=hear,
+        on_event=hear,
     )
 
 
@@ -52,7 +52,7 @@ class Attempt:
         callbacks: list[Callback] = [Averaging(self.average), StopAt(stop), self.notes]
         callbacks.append(saving(folder, Train(save_every=1000), self.average))
         self.trainer = toy_trainer(
-            *callbacks, model=model, optimizer=optimizer, schedule=Linear(warmup=3), progress=Progress(horizon=12)
+            *callbacks, model=model, optimizer=optimizer, schedule=LinearDecay(warmup=3), progress=Progress(horizon=12)
         )
         found, _ = checkpoint.newest(folder)
         if found is not None:
@@ -95,10 +95,12 @@ def test_a_save_that_is_wished_for_comes_after_the_next_step_once(tmp_path: Path
     request, told = StopRequest(), list[str]()
 
     class Wish(Callback):
-        def stepped(self, trainer: Trainer, step: Step) -> None:
+        def stepped(self, trainer: Trainer, step: Update) -> None:
             request.save = request.save or trainer.progress.step in (2, 5)
 
-    toy_trainer(saving(tmp_path, Train(save_every=100, keep=9), told=told, request=request), Wish(), StopAt(8)).run()
+    toy_trainer(
+        saving(tmp_path, Train(save_every=100, keep=9), told=told, request=request), Wish(), StopAt(8)
+    ).run()
     assert told == ["save: 3", "save: 6", "save: 8"]
 
 
@@ -170,7 +172,7 @@ def test_no_average_no_file_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, bad: float) -> None:
     class Overflow(Callback):
-        def stepped(self, trainer: Trainer, step: Step) -> None:
+        def stepped(self, trainer: Trainer, step: Update) -> None:
             if trainer.progress.step == 3:
                 with torch.no_grad():
                     next(trainer.objective.parameters())[-1] = bad

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqkit.settings import Constant, Cosine, InverseSquareRoot, Linear, Schedule
+from seqkit.settings import Constant, CosineDecay, InverseSquareRoot, LinearDecay, Schedule
 from seqkit.training.schedule import factor, needs_horizon
 
 WARMUP, END = 20, 100
@@ -24,13 +24,13 @@ def rise(step: int) -> float:
 FORMULAS: dict[str, tuple[Schedule, Callable[[int], float]]] = {
     "constant": (Constant(warmup=WARMUP), rise),
     "inverse": (InverseSquareRoot(warmup=WARMUP), lambda s: min((s + 1) / WARMUP, math.sqrt(WARMUP / (s + 1)))),
-    "linear": (Linear(warmup=WARMUP), lambda s: rise(s) * max(0.0, 1 - s / END)),
-    "cosine": (Cosine(warmup=WARMUP), lambda s: rise(s) * (1 + math.cos(math.pi * min(1.0, s / END))) / 2),
+    "linear": (LinearDecay(warmup=WARMUP), lambda s: rise(s) * max(0.0, 1 - s / END)),
+    "cosine": (CosineDecay(warmup=WARMUP), lambda s: rise(s) * (1 + math.cos(math.pi * min(1.0, s / END))) / 2),
 }
 every_schedule = pytest.mark.parametrize(("schedule", "formula"), FORMULAS.values(), ids=FORMULAS)
 schedules = st.builds(
     lambda kind, warmup: kind(warmup=warmup),
-    st.sampled_from([Constant, InverseSquareRoot, Linear, Cosine]),
+    st.sampled_from([Constant, InverseSquareRoot, LinearDecay, CosineDecay]),
     st.integers(0, 50),
 )
 
@@ -41,7 +41,9 @@ def test_the_rate_is_the_formula_s(schedule: Schedule, formula: Callable[[int], 
     assert factor(schedule, step, horizon=END) == pytest.approx(formula(step))
 
 
-@pytest.mark.parametrize("schedule", [Linear(), Cosine(), Linear(hold=0.5)], ids=["linear", "cosine", "held"])
+@pytest.mark.parametrize(
+    "schedule", [LinearDecay(), CosineDecay(), LinearDecay(hold=0.5)], ids=["linear", "cosine", "held"]
+)
 def test_the_rate_is_zero_at_the_horizon_and_behind_it(schedule: Schedule) -> None:
     assert factor(schedule, END, horizon=END) == pytest.approx(0.0, abs=1e-12)
     assert factor(schedule, END + 50, horizon=END) == pytest.approx(0.0, abs=1e-12)
@@ -49,7 +51,7 @@ def test_the_rate_is_zero_at_the_horizon_and_behind_it(schedule: Schedule) -> No
 
 
 def test_a_held_rate_stays_up_and_then_falls_to_zero() -> None:
-    schedule = Linear(warmup=0, hold=0.6)
+    schedule = LinearDecay(warmup=0, hold=0.6)
     assert [factor(schedule, step, horizon=10) for step in range(11)] == pytest.approx(
         [1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0]
     )
@@ -73,8 +75,8 @@ def test_after_warm_up_the_rate_never_rises(schedule: Schedule, horizon: int) ->
 
 
 def test_without_a_horizon_the_rate_stays_up() -> None:
-    assert factor(Linear(warmup=0), 10**6, horizon=None) == 1.0
-    assert factor(Cosine(warmup=0), 10**6, horizon=None) == 1.0
+    assert factor(LinearDecay(warmup=0), 10**6, horizon=None) == 1.0
+    assert factor(CosineDecay(warmup=0), 10**6, horizon=None) == 1.0
 
 
 def test_only_what_falls_to_an_end_needs_one() -> None:

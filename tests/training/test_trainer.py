@@ -13,11 +13,11 @@ from torch import Tensor
 from seqkit.batch import Batch
 from seqkit.errors import DivergenceError
 from seqkit.loss import Tally
-from seqkit.settings import SGD, Constant, Linear
+from seqkit.settings import SGD, Constant, LinearDecay
 from seqkit.state import State
 from seqkit.training.objective import Objective
 from seqkit.training.seeds import seed_of
-from seqkit.training.trainer import BAD_STEPS, Callback, Progress, Step, Trainer
+from seqkit.training.trainer import BAD_STEPS, Callback, Progress, Trainer, Update
 from tests.support.training import (
     Group,
     Notes,
@@ -71,7 +71,7 @@ def test_dropout_is_a_function_of_the_place_in_the_run() -> None:
     """Whoever draws random numbers in between: a sampled validation must not change training."""
 
     class Gambler(Callback):
-        def stepped(self, trainer: Trainer, step: Step) -> None:
+        def stepped(self, trainer: Trainer, step: Update) -> None:
             torch.rand(17)
 
     alone, disturbed = Notes(), Notes()
@@ -125,7 +125,7 @@ def test_a_step_is_one_step_of_the_optimizer_with_the_mean_gradient() -> None:
 
 def test_the_rate_follows_the_schedule_of_updates() -> None:
     notes = Notes()
-    toy_trainer(StopAt(6), notes, schedule=Linear(warmup=0), progress=Progress(horizon=8)).run()
+    toy_trainer(StopAt(6), notes, schedule=LinearDecay(warmup=0), progress=Progress(horizon=8)).run()
     assert [step.rate for step in notes.steps] == pytest.approx([1 - step / 8 for step in range(6)])
 
 
@@ -153,7 +153,7 @@ def test_a_gradient_that_is_not_finite_is_skipped(value: float) -> None:
 def test_a_skipped_step_does_not_advance_the_schedule() -> None:
     notes = Notes()
     trainer = toy_trainer(
-        StopAt(4), notes, objective=Poisoned(2), schedule=Linear(warmup=0), progress=Progress(horizon=8)
+        StopAt(4), notes, objective=Poisoned(2), schedule=LinearDecay(warmup=0), progress=Progress(horizon=8)
     )
     trainer.run()
     assert [step.rate for step in notes.steps] == pytest.approx([1, 7 / 8, 7 / 8, 6 / 8, 5 / 8])
@@ -180,7 +180,7 @@ def test_a_good_step_between_makes_the_count_begin_anew() -> None:
 
 def test_a_wish_to_stop_is_heeded_after_the_next_step() -> None:
     class Wish(Callback):
-        def stepped(self, trainer: Trainer, step: Step) -> None:
+        def stepped(self, trainer: Trainer, step: Update) -> None:
             if trainer.progress.step == 3:
                 trainer.wish = "signal"
 

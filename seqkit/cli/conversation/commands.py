@@ -19,7 +19,7 @@ from seqkit.settings import Search, schema, toml
 if TYPE_CHECKING:
     from seqkit.inference.translation import Translation
 
-__all__ = ["COMMANDS", "Command", "command", "complete"]
+__all__ = ["COMMANDS", "ConversationCommand", "command", "complete"]
 
 OFF = "off"
 SEPARATORS = str.maketrans("\t\r\n", "   ")  # what would end a field or a row
@@ -27,7 +27,7 @@ Run = Callable[[Conversation, str], None]
 Values = Callable[[str], Iterable[str]]
 
 
-class Command(NamedTuple):
+class ConversationCommand(NamedTuple):
     """One row of the table of commands."""
 
     run: Run  # given the words after its name
@@ -36,7 +36,7 @@ class Command(NamedTuple):
     values: Values = lambda _: ()  # which words may stand after its name, given the beginning of them
 
 
-def command(name: str) -> Command:
+def command(name: str) -> ConversationCommand:
     """The command of that name. Raises ConfigError, naming the nearest, when there is none."""
     if name not in COMMANDS:
         near = closest(name, COMMANDS)
@@ -294,35 +294,45 @@ def _paths_or_off(typed: str) -> Iterator[str]:
 
 
 COMMANDS = {
-    "help": Command(_help, ":help [COMMAND]", "say what the commands do", _names),
-    "n": Command(_setting("nbest"), ":n N", "show the N best translations; at most the beam"),
-    "beam": Command(_setting("beam"), ":beam N", "look at N hypotheses at each step; 1 is greedy"),
-    "lenpen": Command(_setting("length_reward"), ":lenpen A", "divide log-probabilities by length^A; 0 for none"),
-    "maxlen": Command(_setting("maximum_length"), ":maxlen N", "end a translation after N tokens"),
-    "sample": Command(
+    "help": ConversationCommand(_help, ":help [COMMAND]", "say what the commands do", _names),
+    "n": ConversationCommand(_setting("nbest"), ":n N", "show the N best translations; at most the beam"),
+    "beam": ConversationCommand(_setting("beam"), ":beam N", "look at N hypotheses at each step; 1 is greedy"),
+    "lenpen": ConversationCommand(
+        _setting("length_reward"), ":lenpen A", "divide log-probabilities by length^A; 0 for none"
+    ),
+    "maxlen": ConversationCommand(_setting("maximum_length"), ":maxlen N", "end a translation after N tokens"),
+    "sample": ConversationCommand(
         _sample, ":sample TEMPERATURE|off", "draw translations; below 1 the likely is likelier", lambda _: (OFF,)
     ),
-    "seed": Command(_setting("seed"), ":seed N", "draw others; the same seed draws the same"),
-    "set": Command(
+    "seed": ConversationCommand(_setting("seed"), ":seed N", "draw others; the same seed draws the same"),
+    "set": ConversationCommand(
         _set, ":set [search.KEY=VALUE]", "show search settings, or change one; KEY= takes it back", _settings
     ),
-    "prefix": Command(_prefix, ":prefix [TEXT]", "begin every translation so; without text as it likes"),
-    "terms": Command(_terms, ":terms FILE|off", "terms that must appear: source term, tab, forms", _paths_or_off),
-    "protect": Command(_switch("protect"), ":protect on|off", "keep addresses, placeholders and numbers", _on_off),
-    "align": Command(_switch("align"), ":align on|off", "draw which source words each word attended to", _on_off),
-    "layer": Command(
+    "prefix": ConversationCommand(_prefix, ":prefix [TEXT]", "begin every translation so; without text as it likes"),
+    "terms": ConversationCommand(
+        _terms, ":terms FILE|off", "terms that must appear: source term, tab, forms", _paths_or_off
+    ),
+    "protect": ConversationCommand(
+        _switch("protect"), ":protect on|off", "keep addresses, placeholders and numbers", _on_off
+    ),
+    "align": ConversationCommand(
+        _switch("align"), ":align on|off", "draw which source words each word attended to", _on_off
+    ),
+    "layer": ConversationCommand(
         _place("layer"), ":layer N|off", "draw layer N's attention; off: the last but one's", lambda _: (OFF,)
     ),
-    "head": Command(
+    "head": ConversationCommand(
         _place("head"), ":head N|mean", "draw one head's attention, or the mean of all", lambda _: ("mean",)
     ),
-    "tokens": Command(_switch("tokens"), ":tokens on|off", "show what is read and written; unknown: marked", _on_off),
-    "time": Command(_switch("time"), ":time on|off", "say where the time went", _on_off),
-    "again": Command(_again, ":again", "translate the last input with the settings now"),
-    "ref": Command(_reference, ":ref TEXT", "compare the last translation with a better one"),
-    "score": Command(_score, ":score TEXT ||| TRANSLATION", "how likely the model finds a translation"),
-    "paste": Command(_paste, ":paste", 'translate the lines that follow, up to """ or Ctrl-D'),
-    "model": Command(_model, ":model PATH", "change to another model, or to several, a+b", _paths),
-    "save": Command(_save, ":save FILE", "write all translations to a new file, .tsv or .jsonl", _paths),
-    "quit": Command(_quit, ":quit", "leave; so does Ctrl-D"),
+    "tokens": ConversationCommand(
+        _switch("tokens"), ":tokens on|off", "show what is read and written; unknown: marked", _on_off
+    ),
+    "time": ConversationCommand(_switch("time"), ":time on|off", "say where the time went", _on_off),
+    "again": ConversationCommand(_again, ":again", "translate the last input with the settings now"),
+    "ref": ConversationCommand(_reference, ":ref TEXT", "compare the last translation with a better one"),
+    "score": ConversationCommand(_score, ":score TEXT ||| TRANSLATION", "how likely the model finds a translation"),
+    "paste": ConversationCommand(_paste, ":paste", 'translate the lines that follow, up to """ or Ctrl-D'),
+    "model": ConversationCommand(_model, ":model PATH", "change to another model, or to several, a+b", _paths),
+    "save": ConversationCommand(_save, ":save FILE", "write all translations to a new file, .tsv or .jsonl", _paths),
+    "quit": ConversationCommand(_quit, ":quit", "leave; so does Ctrl-D"),
 }

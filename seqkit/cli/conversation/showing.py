@@ -17,15 +17,15 @@ from seqkit.system.terminal import escape
 
 if TYPE_CHECKING:
     from seqkit.inference.translation import Translation
-    from seqkit.search.forced_score import Scored
+    from seqkit.search.forced_score import ForcedScore
     from seqkit.text.codec import Codec
 
-__all__ = ["Part", "aside", "changed_words", "coloured", "figures", "joined", "pieces", "scored", "tell", "word_diff"]
+__all__ = ["Span", "aside", "changed_words", "coloured", "figures", "joined", "pieces", "scored", "tell", "word_diff"]
 
 BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 
 
-class Part(NamedTuple):
+class Span(NamedTuple):
     """A part of a line."""
 
     text: str
@@ -39,14 +39,14 @@ def coloured(stream: TextIO) -> bool:
     return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def aside(*parts: str | Part) -> None:
+def aside(*parts: str | Span) -> None:
     """Say something that is no translation, on one line of stderr; whatever it holds is escaped here."""
     styled = coloured(sys.stderr)
-    line = "".join(_look(part if isinstance(part, Part) else Part(part), styled=styled) for part in parts)
+    line = "".join(_look(part if isinstance(part, Span) else Span(part), styled=styled) for part in parts)
     click.echo(line, err=True, color=styled)
 
 
-def _look(part: Part, *, styled: bool) -> str:
+def _look(part: Span, *, styled: bool) -> str:
     text = escape(part.text)
     if not styled:
         return f"[{text}]" if part.look == "marked" else text
@@ -66,11 +66,11 @@ def tell(what: str, hint: str | None) -> None:
         aside(f"hint: {hint}")
 
 
-def joined(parts: Iterable[Part]) -> Iterator[Part]:
+def joined(parts: Iterable[Span]) -> Iterator[Span]:
     """Parts with spaces between them."""
     for place, part in enumerate(parts):
         if place:
-            yield Part(" ")
+            yield Span(" ")
         yield part
 
 
@@ -93,23 +93,23 @@ def figures(found: Translation, seconds: float) -> str:
     return "   ".join(shown)
 
 
-def changed_words(best: str, other: str) -> Iterator[Part]:
+def changed_words(best: str, other: str) -> Iterator[Span]:
     """The words of a text, those marked that another does not have in their place."""
     for same, _, words in _runs(best, other):
         if words:
-            yield Part(" ".join(words), "dim" if same else "marked")
+            yield Span(" ".join(words), "dim" if same else "marked")
 
 
-def word_diff(output: str, reference: str) -> Iterator[Part]:
+def word_diff(output: str, reference: str) -> Iterator[Span]:
     """What has to go from a text, `[-so-]`, and what has to come, `{+so+}`, to make it another."""
     for same, old, new in _runs(output, reference):
         if same:
-            yield Part(" ".join(old))
+            yield Span(" ".join(old))
             continue
         if old:
-            yield Part(f"[-{' '.join(old)}-]", "plain")
+            yield Span(f"[-{' '.join(old)}-]", "plain")
         if new:
-            yield Part(f"{{+{' '.join(new)}+}}", "plain")
+            yield Span(f"{{+{' '.join(new)}+}}", "plain")
 
 
 def _runs(one: str, other: str) -> Iterator[tuple[bool, list[str], list[str]]]:
@@ -119,17 +119,17 @@ def _runs(one: str, other: str) -> Iterator[tuple[bool, list[str], list[str]]]:
         yield kind == "equal", before[a:b], after[c:d]
 
 
-def pieces(codec: Codec, ids: Sequence[int]) -> Iterator[Part]:
+def pieces(codec: Codec, ids: Sequence[int]) -> Iterator[Span]:
     """What the model reads or writes, token by token; those that are unknown, or bytes for want of a piece, marked."""
     from seqkit.text.vocabulary import UNKNOWN
 
     bytewise = isinstance(codec.settings, SentencePiece)
     for id, token in zip(ids, codec.tokens(ids), strict=True):
         odd = id == UNKNOWN or (bytewise and BYTE_PIECE.fullmatch(token))
-        yield Part(token, "marked" if odd else "dim")
+        yield Span(token, "marked" if odd else "dim")
 
 
-def scored(tokens: Sequence[str], found: Scored) -> Iterator[tuple[str | Part, ...]]:
+def scored(tokens: Sequence[str], found: ForcedScore) -> Iterator[tuple[str | Span, ...]]:
     """Two lines about a given translation: its probability, and its tokens, the least likely one marked."""
     count = len(found.log_probs)
     yield (
@@ -137,5 +137,5 @@ def scored(tokens: Sequence[str], found: Scored) -> Iterator[tuple[str | Part, .
         f"score {found.log_prob / count:.2f} per token   {count} tokens",
     )
     worst = min(range(count), key=found.log_probs.__getitem__)
-    marked = (Part(token, "marked" if place == worst else "dim") for place, token in enumerate(tokens))
-    yield (*joined(marked), Part(f"   worst: {tokens[worst]}, p {math.exp(found.log_probs[worst]):.2g}"))
+    marked = (Span(token, "marked" if place == worst else "dim") for place, token in enumerate(tokens))
+    yield (*joined(marked), Span(f"   worst: {tokens[worst]}, p {math.exp(found.log_probs[worst]):.2g}"))

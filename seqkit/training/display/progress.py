@@ -94,20 +94,20 @@ class Quiet:
         self._plain = PlainProgress(stream)
 
     def started(self, summary: Sequence[str]) -> None:
-        """Show nothing."""
+        """Say nothing at the start."""
 
     def update(self, snapshot: Snapshot) -> None:
-        """Show nothing."""
+        """Show no numbers."""
 
     def message(self, text: str) -> None:
-        """Print text."""
+        """Print what a person must know."""
         self._plain.message(text)
 
     def validated(self, snapshot: Snapshot) -> None:
-        """Show nothing."""
+        """Show no scores."""
 
     def close(self) -> None:
-        """Show nothing."""
+        """Leave nothing behind."""
 
 
 def display(*, terminal: bool, quiet: bool, log_seconds: float = 30.0) -> Display:

@@ -20,12 +20,12 @@ from seqkit.cli.conversation import prompt as interactive
 from seqkit.cli.conversation import showing
 from seqkit.cli.conversation.answering import FENCE, answer
 from seqkit.cli.conversation.commands import COMMANDS, complete
-from seqkit.cli.conversation.showing import Part
+from seqkit.cli.conversation.showing import Span
 from seqkit.cli.conversation.talk import Conversation
 from seqkit.data.corpora import read_pairs
 from seqkit.inference.translation import Translation
 from seqkit.inference.translator import Translator
-from seqkit.search.forced_score import Scored
+from seqkit.search.forced_score import ForcedScore
 from seqkit.settings import SentencePiece, Words
 from seqkit.system.terminal import HIDDEN
 from seqkit.text.codec import Codec
@@ -298,10 +298,10 @@ def test_bytes_are_marked_where_a_piece_is_missing() -> None:
 def test_marks_are_underlined_or_in_brackets(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    showing.aside("a ", Part("b\x1b[2J", "marked"), Part("c", "plain"))
+    showing.aside("a ", Span("b\x1b[2J", "marked"), Span("c", "plain"))
     assert capsys.readouterr().err == "a [b\\x1b[2J]c\n"
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    showing.aside("a ", Part("b\x1b[2J", "marked"), Part("c", "plain"))
+    showing.aside("a ", Span("b\x1b[2J", "marked"), Span("c", "plain"))
     assert capsys.readouterr().err == "\x1b[2ma \x1b[0m\x1b[1m\x1b[4mb\\x1b[2J\x1b[0mc\n"
     monkeypatch.setenv("NO_COLOR", "1")
     assert not showing.coloured(sys.stderr)
@@ -355,8 +355,8 @@ def test_a_given_translation_is_scored_and_its_worst_token_marked(say: Say, tran
     assert tokens.split("   ")[1].startswith(f"worst: {expected[worst]}, p ")
     expected[worst] = f"[{expected[worst]}]"
     assert tokens.split("   ")[0].split() == expected
-    [_, line] = showing.scored(["a", "b"], Scored((-3.0, -1.0), -4.0, -2.0))
-    assert next(part.look for part in line if isinstance(part, Part)) == "marked"
+    [_, line] = showing.scored(["a", "b"], ForcedScore((-3.0, -1.0), -4.0, -2.0))
+    assert next(part.look for part in line if isinstance(part, Span)) == "marked"
 
 
 def test_the_last_input_is_done_again_with_the_settings_now(say: Say, translator: Translator) -> None:
@@ -508,7 +508,7 @@ def test_no_text_reaches_the_terminal_raw(say: Say, tmp_path: Path, monkeypatch:
         "align": lambda *_: aligned,
         "description": HOSTILE,
         "data": SimpleNamespace(source=HOSTILE),
-        "score": lambda *_: [Scored((-1.0, -2.0), -3.0, -1.0)],
+        "score": lambda *_: [ForcedScore((-1.0, -2.0), -3.0, -1.0)],
     }
     for name, value in patched.items():
         setattr(say.session.translator, name, value)

@@ -17,7 +17,7 @@ from seqkit.errors import ConfigError, ModelError, ResourceError
 from seqkit.files import read_plain, recover, remove, replace_file
 from seqkit.settings import Recipe
 from seqkit.settings.automatic import processes, resolve
-from seqkit.settings.resuming import rule_of
+from seqkit.settings.schema import rule_of
 from seqkit.storage import checkpoint, status
 from seqkit.system.host import cores
 from seqkit.training.schedule import needs_horizon

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from seqkit.settings.base import Settings
+from seqkit.settings.base import HARMLESS, Settings
 
 __all__ = ["Data", "Labelled", "Lines", "Pairs", "Purpose", "Stream"]
 
@@ -31,10 +31,10 @@ class Pairs(Settings, frozen=True, kw_only=True, tag_field="kind", tag="pairs"):
 
     purpose: ClassVar[Purpose] = "translation"
 
-    train: Files
+    train: Annotated[Files, HARMLESS]
     dev: Annotated[tuple[str, ...], Meta(description="like train: validated on while training; may be left out")] = ()
-    source: Annotated[str, Meta(description="name of the source language, for display")] = "source"
-    target: Annotated[str, Meta(description="name of the target language, for display")] = "target"
+    source: Annotated[str, Meta(description="name of the source language, for display"), HARMLESS] = "source"
+    target: Annotated[str, Meta(description="name of the target language, for display"), HARMLESS] = "target"
     maximum_length: Annotated[int, Meta(ge=1, description="drop training pairs with a longer side, in tokens")] = 256
     bad_utf8: BadUtf8 = "error"
     drop_overlap: Annotated[
@@ -53,7 +53,7 @@ class Stream(Settings, frozen=True, kw_only=True, tag_field="kind", tag="stream"
 
     purpose: ClassVar[Purpose] = "language"
 
-    train: Texts
+    train: Annotated[Texts, HARMLESS]
     dev: DevTexts = ()
     window: Annotated[
         int, Meta(ge=1, description="tokens that a row reads in one step, and all that self-attention sees at once")
@@ -73,7 +73,7 @@ class Lines(Settings, frozen=True, kw_only=True, tag_field="kind", tag="lines"):
 
     purpose: ClassVar[Purpose] = "language"
 
-    train: Texts
+    train: Annotated[Texts, HARMLESS]
     dev: DevTexts = ()
     maximum_length: Annotated[int, Meta(ge=1, description="drop training lines that are longer, in tokens")] = 256
     bad_utf8: BadUtf8 = "error"
@@ -85,7 +85,7 @@ class Labelled(Settings, frozen=True, kw_only=True, tag_field="kind", tag="label
     purpose: ClassVar[Purpose] = "labelling"
 
     train: Annotated[
-        tuple[str, ...], Meta(min_length=1, description="files of labelled tokens; .gz, .xz, .zst are read")
+        tuple[str, ...], Meta(min_length=1, description="files of labelled tokens; .gz, .xz, .zst are read"), HARMLESS
     ]
     dev: Annotated[tuple[str, ...], Meta(description="like train: validated on while training; may be left out")] = ()
     maximum_length: Annotated[int, Meta(ge=1, description="drop training sentences that are longer, in tokens")] = 256

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from seqkit.settings.base import Settings
+from seqkit.settings.base import HARMLESS, Settings
 from seqkit.settings.data import Data
 from seqkit.settings.labelling import LabellerSettings, TransformerLabeller
 from seqkit.settings.language import LanguageModelSettings, TransformerLanguageModel
@@ -24,10 +24,14 @@ SelfAttention = Transformer | TransformerLanguageModel | TransformerLabeller  # 
 class Recipe(Settings, frozen=True, kw_only=True):
     """An experiment: what is read, how it becomes ids, what is trained and how, and how it is searched."""
 
-    name: Annotated[str, Meta(min_length=1, description="what the run is called; it goes to runs/NAME")] = "run"
-    out: Annotated[str | None, Meta(description="run folder; `--out` comes before it, runs/NAME after")] = None
+    name: Annotated[str, Meta(min_length=1, description="what the run is called; it goes to runs/NAME"), HARMLESS] = (
+        "run"
+    )
+    out: Annotated[str | None, Meta(description="run folder; `--out` comes before it, runs/NAME after"), HARMLESS] = (
+        None
+    )
     data: Data
     text: Text = SentencePiece()
     model: Model = Transformer()
     train: Train = Train()
-    search: Search = Search()
+    search: Annotated[Search, HARMLESS] = Search()

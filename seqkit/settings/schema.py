@@ -12,10 +12,10 @@ import msgspec
 from msgspec import inspect, structs
 
 from seqkit.settings import toml
-from seqkit.settings.base import Settings
+from seqkit.settings.base import ResumeRule, Settings
 from seqkit.settings.recipe import Recipe
 
-__all__ = ["REQUIRED", "Field", "Key", "choices", "fields", "keys", "kind_of", "words"]
+__all__ = ["REQUIRED", "Field", "Key", "choices", "fields", "keys", "kind_of", "rule_of", "words"]
 
 REQUIRED = msgspec.NODEFAULT
 
@@ -28,6 +28,7 @@ class Field(NamedTuple):
     default: object  # REQUIRED when there is none
     description: str
     members: tuple[type[Settings], ...]  # the Structs to choose from; empty for a plain value
+    resume: ResumeRule  # what may become of it, and of all that is in it, when a run goes on
 
     @property
     def optional(self) -> bool:
@@ -53,9 +54,26 @@ class Key(NamedTuple):
 def fields(settings: type[Settings]) -> dict[str, Field]:
     """The fields of a settings Struct by their names in a recipe."""
     return {
-        info.encode_name: Field(info.name, info.type, info.default, _description(info.type), _members(info.type))
+        info.encode_name: Field(
+            info.name, info.type, info.default, _description(info.type), _members(info.type), _resume(info.type)
+        )
         for info in structs.fields(settings)
     }
+
+
+def rule_of(path: str) -> ResumeRule:
+    """What may become of the setting with this dotted path when a run goes on. Raises KeyError for an unknown one."""
+    *sections, name = path.split(".")
+    candidates: list[type[Settings]] = [Recipe]
+    for section in sections:
+        inner = [fields(settings)[section] for settings in candidates if section in fields(settings)]
+        if marked := [field.resume for field in inner if field.resume != "binding"]:
+            return marked[0]
+        candidates = [member for field in inner for member in field.members]
+    rules = [fields(settings)[name].resume for settings in candidates if name in fields(settings)]
+    if not rules and not (name == "kind" and any(kind_of(settings) for settings in candidates)):
+        raise KeyError(path)
+    return rules[0] if rules else "binding"
 
 
 def kind_of(settings: type[Settings]) -> str | None:
@@ -102,6 +120,13 @@ def _description(annotation: object) -> str:
         return ""
     notes = [meta.description for meta in typing.get_args(annotation)[1:] if isinstance(meta, msgspec.Meta)]
     return next((note for note in reversed(notes) if note), "")
+
+
+def _resume(annotation: object) -> ResumeRule:
+    if typing.get_origin(annotation) is not typing.Annotated:
+        return "binding"
+    marks = [meta.extra or {} for meta in typing.get_args(annotation)[1:] if isinstance(meta, msgspec.Meta)]
+    return next((mark["resume"] for mark in marks if "resume" in mark), "binding")
 
 
 def _members(annotation: object) -> tuple[type[Settings], ...]:

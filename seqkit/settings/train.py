@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from seqkit.settings.base import Settings
+from seqkit.settings.base import HARMLESS, LIMIT, Settings
 
 __all__ = [
     "SGD",
@@ -110,13 +110,16 @@ Schedule = LinearDecay | CosineDecay | InverseSquareRoot | Constant
 class Train(Settings, frozen=True, kw_only=True):
     """Limits, batches, optimizer, validation and saving of one run."""
 
-    steps: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="stop after this many optimizer steps")] = None
+    steps: Annotated[
+        Annotated[int, Meta(ge=0)] | None, Meta(description="stop after this many optimizer steps"), LIMIT
+    ] = None
     epochs: Annotated[
-        Annotated[int, Meta(ge=1)] | None, Meta(description="stop after this many passes over the training data")
+        Annotated[int, Meta(ge=1)] | None, Meta(description="stop after this many passes over the training data"), LIMIT
     ] = None
     minutes: Annotated[
         Annotated[float, Meta(gt=0)] | None,
         Meta(description="stop after this much wall time, start-up, validation and saving included"),
+        LIMIT,
     ] = None
     batch_tokens: Annotated[
         Annotated[int, Meta(ge=1)] | Literal["auto"],
@@ -151,6 +154,7 @@ class Train(Settings, frozen=True, kw_only=True):
     recompute: Annotated[
         bool,
         Meta(description="work out self-attention layers again in the backward pass: less memory, a third more time"),
+        HARMLESS,
     ] = False
     output_precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
@@ -161,10 +165,12 @@ class Train(Settings, frozen=True, kw_only=True):
         Meta(
             description="have torch compile a Transformer: a minute at the start, for faster steps on a GPU; auto: off"
         ),
+        HARMLESS,
     ] = "auto"
     processes: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
         Meta(description="data-parallel processes; auto: on a CPU one a core, fewer where a batch is small"),
+        HARMLESS,
     ] = "auto"
     sharded: Annotated[
         bool,
@@ -172,16 +178,19 @@ class Train(Settings, frozen=True, kw_only=True):
             description="share parameters, gradients and optimizer state out over the processes (fully_shard), for "
             "models beyond one device; more exchange"
         ),
+        HARMLESS,
     ] = False
     seed: Annotated[int, Meta(ge=0, description="of initial weights, data order, dropout and sampling")] = 1
     validate_every: Annotated[
         Annotated[int, Meta(ge=1)] | None,
         Meta(description="steps between validations; default: once an epoch, at least every 1000 steps"),
+        HARMLESS,
     ] = None
-    validate_beam: Annotated[int, Meta(ge=1, description="beam width of the validation translations")] = 1
+    validate_beam: Annotated[int, Meta(ge=1, description="beam width of the validation translations"), HARMLESS] = 1
     validate_lines: Annotated[
         Annotated[int, Meta(ge=1)] | None,
         Meta(description="translate at most this many development lines; default: all"),
+        HARMLESS,
     ] = None
     metric: Annotated[
         Literal["auto", "bleu", "chrf", "loss", "accuracy", "f1"],
@@ -193,23 +202,34 @@ class Train(Settings, frozen=True, kw_only=True):
     patience: Annotated[
         Annotated[int, Meta(ge=1)] | None,
         Meta(description="stop after this many validations without improvement; default: never"),
+        HARMLESS,
     ] = None
-    target: Annotated[float | None, Meta(description="stop as soon as the development score reaches this value")] = None
+    target: Annotated[
+        float | None, Meta(description="stop as soon as the development score reaches this value"), HARMLESS
+    ] = None
     save_every: Annotated[
-        Annotated[int, Meta(ge=1)] | None, Meta(description="steps between checkpoints; default: at each validation")
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="steps between checkpoints; default: at each validation"),
+        HARMLESS,
     ] = None
-    save_minutes: Annotated[float, Meta(gt=0, description="save at least this often")] = 10.0
-    keep: Annotated[int, Meta(ge=1, description="checkpoints kept, besides the best")] = 3
-    log_seconds: Annotated[float, Meta(gt=0, description="seconds between progress lines without a terminal")] = 30.0
+    save_minutes: Annotated[float, Meta(gt=0, description="save at least this often"), HARMLESS] = 10.0
+    keep: Annotated[int, Meta(ge=1, description="checkpoints kept, besides the best"), HARMLESS] = 3
+    log_seconds: Annotated[
+        float, Meta(gt=0, description="seconds between progress lines without a terminal"), HARMLESS
+    ] = 30.0
     keep_heap: Annotated[
-        bool, Meta(description="let the C library keep freed memory (Linux CPU; faster, holds on to its peak)")
+        bool,
+        Meta(description="let the C library keep freed memory (Linux CPU; faster, holds on to its peak)"),
+        HARMLESS,
     ] = True
     cheap_dropout: Annotated[
         bool,
         Meta(description="draw one random byte for an element that may drop out (CPU; faster), not torch's own way"),
     ] = True
     fused_optimizer: Annotated[
-        bool, Meta(description="update all weights in torch's fused kernels (faster), not one tensor after the other")
+        bool,
+        Meta(description="update all weights in torch's fused kernels (faster), not one tensor after the other"),
+        HARMLESS,
     ] = True
 
     @property

@@ -18,12 +18,12 @@ from seqkit.data.batching import length_batches
 from seqkit.search.beam import beam, maximum_lengths
 from seqkit.search.hypothesis import BOS, EOS, Hypothesis, rewarded
 from seqkit.search.rules import Prefix, Rule
-from seqkit.search.sample import Sampling, sample
+from seqkit.search.sample import sample
 from seqkit.search.terms import Forms, Terms
 from seqkit.settings import Search
 from seqkit.state import Decodable
 
-__all__ = ["Constraints", "sampling_of", "search_batches"]
+__all__ = ["Constraints", "search_batches"]
 
 WIDEST = 1.4  # times its usual width a beam may have to hold a sentence's terms
 
@@ -125,20 +125,6 @@ def _filled(prefixes: Sequence[Sequence[int]]) -> Tensor:
     return torch.tensor([[*prefix, *[-1] * (longest - len(prefix))] for prefix in prefixes])
 
 
-def sampling_of(settings: Search) -> Sampling:
-    """What `settings` say of drawing."""
-    return Sampling(
-        temperature=settings.temperature,
-        top_k=settings.top_k,
-        nucleus=settings.nucleus,
-        repetition_penalty=settings.repetition_penalty,
-        no_repeat=settings.no_repeat,
-        minimum_length=settings.minimum_length,
-        maximum_length=settings.maximum_length,
-        seed=settings.seed,
-    )
-
-
 def _draw(
     model: Decodable,
     read: Sequence[Sequence[int]],
@@ -157,7 +143,7 @@ def _draw(
     drawn = sample(
         model,
         prompts,
-        sampling=sampling_of(settings),
+        search=settings,
         source=Padded(source.ids[rows], source.mask[rows]),
         rules=rules,
         numbers=numbers,

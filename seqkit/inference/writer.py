@@ -1,7 +1,7 @@
 """Text in, more text out: a trained language model as a function from prompts to texts.
 
     writer = Writer.load("runs/timemachine")
-    for generated in writer.generate(["The Time Traveller "] * 3, sampling=Sampling(temperature=0.8)):
+    for generated in writer.generate(["The Time Traveller "] * 3, search=Search(temperature=0.8)):
         print(generated.text)
 
 A model of a stream goes on over line ends, which its texts have as line breaks; for a model of lines they end a text.
@@ -10,7 +10,7 @@ A model of a stream goes on over line ends, which its texts have as line breaks;
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -24,7 +24,7 @@ from seqkit.runs.trained_model import TrainedModel, load
 from seqkit.search.beam import beam
 from seqkit.search.hypothesis import Hypothesis
 from seqkit.search.rules import Ban
-from seqkit.search.sample import Sampling, sample, stream
+from seqkit.search.sample import sample, stream
 from seqkit.settings import Labelled, Lines, Recipe, Search, Stream, TransformerLanguageModel
 from seqkit.system.device import device_of
 from seqkit.text.vocabulary import BOS, EOS, UNKNOWN
@@ -73,24 +73,37 @@ class Writer:
         place = device_of(device)
         return cls(load(Path(path), device=place), device=place)
 
-    def generate(self, prompts: Sequence[str], *, sampling: Sampling, first: int = 0) -> list[Generated]:
+    def generate(self, prompts: Sequence[str], *, search: Search, first: int = 0) -> list[Generated]:
         """Go on once from each prompt; give a prompt several times for several samples.
 
         A text depends on its prompt, its number (`first` + its place in the list) and the seed, not on the other
-        prompts. Unknown tokens are never drawn. `sampling.endless` and `sampling.context` are set to what the model is
-        made for.
+        prompts. Unknown tokens are never drawn. Raises ConfigError for settings out of range.
         """
         ids = [self._encode(prompt) for prompt in prompts]
         found = sample(
-            self.model, ids, sampling=self._fitting(sampling), rules=[KNOWN], first=first, device=self.device
+            self.model,
+            ids,
+            search=search,
+            rules=[KNOWN],
+            endless=self.endless,
+            context=self.context,
+            first=first,
+            device=self.device,
         )
         return [self._generated(*parts) for parts in zip(prompts, ids, found, strict=True)]
 
-    def stream(self, prompt: str, *, sampling: Sampling, number: int = 0) -> Iterator[str]:
+    def stream(self, prompt: str, *, search: Search, number: int = 0) -> Iterator[str]:
         """The text that `generate` has for prompt `number` if it is this one, bit by bit: first the prompt."""
         ids = self._encode(prompt)
         drawn = stream(
-            self.model, ids, sampling=self._fitting(sampling), number=number, rules=[KNOWN], device=self.device
+            self.model,
+            ids,
+            search=search,
+            number=number,
+            rules=[KNOWN],
+            endless=self.endless,
+            context=self.context,
+            device=self.device,
         )
         *lines, last = self._lines(ids[1:])
         yield from (self.codec.decode(line) + "\n" for line in lines)
@@ -130,9 +143,6 @@ class Writer:
         if not self.endless:
             return [BOS, *self.codec.encode(prompt)]
         return [id for line in prompt.split("\n") for id in (EOS, *self.codec.encode(line))]
-
-    def _fitting(self, sampling: Sampling) -> Sampling:
-        return replace(sampling, endless=self.endless, context=self.context)
 
     def _lines(self, ids: Sequence[int]) -> list[list[int]]:
         """Ids cut at line ends."""

@@ -3,6 +3,6 @@
 from seqkit.search.beam import beam
 from seqkit.search.forced_score import ForcedScore, forced_scores
 from seqkit.search.hypothesis import Hypothesis
-from seqkit.search.sample import Sampling, sample, stream
+from seqkit.search.sample import sample, stream
 
-__all__ = ["ForcedScore", "Hypothesis", "Sampling", "beam", "forced_scores", "sample", "stream"]
+__all__ = ["ForcedScore", "Hypothesis", "beam", "forced_scores", "sample", "stream"]

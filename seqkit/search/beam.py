@@ -20,9 +20,9 @@ from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.errors import ConfigError
-from seqkit.search.candidates import Beam, Candidates, CandidateSelector, rules_of
+from seqkit.search.candidates import Beam, Candidates, CandidateSelector
 from seqkit.search.hypothesis import BOS, Hypothesis, rewarded
-from seqkit.search.rules import Rule
+from seqkit.search.rules import Rule, check_search, repetition_rules
 from seqkit.search.terms import Terms
 from seqkit.settings import Search
 from seqkit.state import Decodable, State, select
@@ -61,7 +61,7 @@ def beam(
     Raises ConfigError for settings that cannot be met, ModelError if the model's logits are not numbers.
     """
     _check(settings, terms)
-    chooser = CandidateSelector(settings, [*rules_of(settings), *rules], terms)
+    chooser = CandidateSelector(settings, [*repetition_rules(settings), *rules], terms)
     maxima = maximum_lengths(source, settings, sentences)
     if terms is not None:  # there must be room for them
         maxima = [min(settings.maximum_length, most + terms.size(row)) for row, most in enumerate(maxima)]
@@ -159,16 +159,11 @@ def _merged(searches: Sequence[_Found]) -> list[Hypothesis]:
 
 
 def _check(settings: Search, terms: Terms | None) -> None:
+    check_search(settings)
     if settings.nbest > settings.beam:
         raise ConfigError(
             f"search.nbest is {settings.nbest}, but search.beam is {settings.beam}",
             f"set search.beam to {settings.nbest} or more",
-        )
-    if settings.minimum_length >= settings.maximum_length:
-        raise ConfigError(
-            f"search.minimum_length is {settings.minimum_length}, "
-            f"but search.maximum_length, the end included, is {settings.maximum_length}",
-            f"set search.maximum_length to {settings.minimum_length + 1} or more",
         )
     if settings.beam % settings.groups:
         raise ConfigError(

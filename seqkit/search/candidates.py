@@ -16,12 +16,12 @@ from torch import Tensor
 from seqkit.errors import ModelError
 from seqkit.search.hypothesis import BOS, EOS, PAD
 from seqkit.search.logits import largest, log_normalisers, promising
-from seqkit.search.rules import NoRepeat, RepetitionPenalty, Rule
+from seqkit.search.rules import Rule
 from seqkit.search.terms import Terms, TermState
 from seqkit.settings import Search
 from seqkit.state import State
 
-__all__ = ["Beam", "CandidateSelector", "Candidates", "RuleStates", "rules_of"]
+__all__ = ["Beam", "CandidateSelector", "Candidates", "RuleStates"]
 
 EACH = 4  # continuations that every row is allowed where shares, not totals alone, decide
 
@@ -74,16 +74,6 @@ class RuleStates(NamedTuple):
 
     rules: tuple[State, ...]
     terms: TermState | None
-
-
-def rules_of(settings: Search) -> list[Rule]:
-    """The rules that are settings."""
-    rules: list[Rule] = []
-    if settings.no_repeat:
-        rules.append(NoRepeat(settings.no_repeat))
-    if settings.repetition_penalty > 1:
-        rules.append(RepetitionPenalty(settings.repetition_penalty))
-    return rules
 
 
 @dataclass(frozen=True)

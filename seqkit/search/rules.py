@@ -14,11 +14,14 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import msgspec
 import torch
 from torch import Tensor
 
+from seqkit.errors import ConfigError
 from seqkit.search.hypothesis import EOS
 from seqkit.search.logits import largest, log_normalisers
+from seqkit.settings import Search
 from seqkit.state import Decodable, Memory, State
 
 __all__ = [
@@ -34,6 +37,9 @@ __all__ = [
     "Stateless",
     "Temperature",
     "TopK",
+    "check_search",
+    "repetition_rules",
+    "sampling_rules",
 ]
 
 NARROW = 128  # tokens among which a nucleus is looked for first
@@ -53,6 +59,46 @@ class Rule(Protocol):
     def advance(self, chosen: Tensor, state: State) -> State:
         """The state after each row has gone on with its token of `chosen` (N,)."""
         ...
+
+
+def check_search(search: Search) -> None:
+    """Raise ConfigError for settings that are out of range, or that exclude each other whatever is searched."""
+    try:
+        msgspec.convert(msgspec.to_builtins(search), Search)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$.")
+        problem = f"search.{path.rstrip('`')} is out of range: {what[:1].lower()}{what[1:]}"
+        raise ConfigError(problem, "set another value") from None
+    if search.minimum_length >= search.maximum_length:
+        raise ConfigError(
+            f"search.minimum_length is {search.minimum_length}, "
+            f"but search.maximum_length, the end included, is {search.maximum_length}",
+            f"set search.maximum_length to {search.minimum_length + 1} or more",
+        )
+
+
+def repetition_rules(search: Search) -> list[Rule]:
+    """The rules against repetition that are settings."""
+    rules: list[Rule] = []
+    if search.no_repeat:
+        rules.append(NoRepeat(search.no_repeat))
+    if search.repetition_penalty > 1:
+        rules.append(RepetitionPenalty(search.repetition_penalty))
+    return rules
+
+
+def sampling_rules(search: Search) -> list[Rule]:
+    """The rules of drawing that are settings, in the order in which they are applied."""
+    rules = repetition_rules(search)
+    if search.top_k == 1:
+        return rules  # the likeliest token is left by all the others
+    if search.temperature != 1:
+        rules.append(Temperature(search.temperature))
+    if search.top_k:
+        rules.append(TopK(search.top_k))
+    if search.nucleus < 1:
+        rules.append(Nucleus(search.nucleus))
+    return rules
 
 
 class Stateless:

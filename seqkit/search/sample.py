@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -23,82 +22,26 @@ from seqkit.batch import Padded
 from seqkit.errors import ConfigError, DataError, ModelError
 from seqkit.search.hypothesis import EOS, Hypothesis
 from seqkit.search.logits import log_normalisers
-from seqkit.search.rules import (
-    Ban,
-    MinimumLength,
-    NoRepeat,
-    Nucleus,
-    Prefix,
-    RepetitionPenalty,
-    Rule,
-    Temperature,
-    TopK,
-)
+from seqkit.search.rules import Ban, MinimumLength, Prefix, Rule, check_search, sampling_rules
+from seqkit.settings import Search
 from seqkit.state import Decodable, Memory, State, select
 
-__all__ = ["Sampling", "sample", "stream"]
+__all__ = ["sample", "stream"]
 
 ROWS = 64  # drawn side by side
 READ = 512  # prompt tokens whose logits exist at a time
 BLOCK = 256  # random numbers of a row that are made at a time
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How texts are drawn. With the defaults, as the model has it. Raises ConfigError for what is out of range."""
-
-    temperature: float = 1.0  # 0: always the likeliest token
-    top_k: int = 0  # draw among so many likeliest tokens; 0: among all
-    nucleus: float = 1.0  # draw among the fewest tokens that together have this probability
-    repetition_penalty: float = 1.0  # what the scores of tokens are divided by that have occurred
-    no_repeat: int = 0  # no so many tokens in a row occur twice; 0: they may
-    minimum_length: int = 0  # tokens before `</s>`, the prompt not counted
-    maximum_length: int = 256  # tokens, `</s>` included, the prompt not
-    seed: int = 0
-    endless: bool = False  # `</s>` is a token like any other and ends nothing
-    context: int | None = None  # the most tokens that the model can look back on; None: all
-
-    def __post_init__(self) -> None:
-        fits = {
-            "temperature": (self.temperature == 0 or 1e-3 <= self.temperature <= 1e3, "0, or from 0.001 to 1000"),
-            "top_k": (self.top_k >= 0, "0 (all tokens) or more"),
-            "nucleus": (0 < self.nucleus <= 1, "above 0 and at most 1"),
-            "repetition_penalty": (1 <= self.repetition_penalty <= 1e3, "from 1 (none) to 1000"),
-            "no_repeat": (self.no_repeat >= 0, "0 (tokens may repeat) or more"),
-            "maximum_length": (self.maximum_length >= 1, "1 or more"),
-            "minimum_length": (0 <= self.minimum_length < self.maximum_length, "0 or more, but below maximum_length"),
-            "seed": (self.seed >= 0, "0 or more"),
-            "context": (self.context is None or self.context >= 1, "1 or more"),
-        }
-        for name, (good, wanted) in fits.items():
-            if not good:
-                raise ConfigError(f"{name} is {vars(self)[name]}", f"it must be {wanted}")
-
-    def rules(self) -> list[Rule]:
-        """Those settings that are rules for all rows alike, in the order in which they are applied."""
-        rules: list[Rule] = []
-        if self.no_repeat:
-            rules.append(NoRepeat(self.no_repeat))
-        if self.repetition_penalty > 1:
-            rules.append(RepetitionPenalty(self.repetition_penalty))
-        if self.temperature == 0:
-            return rules  # the likeliest token is left by all the others
-        if self.temperature != 1:
-            rules.append(Temperature(self.temperature))
-        if self.top_k:
-            rules.append(TopK(self.top_k))
-        if self.nucleus < 1:
-            rules.append(Nucleus(self.nucleus))
-        return rules
-
-
 def sample(
     model: Decodable,
     prompts: Sequence[Sequence[int]],
     *,
-    sampling: Sampling,
+    search: Search,
     source: Padded | None = None,
     rules: Sequence[Rule] = (),
+    endless: bool = False,
+    context: int | None = None,
     first: int = 0,
     numbers: Sequence[int] | None = None,
     limits: Sequence[int] | None = None,
@@ -107,17 +50,22 @@ def sample(
     """Go on once from each prompt, which is all that the model reads first, `<s>` included.
 
     For several samples of one prompt, give it several times: equal beginnings are read once. With `source` (N, S), row
-    n of it belongs to prompt n. `rules` come before those of `sampling` and start anew with each batch of rows. Random
+    n of it belongs to prompt n. `rules` come before those of `search` and start anew with each batch of rows. Random
     numbers are those of rows `first`, `first` + 1, ..., so a long list can be given in parts, or those of the rows
-    called `numbers`. `limits` are the most tokens of each row, where they are less than `sampling.maximum_length`.
+    called `numbers`. `limits` are the most tokens of each row, where they are less than `search.maximum_length`. With
+    `endless` `</s>` is a token like any other and ends nothing; `context` is the most tokens that the model can look
+    back on (None: all).
 
     Results have the `ids` after the prompt, without `</s>` unless the text is endless; as `log_prob` and as `score`
     what the model, without rules, gives to all that was drawn, in nats; `finished` is False for what was cut, at the
     maximum length or where nothing may follow. Padding and `<s>` are never drawn.
 
-    Raises DataError for an empty prompt, ModelError if the model's logits are not numbers.
+    Of the search its temperature, `top_k` (1: always the likeliest token), `nucleus`, repetition penalty, `no_repeat`,
+    lengths and seed are used. Raises ConfigError for settings out of range, DataError for an empty prompt, ModelError
+    if the model's logits are not numbers.
     """
-    _check(prompts)
+    _check(prompts, search, context)
+    draws = _Draws(search, endless, context)
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     ids: list[list[int]] = [[] for _ in prompts]
     log_probs = [0.0 for _ in prompts]
@@ -125,15 +73,15 @@ def sample(
         rows = order[begin : begin + ROWS]
         batch = [prompts[row] for row in rows]
         names = [first + row if numbers is None else numbers[row] for row in rows]
-        most = [sampling.maximum_length if limits is None else limits[row] for row in rows]
+        most = [search.maximum_length if limits is None else limits[row] for row in rows]
         own = None if source is None else select(source, torch.tensor(rows, device=source.ids.device))
-        for drawn in _draw(model, batch, names, most, sampling=sampling, source=own, rules=rules, device=device):
+        for drawn in _draw(model, batch, names, most, draws=draws, source=own, rules=rules, device=device):
             for place, token, log_prob in zip(*drawn, strict=True):
                 ids[rows[place]].append(token)
                 log_probs[rows[place]] += log_prob
     found = []
     for own_ids, log_prob in zip(ids, log_probs, strict=True):
-        finished = not sampling.endless and own_ids[-1:] == [EOS]
+        finished = not endless and own_ids[-1:] == [EOS]
         found.append(Hypothesis(tuple(own_ids[:-1] if finished else own_ids), log_prob, log_prob, finished))
     return found
 
@@ -142,21 +90,34 @@ def stream(
     model: Decodable,
     prompt: Sequence[int],
     *,
-    sampling: Sampling,
+    search: Search,
     number: int = 0,
     rules: Sequence[Rule] = (),
+    endless: bool = False,
+    context: int | None = None,
     device: torch.device | None = None,
 ) -> Iterator[int]:
     """The ids that `sample` gives for prompt `number` if it is this one, each as soon as it is drawn."""
-    _check([prompt])
-    most = [sampling.maximum_length]
-    for drawn in _draw(model, [prompt], [number], most, sampling=sampling, source=None, rules=rules, device=device):
+    _check([prompt], search, context)
+    draws, most = _Draws(search, endless, context), [search.maximum_length]
+    for drawn in _draw(model, [prompt], [number], most, draws=draws, source=None, rules=rules, device=device):
         for token in drawn.tokens:
-            if token != EOS or sampling.endless:
+            if token != EOS or endless:
                 yield token
 
 
-def _check(prompts: Sequence[Sequence[int]]) -> None:
+class _Draws(NamedTuple):
+    """How tokens are drawn, and what the model makes of `</s>` and of its past."""
+
+    search: Search
+    endless: bool
+    context: int | None
+
+
+def _check(prompts: Sequence[Sequence[int]], search: Search, context: int | None) -> None:
+    check_search(search)
+    if context is not None and context < 1:
+        raise ConfigError(f"context is {context}", "it must be 1 or more")
     if not all(len(prompt) for prompt in prompts):
         raise DataError("a prompt is empty", "begin each with <s>, or whatever the model's texts begin with")
 
@@ -176,30 +137,31 @@ def _draw(
     names: Sequence[int],
     limits: Sequence[int],
     *,
-    sampling: Sampling,
+    draws: _Draws,
     source: Padded | None,
     rules: Sequence[Rule],
     device: torch.device | None,
 ) -> Iterator[_Drawn]:
     """Go on from all prompts side by side, a step at a time; their random numbers are those of `names`."""
+    search, endless, context = draws
     device = device if source is None else source.ids.device
     shortest = min(len(prompt) for prompt in prompts)
     ids = torch.tensor([[*prompt[:shortest]] for prompt in prompts], device=device)  # (N, t)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)  # (N,)
     places, numbers = torch.arange(len(prompts), device=device), torch.tensor(names, device=device)  # (N,)
-    most = torch.tensor([min(limit, sampling.maximum_length) for limit in limits], device=device)  # (N,)
-    rules = _with_prompts(rules, [prompt[shortest:] for prompt in prompts], sampling=sampling, device=device)
+    most = torch.tensor([min(limit, search.maximum_length) for limit in limits], device=device)  # (N,)
+    rules = _with_prompts(rules, [prompt[shortest:] for prompt in prompts], search=search, device=device)
     memories = tuple(rule.start(len(prompts)) for rule in rules)
-    memory, state, logits = _read(model, ids[:, _first(shortest, sampling.context) :], source)
+    memory, state, logits = _read(model, ids[:, _first(shortest, context) :], source)
     uniform = None
     while True:
         place = ids.shape[1]
         if uniform is None or place % BLOCK == 0:
-            uniform = _uniform(sampling.seed, numbers, place // BLOCK)  # (N, BLOCK)
+            uniform = _uniform(search.seed, numbers, place // BLOCK)  # (N, BLOCK)
         scores = logits
         for rule, own in zip(rules, memories, strict=True):
             scores = rule.apply(scores, ids, own)
-        chosen = _choose(scores, None if sampling.temperature == 0 else uniform[:, place % BLOCK])
+        chosen = _choose(scores, None if search.top_k == 1 else uniform[:, place % BLOCK])
         log_probs = logits.gather(1, chosen[:, None])[:, 0] - log_normalisers(logits)
         possible = scores.amax(1) != -math.inf
         if bool((log_probs.isnan() & possible).any()):
@@ -209,7 +171,7 @@ def _draw(
         drawn = possible & (place >= lengths)
         yield _Drawn(places[drawn].tolist(), chosen[drawn].tolist(), log_probs[drawn].tolist())
         over = ~possible | (place + 1 - lengths >= most)
-        if not sampling.endless:
+        if not endless:
             over |= drawn & (chosen == EOS)
         ids = torch.cat([ids, chosen[:, None]], dim=1)
         memories = tuple(rule.advance(chosen, own) for rule, own in zip(rules, memories, strict=True))
@@ -219,8 +181,8 @@ def _draw(
                 return
             everything = (ids, lengths, most, places, numbers, uniform, memories, source, memory, state)
             ids, lengths, most, places, numbers, uniform, memories, source, memory, state = select(everything, keep)
-        first = _first(place + 1, sampling.context)
-        if first > _first(place, sampling.context):
+        first = _first(place + 1, context)
+        if first > _first(place, context):
             memory, state, logits = _read(model, ids[:, first:], source)
         else:
             logits, state = model.advance(ids[:, -1:], memory, state)
@@ -250,17 +212,17 @@ def _read(model: Decodable, ids: Tensor, source: Padded | None) -> tuple[Memory,
 
 
 def _with_prompts(
-    rules: Sequence[Rule], rest: Sequence[Sequence[int]], *, sampling: Sampling, device: torch.device | None
+    rules: Sequence[Rule], rest: Sequence[Sequence[int]], *, search: Search, device: torch.device | None
 ) -> list[Rule]:
     """All rules in their order; `rest` is what is still to be read of each prompt."""
     longest = max(len(tokens) for tokens in rest)
     forced = [[*tokens, *[-1] * (longest - len(tokens))] for tokens in rest]
-    least = torch.tensor([len(tokens) + sampling.minimum_length for tokens in rest], device=device)
+    least = torch.tensor([len(tokens) + search.minimum_length for tokens in rest], device=device)
     return [
         Ban(tuple(range(EOS))),
         MinimumLength(least),
         *rules,
-        *sampling.rules(),
+        *sampling_rules(search),
         Prefix(torch.tensor(forced, dtype=torch.int64, device=device)),
     ]
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
+from msgspec.structs import replace
 
 from seqkit.cli.main import main
 from seqkit.inference.writer import Generated, Writer
-from seqkit.search import Sampling
-from seqkit.settings import Lines, Recipe, Search
+from seqkit.settings import Lines, Recipe, RecurrentLanguageModel, Search
 from tests.support.writer import SENTENCES, tiny_run
 
 Captured = pytest.CaptureFixture[str]
@@ -80,17 +79,36 @@ def test_a_seed_repeats_the_texts_and_is_told(stream_run: str, capsys: Captured)
     [
         (
             "--length 9 --temperature 0.5 --top-k 4 --nucleus 0.9 --seed 1",
-            Sampling(temperature=0.5, top_k=4, nucleus=0.9, maximum_length=9, seed=1),
+            Search(temperature=0.5, top_k=4, nucleus=0.9, maximum_length=9, seed=1),
         ),
-        ("--repetition-penalty 1.5 --no-repeat 3 --seed 8", Sampling(repetition_penalty=1.5, no_repeat=3, seed=8)),
-        ("--greedy --no-repeat 2", Sampling(temperature=0, no_repeat=2)),
+        ("--repetition-penalty 1.5 --no-repeat 3 --seed 8", Search(repetition_penalty=1.5, no_repeat=3, seed=8)),
+        ("--greedy --no-repeat 2", Search(top_k=1, no_repeat=2)),
     ],
 )
-def test_every_option_arrives(words: str, expected: Sampling, stream_run: str) -> None:
+def test_every_option_arrives(words: str, expected: Search, stream_run: str) -> None:
     with patch.object(Writer, "generate", return_value=[]) as generate:
         through([stream_run, "x", *words.split()])
-    found = generate.call_args.kwargs["sampling"]
-    assert found == (replace(expected, seed=found.seed) if "--greedy" in words else expected)
+    search = generate.call_args.kwargs["search"]
+    expected = replace(expected, method="sample", maximum_length=9 if "--length" in words else 256)
+    assert search == (replace(expected, seed=search.seed) if "--seed" not in words else expected)
+
+
+@pytest.mark.parametrize(
+    "words", ["search.top_k=4 search.seed=3", "--top-k 4 search.seed=3", "search.seed=3 --top-k 4"]
+)
+def test_search_settings_and_their_short_forms_are_one(words: str, stream_run: str) -> None:
+    with patch.object(Writer, "generate", return_value=[]) as generate:
+        through([stream_run, "x", *words.split()])
+    assert generate.call_args.kwargs["search"] == Search(method="sample", top_k=4, seed=3, maximum_length=256)
+
+
+def test_a_beam_by_its_setting_is_a_beam(line_run: str) -> None:
+    short = through([line_run, "the", "--beam", "3", "--length", "7"])
+    assert through([line_run, "the", "search.method=beam", "search.beam=3", "search.maximum_length=7"]) == short
+
+
+def test_temperature_zero_is_greedy(stream_run: str) -> None:
+    assert through([stream_run, "the", "--temperature", "0"]) == through([stream_run, "the", "--greedy"])
 
 
 def test_jsonl_keeps_line_breaks_and_adds_figures(stream_run: str, line_run: str) -> None:
@@ -122,16 +140,16 @@ class Hostile:
     """A writer whose texts would steer a terminal."""
 
     text = "a\x1b[2J\nb\u202e"
-    loaded = SimpleNamespace(recipe=Recipe(data=Lines(train=("x",))))
+    loaded = SimpleNamespace(recipe=Recipe(data=Lines(train=("x",)), model=RecurrentLanguageModel()))
 
-    def stream(self, prompt: str, *, sampling: Sampling, number: int = 0) -> Iterator[str]:
+    def stream(self, prompt: str, *, search: Search, number: int = 0) -> Iterator[str]:
         yield from self.text
 
-    def generate(self, prompts: Sequence[str], *, sampling: Sampling, first: int = 0) -> list[Generated]:
+    def generate(self, prompts: Sequence[str], *, search: Search, first: int = 0) -> list[Generated]:
         return [Generated(prompt, self.text, (), 0.0, True) for prompt in prompts]
 
     def search(self, prompt: str, *, search: Search) -> list[Generated]:
-        return self.generate([prompt], sampling=Sampling())
+        return self.generate([prompt], search=Search())
 
 
 @pytest.mark.parametrize("words", ["--format text", "--format jsonl", "--beam 2"])
@@ -157,17 +175,17 @@ def test_bad_bytes_in_a_prompt_are_replaced(line_run: str) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "what"),
     [
-        ("--top-k -1", 2, "top_k is -1"),
-        ("--temperature nan", 2, "temperature is nan"),
-        ("--nucleus 0", 2, "nucleus is 0"),
-        ("--length 0", 2, "length is 0"),
-        ("--beam 2 --length 0", 2, "length is 0"),
+        ("--top-k -1", 2, "search.top_k must be an integer >= 0, not -1"),
+        ("--temperature nan", 2, "search.temperature must be a number >= 0.001 and <= 1000, not nan"),
+        ("--nucleus 0", 2, "search.nucleus must be a number > 0 and <= 1, not 0.0"),
+        ("--length 0", 2, "search.maximum_length must be an integer >= 1, not 0"),
+        ("--beam 2 --length 0", 2, "search.maximum_length must be an integer >= 1, not 0"),
         ("--samples 0", 2, "--samples"),
         ("--greedy --temperature 0.5", 2, "--temperature has no effect with --greedy"),
         ("--beam 2 --no-repeat 2", 2, "--no-repeat has no effect with --beam"),
         ("--beam 2 --samples 3", 2, "--beam 2 cannot give 3 texts"),
         ("--beam 0", 2, "--beam 0"),
-        ("--seed -1", 2, "seed is -1"),
+        ("--seed -1", 2, "search.seed must be an integer >= 0, not -1"),
         ("--toppk 3", 2, "unknown option --toppk"),
         ("--device moon", 2, "moon"),
     ],

@@ -18,7 +18,7 @@ from seqkit.inference.translator import Translator
 from seqkit.inference.writer import Writer
 from seqkit.runs.session import train
 from seqkit.search.beam import beam
-from seqkit.search.sample import Sampling
+from seqkit.settings import Search
 from seqkit.settings import Model, Search
 from seqkit.system.device import device_of
 from tests.support.gpu import recipe_of, words
@@ -121,8 +121,8 @@ def test_a_language_model_scores_and_writes_alike(model: dict[str, Any], tmp_pat
         found = [score_files([tmp_path / "run"], [str(text)], way, device=device) for device in DEVICES]
         assert found[1].figures.nll == pytest.approx(found[0].figures.nll, rel=1e-4)
     writers = [Writer.load(tmp_path / "run", device=device) for device in DEVICES]
-    sampling = Sampling(maximum_length=40, temperature=0.8, nucleus=0.9, seed=3)
-    texts = [[each.text for each in writer.generate(["the ", "a"] * 4, sampling=sampling)] for writer in writers]
+    search = Search(maximum_length=40, temperature=0.8, nucleus=0.9, seed=3)
+    texts = [[each.text for each in writer.generate(["the ", "a"] * 4, search=search)] for writer in writers]
     assert texts[0] == texts[1]
     likeliest = [writer.search("the ", search=Search(beam=3, maximum_length=20))[0].text for writer in writers]
     assert likeliest[0] == likeliest[1]

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from seqkit.errors import ModelError
 from seqkit.inference.translator import Translator
 from seqkit.inference.writer import Generated, Writer
-from seqkit.search import Sampling
 from seqkit.settings import Search
 from seqkit.text.vocabulary import BOS, EOS, UNKNOWN
 from tests.support.writer import SENTENCES, tiny_run, untrained
 
-GREEDY = Sampling(temperature=0, maximum_length=40)
+GREEDY = Search(top_k=1, maximum_length=40)
 LINES = ["naïve café 東京 — “yes”, she said.", "hello (world)! it's 10,000 ✓ times", "a b c d e f g"] * 3
 
 
@@ -38,15 +37,15 @@ def line_writer(tmp_path_factory: pytest.TempPathFactory) -> Writer:
 
 def test_a_model_of_lines_ends_with_the_line(line_writer: Writer) -> None:
     for start in ("the d", "a"):
-        [found] = line_writer.generate([start], sampling=GREEDY)
+        [found] = line_writer.generate([start], search=GREEDY)
         assert found.text in SENTENCES
         assert found.finished
         assert found.text.startswith(start)
-    assert {found.text for found in line_writer.generate([""] * 40, sampling=Sampling(seed=1))} >= set(SENTENCES)
+    assert {found.text for found in line_writer.generate([""] * 40, search=Search(seed=1))} >= set(SENTENCES)
 
 
 def test_a_model_of_a_stream_goes_on_over_line_ends(stream_writer: Writer) -> None:
-    [found] = stream_writer.generate(["the cat sat"], sampling=Sampling(temperature=0, maximum_length=60))
+    [found] = stream_writer.generate(["the cat sat"], search=Search(top_k=1, maximum_length=60))
     whole = "\n".join(SENTENCES * 3)
     assert found.text in whole
     assert found.text.startswith("the cat sat on the mat.\nthe dog ran to the cat.\na bird")
@@ -56,7 +55,7 @@ def test_a_model_of_a_stream_goes_on_over_line_ends(stream_writer: Writer) -> No
 
 def test_a_prompt_of_several_lines_is_read_as_such(stream_writer: Writer) -> None:
     prompt = "the dog ran to the cat.\na bird sang.\n"
-    [found] = stream_writer.generate([prompt], sampling=GREEDY)
+    [found] = stream_writer.generate([prompt], search=GREEDY)
     assert found.text.startswith(prompt + "the cat sat on the mat.\n")
     assert found.prompt == prompt
 
@@ -64,7 +63,7 @@ def test_a_prompt_of_several_lines_is_read_as_such(stream_writer: Writer) -> Non
 def test_a_text_begins_where_the_texts_of_its_kind_begin(stream_writer: Writer, line_writer: Writer) -> None:
     for writer, first in ((stream_writer, EOS), (line_writer, BOS)):
         for prompt in ("", "the"):
-            [found] = writer.generate([prompt], sampling=Sampling(maximum_length=1))
+            [found] = writer.generate([prompt], search=Search(maximum_length=1))
             memory, state = writer.model.start(None)
             logits, _ = writer.model.advance(torch.tensor([[first, *writer.codec.encode(prompt)]]), memory, state)
             expected = logits[0, -1].log_softmax(0)[found.ids[0]].item()
@@ -73,15 +72,15 @@ def test_a_text_begins_where_the_texts_of_its_kind_begin(stream_writer: Writer, 
 
 def test_texts_do_not_depend_on_their_neighbours(stream_writer: Writer) -> None:
     prompts = ["the ", "a bird", "", "the cat sat on"]
-    sampling = Sampling(temperature=1.5, maximum_length=30, seed=7)
-    together = stream_writer.generate(prompts, sampling=sampling)
+    search = Search(temperature=1.5, maximum_length=30, seed=7)
+    together = stream_writer.generate(prompts, search=search)
     parts = [
         found
         for first in (0, 2)
-        for found in stream_writer.generate(prompts[first : first + 2], sampling=sampling, first=first)
+        for found in stream_writer.generate(prompts[first : first + 2], search=search, first=first)
     ]
     assert [found.text for found in parts] == [found.text for found in together]
-    assert len({found.text for found in stream_writer.generate(["the "] * 5, sampling=sampling)}) == 5
+    assert len({found.text for found in stream_writer.generate(["the "] * 5, search=search)}) == 5
 
 
 @pytest.mark.slow
@@ -102,9 +101,9 @@ def test_a_streamed_text_is_the_text(kind: str, text: dict[str, object]) -> None
     @settings(max_examples=10, deadline=None)
     @given(prompt=st.sampled_from(prompts), seed=st.integers(0, 10_000))
     def check(prompt: str, seed: int) -> None:
-        sampling = Sampling(maximum_length=40, seed=seed, temperature=1.3)
-        [found] = writer.generate([prompt], sampling=sampling, first=4)
-        assert "".join(writer.stream(prompt, sampling=sampling, number=4)) == found.text
+        search = Search(maximum_length=40, seed=seed, temperature=1.3)
+        [found] = writer.generate([prompt], search=search, first=4)
+        assert "".join(writer.stream(prompt, search=search, number=4)) == found.text
         assert UNKNOWN not in found.ids
         found.text.encode()
 
@@ -113,7 +112,7 @@ def test_a_streamed_text_is_the_text(kind: str, text: dict[str, object]) -> None
 
 def test_what_is_streamed_is_never_taken_back() -> None:
     writer = untrained(LINES, text={"kind": "sentencepiece", "size": 330, "byte_fallback": True})
-    pieces = list(writer.stream("東京", sampling=Sampling(maximum_length=20)))
+    pieces = list(writer.stream("東京", search=Search(maximum_length=20)))
     assert pieces[0] == "東京"
     assert len(pieces) > 5
 
@@ -134,7 +133,7 @@ def test_a_self_attention_model_never_sees_more_than_it_was_trained_on(monkeypat
             return step
 
         monkeypatch.setattr(writer.model, "advance", seeing)
-        found = writer.generate(prompts, sampling=Sampling(maximum_length=70))
+        found = writer.generate(prompts, search=Search(maximum_length=70))
         assert kind == "lines" or [len(each.ids) for each in found] == [70, 70]
         assert writer.search("hello" * 9, search=Search(beam=2, maximum_length=300))
         assert max(lengths) <= context
@@ -150,15 +149,15 @@ def test_a_beam_finds_the_likeliest_lines(stream_writer: Writer, line_writer: Wr
 
 
 def test_the_best_of_a_beam_is_at_least_as_likely_as_the_greedy_choice(line_writer: Writer) -> None:
-    [greedy] = line_writer.generate(["a"], sampling=GREEDY)
+    [greedy] = line_writer.generate(["a"], search=GREEDY)
     [found] = line_writer.search("a", search=Search(beam=1, length_reward=0.0, maximum_length=40))
     assert found == Generated("a", greedy.text, greedy.ids, pytest.approx(greedy.log_prob, abs=1e-4), True)
 
 
 def test_a_model_folder_is_the_run(stream_run: Path, stream_writer: Writer) -> None:
     folder = Writer.load(stream_run / "model", device="cpu")
-    sampling = Sampling(maximum_length=20)
-    assert folder.generate(["the"], sampling=sampling) == stream_writer.generate(["the"], sampling=sampling)
+    search = Search(maximum_length=20)
+    assert folder.generate(["the"], search=search) == stream_writer.generate(["the"], search=search)
 
 
 def test_what_is_no_language_model_is_refused(trained: Path, stream_run: Path, tmp_path: Path) -> None:

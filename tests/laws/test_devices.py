@@ -24,7 +24,7 @@ from seqkit.models.sequence_labeller import SequenceLabeller, build_labeller
 from seqkit.search.beam import beam
 from seqkit.search.hypothesis import BOS
 from seqkit.search.rules import Ban, BanPhrases, Fusion, Rule
-from seqkit.search.sample import Sampling, sample
+from seqkit.search.sample import sample
 from seqkit.settings import (
     Constant,
     Model,
@@ -188,12 +188,12 @@ def test_search_with_all_that_can_be_asked_of_it() -> None:
 @tried({name: settings for name, settings in DECODABLES.items() if name.startswith(("language", "ngram"))})
 def test_drawing_and_searching_without_a_source(settings: Model) -> None:
     model = make(settings)
-    sampling = Sampling(maximum_length=6, nucleus=0.9, minimum_length=2, context=5)
+    draws = Search(maximum_length=6, nucleus=0.9, minimum_length=2)
     search = Search(beam=3, maximum_length=6)
     prompts = [[BOS, *line] for line in READ]
-    drawn, found = sample(model, prompts, sampling=sampling), beam(model, None, search, prompt=(BOS, 4))
+    drawn, found = sample(model, prompts, search=draws, context=5), beam(model, None, search, prompt=(BOS, 4))
     model = elsewhere(model)
-    again = sample(fused(model), prompts, sampling=sampling, device=ELSEWHERE)
+    again = sample(fused(model), prompts, search=draws, context=5, device=ELSEWHERE)
     assert [each.ids for each in again] == [each.ids for each in drawn]
     with ELSEWHERE:
         [best] = beam(fused(model), None, search, prompt=(BOS, 4))

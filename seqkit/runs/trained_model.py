@@ -12,13 +12,16 @@ import torch
 from seqkit.errors import ConfigError, ModelError, closest
 from seqkit.runs.folder import recipe_of, trained_recipe
 from seqkit.runs.network import AnyModel, load_model
-from seqkit.settings import Recipe
+from seqkit.settings import Purpose, Recipe
 from seqkit.storage import checkpoint
 from seqkit.storage.model_folder import read_model
 from seqkit.system.device import CPU
 from seqkit.text.codec import Codecs
 
 __all__ = ["TrainedModel", "load"]
+
+# The command that uses a model of each purpose.
+COMMANDS: dict[Purpose, str] = {"translation": "translate", "language": "generate", "labelling": "label"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,17 @@ class TrainedModel:
     codecs: Codecs
     model: AnyModel  # in evaluation mode
     facts: dict[str, object]  # step, score, metric
+
+    @property
+    def purpose(self) -> Purpose:
+        """What the model can be used for."""
+        return self.recipe.model.purpose
+
+    def require(self, purpose: Purpose) -> None:
+        """Raise ModelError, which names the command that uses this model, unless it has the purpose."""
+        if self.purpose != purpose:
+            command = f"seqkit {COMMANDS[self.purpose]} {self.path}"
+            raise ModelError(f"{self.path} holds no {purpose} model", f"{command} uses it")
 
 
 def load(path: Path, *, device: torch.device = CPU) -> TrainedModel:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from seqkit.batch import Padded, pad
 from seqkit.data.batching import length_batches
+from seqkit.engine.fused_transformer import fused
+from seqkit.engine.search_engine import Constraints
 from seqkit.search.beam import beam, maximum_lengths
 from seqkit.search.hypothesis import BOS, EOS, Hypothesis, rewarded
 from seqkit.search.rules import Prefix, Rule
@@ -23,19 +25,40 @@ from seqkit.search.terms import Forms, Terms
 from seqkit.settings import Search
 from seqkit.state import Decodable
 
-__all__ = ["Constraints", "search_batches"]
+__all__ = ["BatchSearch", "search_batches"]
 
 WIDEST = 1.4  # times its usual width a beam may have to hold a sentence's terms
 
 
-@dataclass(frozen=True)
-class Constraints:
-    """What is asked of the translations besides being likely; lists have an entry for every source."""
+class BatchSearch:
+    """The package's own `SearchEngine`: a model, fused where it can be, and batches of similar length on one device."""
 
-    prefixes: Sequence[Sequence[int]] | None = None  # how each begins
-    terms: Sequence[Forms] | None = None  # what each must contain
-    bounds: Tensor | None = None  # (V,) see search.terms.Terms
-    rules: Sequence[Rule] = field(default=())  # for all of them
+    def __init__(self, model: Decodable, *, device: torch.device) -> None:
+        """`model` is on `device`, in evaluation mode, and keeps its weights for as long as this is used."""
+        self.model = model
+        self.device = device
+        self._fused: dict[str, Decodable] = {}  # by the search's precision
+
+    def search(
+        self,
+        sources: Sequence[Sequence[int]],
+        settings: Search,
+        constraints: Constraints | None = None,
+        *,
+        batch_done: Callable[[], object] | None = None,
+    ) -> list[list[Hypothesis]]:
+        """The n-best hypotheses of each source: see `search_batches`."""
+        precision = settings.precision
+        if precision not in self._fused:
+            self._fused[precision] = fused(self.model, products=torch.bfloat16 if precision == "bf16" else None)
+        return search_batches(
+            self._fused[precision],
+            sources,
+            settings,
+            device=self.device,
+            constraints=constraints,
+            batch_done=batch_done,
+        )
 
 
 def search_batches(
@@ -44,7 +67,7 @@ def search_batches(
     settings: Search,
     *,
     device: torch.device,
-    wishes: Constraints | None = None,
+    constraints: Constraints | None = None,
     batch_done: Callable[[], object] | None = None,
 ) -> list[list[Hypothesis]]:
     """The n-best hypotheses of each source (ids without `</s>`); an empty source gets an empty list.
@@ -54,12 +77,12 @@ def search_batches(
     side, one a thread: the products of one step are too small to share out well. `batch_done` is called after each
     batch, from the caller's thread, and may raise to leave the rest.
     """
-    wishes = wishes or Constraints()
+    constraints = constraints or Constraints()
     found: list[list[Hypothesis]] = [[] for _ in sources]
-    jobs = list(_jobs(sources, settings, wishes))
+    jobs = list(_jobs(sources, settings, constraints))
 
     def run(job: _Job) -> None:
-        for index, hypotheses in zip(job.indices, _search(model, sources, job, wishes, device), strict=True):
+        for index, hypotheses in zip(job.indices, _search(model, sources, job, constraints, device), strict=True):
             found[index] = hypotheses
 
     with contextlib.closing(_side_by_side(run, jobs, device)) as done:
@@ -77,7 +100,7 @@ class _Job:
     settings: Search
 
 
-def _jobs(sources: Sequence[Sequence[int]], settings: Search, wishes: Constraints) -> Iterator[_Job]:
+def _jobs(sources: Sequence[Sequence[int]], settings: Search, constraints: Constraints) -> Iterator[_Job]:
     """Batches by width of the beam and length; a source without a token is in none."""
     filled = [index for index, source in enumerate(sources) if len(source)]
     if not filled:
@@ -86,7 +109,7 @@ def _jobs(sources: Sequence[Sequence[int]], settings: Search, wishes: Constraint
     widths: dict[int, list[int]] = {}
     for index in filled:
         # A width of 0 stands for the usual one, without terms.
-        forms = () if wishes.terms is None else wishes.terms[index]
+        forms = () if constraints.terms is None else constraints.terms[index]
         widths.setdefault(_width(forms, settings) if forms else 0, []).append(index)
     for width, indices in sorted(widths.items()):
         own = msgspec.structs.replace(settings, beam=width) if width else settings
@@ -104,18 +127,18 @@ def _width(terms: Forms, settings: Search) -> int:
 
 
 def _search(
-    model: Decodable, sources: Sequence[Sequence[int]], job: _Job, wishes: Constraints, device: torch.device
+    model: Decodable, sources: Sequence[Sequence[int]], job: _Job, constraints: Constraints, device: torch.device
 ) -> list[list[Hypothesis]]:
     read = [sources[index] for index in job.indices]
     source = pad([[*ids, EOS] for ids in read]).to(device)
-    prefixes = [[*wishes.prefixes[index]] for index in job.indices] if wishes.prefixes is not None else []
+    prefixes = [[*constraints.prefixes[index]] for index in job.indices] if constraints.prefixes is not None else []
     if job.settings.method != "beam":
-        return _draw(model, read, source, prefixes, job.settings, wishes.rules)
-    rules = [*wishes.rules, *([Prefix(_filled(prefixes).to(device))] if any(prefixes) else [])]
-    chosen = [wishes.terms[index] for index in job.indices] if wishes.terms is not None else []
+        return _draw(model, read, source, prefixes, job.settings, constraints.rules)
+    rules = [*constraints.rules, *([Prefix(_filled(prefixes).to(device))] if any(prefixes) else [])]
+    chosen = [constraints.terms[index] for index in job.indices] if constraints.terms is not None else []
     terms = None
-    if any(chosen) and wishes.bounds is not None:
-        terms = Terms(chosen, wishes.bounds.to(device))
+    if any(chosen) and constraints.bounds is not None:
+        terms = Terms(chosen, constraints.bounds.to(device))
     return beam(model, source, job.settings, rules=rules, terms=terms)
 
 

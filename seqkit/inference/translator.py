@@ -32,8 +32,8 @@ import msgspec
 import torch
 
 from seqkit.batch import pad
-from seqkit.engine.batch_search import Constraints, search_batches
-from seqkit.engine.fused_transformer import fused
+from seqkit.engine.batch_search import BatchSearch
+from seqkit.engine.search_engine import Constraints, SearchEngine
 from seqkit.errors import ConfigError, DataError, ModelError
 from seqkit.inference.aligning import Aligner, Pair
 from seqkit.inference.glossary import Glossary, Term, bounds, missing, protected, spelt
@@ -65,8 +65,11 @@ WINDOW = 2000  # lines that are sorted by length together, and the most that are
 class Translator:
     """Trained models with their text layer, ready to translate; several are averaged token by token."""
 
-    def __init__(self, loaded: TrainedModel, *others: TrainedModel, device: torch.device) -> None:
-        """Models are on `device` and in evaluation mode, as `run.load` gives them; settings are those of the first.
+    def __init__(
+        self, loaded: TrainedModel, *others: TrainedModel, device: torch.device, engine: SearchEngine | None = None
+    ) -> None:
+        """Models are on `device` and in evaluation mode, as `trained_model.load` gives them; settings are those of the
+        first. Translations are looked for by `engine` (None: the package's own search).
 
         Raises ModelError if one does not translate or has other tokens than the first.
         """
@@ -75,7 +78,7 @@ class Translator:
         self.loaded, self.recipe = loaded, loaded.recipe
         self.data = _pairs(loaded)
         self.model: Decodable = self.models[0] if not others else Ensemble(self.models)
-        self._fused: dict[str, Decodable] = {}  # the model as it is searched with, by the search's precision
+        self.engine: SearchEngine = engine or BatchSearch(self.model, device=device)
         self.device = device
         self.aligner = Aligner(self.models, loaded.codecs, device=device)
         self.limit = min(_limit(each.recipe) for each in (loaded, *others))
@@ -203,9 +206,7 @@ class Translator:
             rules=request.rules,
         )
         sources = [piece.ids for piece in flat]
-        found = search_batches(
-            self._searched(search.precision), sources, request.searched, device=self.device, wishes=wishes
-        )
+        found = self.engine.search(sources, request.searched, wishes)
         if search.coverage_penalty:
             found = self._covered(sources, found, search)
         chosen = [
@@ -218,12 +219,6 @@ class Translator:
             end = begin + len(own)
             yield self._joined(line.text, chosen[begin:end], scores[begin:end], request)
             begin = end
-
-    def _searched(self, precision: str) -> Decodable:
-        if precision not in self._fused:
-            products = torch.bfloat16 if precision == "bf16" else None
-            self._fused[precision] = fused(self.model, products=products)
-        return self._fused[precision]
 
     def _pieces(self, texts: Sequence[str]) -> list[list[tuple[str, list[int]]]]:
         """Each text with its ids; a blank one is nothing, and one that is too long comes in parts."""

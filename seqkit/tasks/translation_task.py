@@ -18,8 +18,7 @@ from seqkit.data.cleaning import keep, overlap, too_long
 from seqkit.data.corpora import ParallelText, read_pairs
 from seqkit.data.datasets import Encoded
 from seqkit.data.loading import ExampleStream, translation_batch
-from seqkit.engine.batch_search import search_batches
-from seqkit.engine.fused_transformer import fused
+from seqkit.engine.batch_search import BatchSearch
 from seqkit.errors import DataError
 from seqkit.files import expand_braces, sha256
 from seqkit.loss import cross_entropy
@@ -213,8 +212,8 @@ class TranslationValidator(Validator):
         mine = order[self.processes.rank :: self.processes.world].tolist()
         sources = [self.source[i].tolist() for i in mine]
         with self.together() as piece_done:
-            model = fused(self.translating)
-            found = search_batches(model, sources, self.search, device=self.device, batch_done=piece_done)
+            engine = BatchSearch(self.translating, device=self.device)
+            found = engine.search(sources, self.search, batch_done=piece_done)
         texts = [self.codecs.target.decode(best[0].ids) if best else "" for best in found]
         results = [""] * self.lines
         for part in self.processes.gather(list(zip(mine, texts, strict=True))):

@@ -6,6 +6,7 @@ import math
 import random
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,14 +16,17 @@ import torch
 import seqkit
 from seqkit.batch import pad
 from seqkit.demo import reverse
+from seqkit.engine.search_engine import Constraints
 from seqkit.errors import ConfigError, DataError, ModelError
 from seqkit.inference.glossary import Glossary, missing
 from seqkit.inference.translation import Line
 from seqkit.inference.translator import Translator
 from seqkit.metrics.bleu import utilities
-from seqkit.search import beam
+from seqkit.runs.trained_model import load
+from seqkit.search import Hypothesis, beam
 from seqkit.search.forced_score import forced_scores
 from seqkit.settings import Search
+from seqkit.system.device import CPU
 from seqkit.text.codec import Codec
 from seqkit.text.vocabulary import BOS, EOS
 
@@ -286,3 +290,37 @@ def test_banned_words_do_not_come(translator: Translator) -> None:
         assert banned not in found.text.split()
     with pytest.raises(ConfigError, match="nothing"):
         list(translator.translate(LINES, search=searching(translator, ban=("",))))
+
+
+class Echo:
+    """A search by another program: it gives every source back, shortened, with a rank for its score."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, Search]] = []
+
+    def search(
+        self,
+        sources: Sequence[Sequence[int]],
+        settings: Search,
+        constraints: Constraints | None = None,
+        *,
+        batch_done: Callable[[], object] | None = None,
+    ) -> list[list[Hypothesis]]:
+        self.asked.append((len(sources), settings))
+        return [
+            [Hypothesis(tuple(ids[rank:]), -1.0 - rank, -1.0 - rank, True) for rank in range(settings.nbest)]
+            for ids in sources
+        ]
+
+
+def test_another_program_can_search(trained: Path) -> None:
+    loaded = load(trained)
+    engine = Echo()
+    translator = Translator(loaded, device=CPU, engine=engine)
+    translations = list(translator.translate(["a b c", "", "c d e f"], nbest=2))
+    assert [count for count, _ in engine.asked] == [2]  # a blank line is nobody's business
+    source, target = loaded.codecs.source, loaded.codecs.target
+    assert [translation.text for translation in translations] == [
+        target.decode(source.encode(line)) for line in ("a b c", "", "c d e f")
+    ]
+    assert [len(translation.alternatives) for translation in translations] == [1, 0, 1]

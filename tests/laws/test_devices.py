@@ -14,8 +14,9 @@ import torch
 
 from seqkit.batch import Batch, Padded
 from seqkit.data.datasets import Encoded
-from seqkit.engine.batch_search import Constraints, search_batches
+from seqkit.engine.batch_search import search_batches
 from seqkit.engine.fused_transformer import FusedTransformer, fused
+from seqkit.engine.search_engine import Constraints
 from seqkit.engine.token_scores import Blocks, dynamic_log_probs, pair_log_probs, token_features, token_log_probs
 from seqkit.models.ensemble import Ensemble
 from seqkit.models.language_model import LanguageModel
@@ -179,9 +180,8 @@ def test_search_with_all_that_can_be_asked_of_it() -> None:
             (Search(beam=2, maximum_length=4), plain),
             (Search(method="sample", nbest=3, nucleus=0.8, top_k=4, maximum_length=4), plain),
         ):
-            found.append(
-                [[each.ids for each in row] for row in search_batches(both, READ, search, device=device, wishes=wish)]
-            )
+            rows = search_batches(both, READ, search, device=device, constraints=wish)
+            found.append([[hypothesis.ids for hypothesis in row] for row in rows])
     assert found[:3] == found[3:]
 
 

@@ -46,7 +46,7 @@ class _Mistake(NamedTuple):
     hint: str | None = None
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe, apply `section.key=value` overrides, and check the whole.
 
     Raises ConfigError naming every mistake with its dotted path and line.

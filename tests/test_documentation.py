@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import doctest
 from pathlib import Path
+from types import ModuleType
 
+import pytest
+
+import seqkit
+from seqkit import config, errors
 from seqkit.inference import translator
+from seqkit.runs.trained_model import load
+
+
+def examples_run(module: ModuleType, **names: object) -> int:
+    """Run the examples of a module's docstring; how many there are."""
+    examples = doctest.DocTestParser().get_doctest(module.__doc__ or "", names, module.__name__, None, 0)
+    output: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(examples, out=output.append)
+    assert not output, "".join(output)
+    return len(examples.examples)
 
 
 def test_the_examples_of_the_translator_run(trained: Path) -> None:
-    names = {**vars(translator), "run": trained}
-    examples = doctest.DocTestParser().get_doctest(translator.__doc__ or "", names, "translator", None, 0)
-    assert len(examples.examples) > 5
-    told: list[str] = []
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    runner.run(examples, out=told.append)
-    assert not told, "".join(told)
+    assert examples_run(translator, **vars(translator), run=trained) > 5
+
+
+def test_the_examples_of_the_package_run(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.toml").write_text(config.dump(load(trained).recipe), encoding="utf-8")
+    assert examples_run(seqkit) > 6
+
+
+def test_every_public_name_is_there_and_the_whole_error_tree_is() -> None:
+    for name in seqkit.__all__:
+        assert getattr(seqkit, name) is not None
+    assert {name for name in errors.__all__ if name[0].isupper()} <= set(seqkit.__all__)

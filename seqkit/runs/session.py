@@ -36,7 +36,7 @@ __all__ = ["train"]
 def train(
     recipe: Recipe,
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
     allow_data_change: bool = False,
@@ -57,7 +57,7 @@ def train(
     the run stands when it is complete; a run that was asked to stop raises Interrupted after saving.
     """
     began = time.monotonic() - age
-    run, place = out_of(recipe, out), device_of(device)
+    run, place = out_of(recipe, None if out is None else Path(out)), device_of(device)
     options = StartOptions(request or StopRequest(), allow_data_change, reset_best, extend)
     torch.set_float32_matmul_precision("highest")
     if int(os.environ.get("RANK", "0")) > 0:

@@ -33,7 +33,7 @@ from seqkit.tasks.translation_task import TranslationTask
 from seqkit.training.callbacks import StopRequest
 from seqkit.training.objective import build_objective
 from seqkit.training.reading import BatchGroup
-from seqkit.training.trainer import Trainer, Update
+from seqkit.training.trainer import Callback, Trainer, Update, ValidationReport
 from tests.support.sessions import contents, events, progress, refused, same, same_tensors, scored, stopped, tensors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -460,3 +460,28 @@ def test_two_processes_train_as_one(corpus: Path, seen: list[Seen], batch_tokens
     assert sum(len(step.pairs) for step in together) < sum(len(step.pairs) for step in alone)
     one, two = progress(corpus / "1"), progress(corpus / "2")
     assert (one.step, one.tokens, one.epoch, one.position) == (two.step, two.tokens, two.epoch, two.position)
+
+
+class Tracker(Callback):
+    """Notes what it is told, and wishes to stop at a step."""
+
+    def __init__(self, *, stop_at: int) -> None:
+        self.stop_at = stop_at
+        self.scores: list[dict[str, float]] = []
+
+    def stepped(self, trainer: Trainer, step: Update) -> None:
+        if trainer.progress.step == self.stop_at:
+            trainer.wish = "enough"
+
+    def validated(self, trainer: Trainer, report: ValidationReport) -> None:
+        self.scores.append(report.scores)
+
+
+def test_callbacks_of_the_caller_see_a_run_and_may_stop_it(corpus: Path) -> None:
+    tracker, run = Tracker(stop_at=5), corpus / "run"
+    with pytest.raises(Interrupted, match="enough"):
+        train(recipe(corpus, steps=9, validate_every=4), out=run, device="cpu", callbacks=[tracker])
+    assert progress(run).step == 6  # all stop together, after the next step
+    assert [set(scores) for scores in tracker.scores] == [{"loss", "bleu", "exact"}]
+    train(recipe(corpus, steps=9, validate_every=4), out=str(run), device="cpu", callbacks=[tracker])
+    assert len(tracker.scores) == 3

@@ -32,6 +32,8 @@ __all__ = ["Decoder", "PlainDecoder", "RecurrentDecoder", "RecurrentState", "Tra
 class Decoder(nn.Module):
     """What every decoder can do; a subclass gives `start` and `forward`, and says what else it can."""
 
+    embedding: Embedding
+    dropout: Dropout
     attends = False  # whether there is an alignment to be seen
     attention_layers = attention_heads = 0  # how many layers attend to the source, with how many heads each
 

@@ -22,6 +22,9 @@ __all__ = ["Encoder", "RecurrentEncoder", "TransformerEncoder", "positions", "se
 class Encoder(nn.Module):
     """A padded source, ids (B, S) -> one vector for each position, (B, S, D); what stands at padding is meaningless."""
 
+    embedding: Embedding
+    dropout: Dropout
+
     def forward(self, source: Padded) -> Tensor:
         raise NotImplementedError
 

@@ -25,6 +25,8 @@ __all__ = ["LanguageModel", "RecurrentReader", "TokenReader", "TransformerReader
 class TokenReader(nn.Module):
     """The tokens so far -> what the output layer reads; a subclass has a state of its own."""
 
+    embedding: Embedding
+
     @property
     def self_attention(self) -> SelfAttentionStack | None:
         """This reader, if it reads by self-attention alone."""

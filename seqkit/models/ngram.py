@@ -13,7 +13,7 @@ so the keys of all orders together ascend: one binary search finds a child, and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ class NGramModel(nn.Module):
             self.register_buffer(name, tensors[name])
 
     @classmethod
-    def fit(cls, settings: NGram, sequences: Sequence[NDArray[np.int32]], *, vocabulary: int) -> NGramModel:
+    def fit(cls, settings: NGram, sequences: Sequence[NDArray[np.int32]], *, vocabulary: int) -> Self:
         """Count sequences of ids, each (length,): without <s>, which goes before each, and with </s> where it belongs.
 
         A stream is one sequence; lines by themselves are one each. Numbers are kept in torch's default dtype.
@@ -73,7 +73,7 @@ class NGramModel(nn.Module):
         return cls(settings, dict(zip(NAMES, (joined, *logs), strict=True)), vocabulary=vocabulary)
 
     @classmethod
-    def from_tensors(cls, settings: NGram, tensors: Mapping[str, Tensor], *, vocabulary: int) -> NGramModel:
+    def from_tensors(cls, settings: NGram, tensors: Mapping[str, Tensor], *, vocabulary: int) -> Self:
         """The model that gave these `tensors()`. Raises ModelError when they do not belong together."""
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         keys = tensors["keys"].numel() if "keys" in tensors else 0

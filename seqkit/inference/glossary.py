@@ -1,4 +1,4 @@
-"""Words that a translation must contain: terms from a file, and what is to come out as it went in.
+"""Terms that a translation must contain: those of a file, and those that are copied from the source.
 
 dishwasher<TAB>Spülmaschine<TAB>Geschirrspüler     any one of the forms, where the source has the term
 """
@@ -23,12 +23,12 @@ from seqkit.text.codec import Codec
 from seqkit.text.tokenizers import SPACE_MARK
 from seqkit.text.vocabulary import UNKNOWN
 
-__all__ = ["Glossary", "Term", "bounds", "missing", "protected", "spelt"]
+__all__ = ["Glossary", "Term", "encode_terms", "missing_terms", "protected_terms", "word_boundaries"]
 
 # The forms of one term, any one of which is enough.
 Term = tuple[str, ...]
 
-# What is no language: addresses, mail addresses, placeholders, markup, numbers.
+# What is copied, not translated: addresses, mail addresses, placeholders, markup, numbers.
 PROTECTED = re.compile(
     r"""(?x)
       \b(?:https?|ftp)://[^\s<>"']*[^\s<>"'.,;:!?)\]]
@@ -64,64 +64,66 @@ class Glossary:
         return cls(entries)
 
     @cached_property
-    def _search(self) -> re.Pattern[str] | None:
+    def _pattern(self) -> re.Pattern[str] | None:
+        if not self.entries:
+            return None
         longest_first = sorted(self.entries, key=len, reverse=True)
-        return re.compile("|".join(_whole(term) for term in longest_first), re.IGNORECASE) if longest_first else None
+        return re.compile("|".join(_word_pattern(term) for term in longest_first), re.IGNORECASE)
 
     @cached_property
-    def _folded(self) -> dict[str, str]:
+    def _by_casefold(self) -> dict[str, str]:
         return {term.casefold(): term for term in reversed(list(self.entries))}
 
-    def found_in(self, text: str) -> list[Term]:
-        """The forms for each term that the text has, in its order, each once; longer terms hide those within them.
+    def terms_in(self, text: str) -> list[Term]:
+        """The forms for each term in the text, in its order, each once; a term within a longer one does not count.
 
-        A term that is written in lower case is found in any case, one with capitals only as it is written.
+        A term in lower case matches any case, one with capitals only itself.
         """
-        found: dict[Term, None] = {}
-        for match in self._search.finditer(text) if self._search else ():
-            term = match[0] if match[0] in self.entries else self._folded.get(match[0].casefold(), "")
+        terms: dict[Term, None] = {}
+        for match in self._pattern.finditer(text) if self._pattern else ():
+            term = match[0] if match[0] in self.entries else self._by_casefold.get(match[0].casefold(), "")
             if term and (term == match[0] or term == term.casefold()):
-                found[self.entries[term]] = None
-        return list(found)
+                terms[self.entries[term]] = None
+        return list(terms)
 
 
-def protected(text: str) -> list[Term]:
-    """What stands in a text that no translation may change: web and mail addresses, placeholders, tags, numbers."""
+def protected_terms(text: str) -> list[Term]:
+    """The parts of a text that a translation copies: web and mail addresses, placeholders, tags, numbers."""
     return [(match,) for match in dict.fromkeys(match[0] for match in PROTECTED.finditer(text))]
 
 
-def missing(text: str, terms: Sequence[Term]) -> list[str]:
-    """The terms none of whose forms stands in the text as whole words, by their first form."""
-    return [term[0] for term in terms if not any(re.search(_whole(form), text) for form in term)]
+def missing_terms(text: str, terms: Sequence[Term]) -> list[str]:
+    """The first forms of the terms none of whose forms stands in the text as whole words."""
+    return [term[0] for term in terms if not any(re.search(_word_pattern(form), text) for form in term)]
 
 
-def _whole(form: str) -> str:
-    """A pattern for a form that does not begin or end within a word."""
-    before = r"(?<!\w)" if _joins(form[0]) else ""
-    after = r"(?!\w)" if _joins(form[-1]) else ""
+def _word_pattern(form: str) -> str:
+    """A pattern for a form that neither begins nor ends within a word."""
+    before = r"(?<!\w)" if _in_words(form[0]) else ""
+    after = r"(?!\w)" if _in_words(form[-1]) else ""
     return before + re.escape(form) + after
 
 
-def _joins(character: str) -> bool:
-    """Whether words are made of such characters, in a script that puts spaces between words."""
+def _in_words(character: str) -> bool:
+    """Whether a character is part of words, in a script that puts spaces between words."""
     return character.isalnum() and unicodedata.east_asian_width(character) not in "WF"
 
 
 def _forms(codec: Codec, term: Term) -> list[list[int]]:
-    """Each form as the model would write it: as a word of its own, and the same at the beginning of a line.
+    """The ids of each form: as a word within a line, and as one at its beginning.
 
-    Forms that the text layer has no tokens for, or would change, are left out.
+    Forms that the codec has no tokens for, or would change, are left out.
     """
-    found: list[list[int]] = []
+    encodings: list[list[int]] = []
     for form in term:
         texts = [form, f" {form}"] if isinstance(codec.settings, Characters) else [form]
-        for ids in ([*_plain(codec, text)] for text in texts):
-            if ids and UNKNOWN not in ids and codec.decode(ids).strip() == form and ids not in found:
-                found.append(ids)
-    return found
+        for ids in ([*_encode_form(codec, text)] for text in texts):
+            if ids and UNKNOWN not in ids and codec.decode(ids).strip() == form and ids not in encodings:
+                encodings.append(ids)
+    return encodings
 
 
-def _plain(codec: Codec, text: str) -> list[int]:
+def _encode_form(codec: Codec, text: str) -> list[int]:
     if isinstance(codec.settings, Characters) and text.startswith(" "):
         # A line does not begin with a space, but a word within it has one before it.
         spaced = codec.encode(f"a{text}")
@@ -129,8 +131,8 @@ def _plain(codec: Codec, text: str) -> list[int]:
     return codec.encode(text)
 
 
-def bounds(codec: Codec) -> Tensor:
-    """Which tokens cannot go on with the word before them: (V,) bool."""
+def word_boundaries(codec: Codec) -> Tensor:
+    """The tokens that cannot continue the word before them: (V,) bool."""
     tokens = codec.tokens(range(len(codec)))
     pieces = isinstance(codec.settings, SentencePiece)
     letters = isinstance(codec.settings, Characters)
@@ -138,13 +140,13 @@ def bounds(codec: Codec) -> Tensor:
         id == EOS or not (pieces or letters) or token.startswith((SPACE_MARK, " ")) or not token[:1].isalnum()
         for id, token in enumerate(tokens)
     ]
-    if pieces:  # bytes may spell anything
+    if pieces:  # a byte may be part of any character
         flags = [flag and not token.startswith("<0x") for flag, token in zip(flags, tokens, strict=True)]
     return torch.tensor(flags)
 
 
-def spelt(codec: Codec, terms: Sequence[Term]) -> tuple[list[list[list[int]]], list[str]]:
-    """The terms that the codec can write, as tokens, and those that it cannot, by their first form."""
-    tokens = [_forms(codec, term) for term in terms]
-    missing = [term[0] for term, forms in zip(terms, tokens, strict=True) if not forms]
-    return [forms for forms in tokens if forms], missing
+def encode_terms(codec: Codec, terms: Sequence[Term]) -> tuple[list[list[list[int]]], list[str]]:
+    """The ids of the forms of each term that the codec can write, and the first forms of those that it cannot."""
+    encoded = [_forms(codec, term) for term in terms]
+    impossible = [term[0] for term, forms in zip(terms, encoded, strict=True) if not forms]
+    return [forms for forms in encoded if forms], impossible

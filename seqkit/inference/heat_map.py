@@ -1,4 +1,4 @@
-"""Attention as a picture made of text."""
+"""Attention as a heat map of characters."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def heat_map(
     `weights` is target x source, shaded by ` .:*#` (from 0, 0.05, 0.2, 0.4, 0.6), with `colour` on a background as
     well. If the words do not fit, columns are numbered and a legend follows; if that does not fit either, or a side has
     over 60 words, each target word is listed with its strongest source word. Words are escaped, no line is wider than
-    `width`, and the last says that attention is only a hint. A weight that is not finite is shown as `?`. Raises
-    ValueError when the shapes disagree.
+    `width`, and `NOTE` follows. A weight that is not finite is shown as `?`. Raises ValueError when the shapes
+    disagree.
     """
     _check_shape(source, target, weights)
     source, target = [_visible(word) for word in source], [_visible(word) for word in target]
@@ -133,8 +133,8 @@ def _legend(source: Sequence[str], width: int) -> list[str]:
 
 def _strongest(source: Sequence[str], word: str, row: Sequence[float], width: int) -> str:
     """`März <- March 0.83`; the words are shortened before the number is."""
-    known = [weight if math.isfinite(weight) else -1.0 for weight in row]
-    best = max(range(len(known)), key=known.__getitem__)
+    finite = [weight if math.isfinite(weight) else -1.0 for weight in row]
+    best = max(range(len(finite)), key=finite.__getitem__)
     number = f" {row[best]:.2f}"
     room = max(width - len(" <- ") - len(number), 2)
     left = _crop(word, max(room // 2, room - _cells(source[best])))

@@ -4,7 +4,7 @@
     for labels in labeller.label(["Florence left Paris ."]):
         print(labels)                                   # ["B-PER", "O", "B-LOC", "O"]
 
-As many lists come out as sentences went in, in their order, each with one label a token; batching is private.
+There is a list for each sentence, in their order, with a label for each token; batching is private.
 """
 
 from __future__ import annotations
@@ -12,36 +12,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import torch
 
-from seqkit.errors import ModelError
 from seqkit.models.sequence_labeller import SequenceLabeller
 from seqkit.runs.trained_model import TrainedModel, load
-from seqkit.settings import Labelled, Pairs
+from seqkit.settings import Labelled
 from seqkit.system.device import device_of
 from seqkit.tasks.labelling_task import encode, longest_piece, predict, spell
 
 __all__ = ["WINDOW", "Labeller"]
 
-WINDOW = 2000  # sentences that are sorted by length together, and the most that are kept waiting for each other
+WINDOW = 2000  # sentences that are read before the first is answered, and that are sorted by length together
 
 
 class Labeller:
     """A trained model with both of its vocabularies, ready to label."""
 
     def __init__(self, loaded: TrainedModel, *, device: torch.device) -> None:
-        """`loaded.model` is on `device` and in evaluation mode, as `run.load` gives it.
+        """`loaded.model` is on `device` and in evaluation mode, as `trained_model.load` gives it.
 
-        Raises ModelError if it does not label.
+        Raises ModelError if it is not for labelling.
         """
-        model, data = loaded.model, loaded.recipe.data
-        if not isinstance(model, SequenceLabeller) or not isinstance(data, Labelled):
-            other = "translate" if isinstance(data, Pairs) else "generate"
-            raise ModelError(f"{loaded.path} holds no labelling model", f"seqkit {other} {loaded.path} uses it")
-        self.loaded, self.model = loaded, model
+        loaded.require("labelling")
+        self.loaded, self.model = loaded, cast(SequenceLabeller, loaded.model)
         self.device = device
-        self.longest = longest_piece(loaded.recipe, data)
+        self.longest = longest_piece(loaded.recipe, cast(Labelled, loaded.recipe.data))
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Labeller:
@@ -49,17 +46,17 @@ class Labeller:
 
         Raises ModelError when there is no sound model, ConfigError for a device that is not there.
         """
-        place = device_of(device)
-        return cls(load(Path(path), device=place), device=place)
+        resolved = device_of(device)
+        return cls(load(Path(path), device=resolved), device=resolved)
 
     def label(self, sentences: Iterable[str | Sequence[str]]) -> Iterator[list[str]]:
-        """The labels of each sentence, window by window; text is cut into tokens at its white space, lists are cut.
+        """The labels of each sentence, window by window; a str is cut into tokens at white space, a list holds tokens.
 
-        A sentence without tokens has no labels. Those of more than `longest` tokens are read in pieces of that length.
+        A sentence without tokens has no labels; one of more than `longest` tokens is read in pieces of that length.
         """
-        waiting = iter(sentences)
+        pending = iter(sentences)
         codecs = self.loaded.codecs
-        while window := list(islice(waiting, WINDOW)):
-            cut = [sentence.split() if isinstance(sentence, str) else sentence for sentence in window]
-            tokens = encode(codecs.source, cut)
-            yield from spell(codecs.target, predict(self.model, tokens, longest=self.longest, device=self.device))
+        while window := list(islice(pending, WINDOW)):
+            tokens = [sentence.split() if isinstance(sentence, str) else sentence for sentence in window]
+            ids = encode(codecs.source, tokens)
+            yield from spell(codecs.target, predict(self.model, ids, longest=self.longest, device=self.device))

@@ -1,4 +1,4 @@
-"""What goes into a translator and what comes out of it, line by line."""
+"""The input and the output of a translator: a line, and its translation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Line", "Translation"]
 
 @dataclass(frozen=True)
 class Line:
-    """A line to be translated, and what is asked of its translation."""
+    """A line to be translated, and what its translation must hold."""
 
     text: str
     prefix: str = ""  # how the translation begins
@@ -22,33 +22,33 @@ class Line:
 
 @dataclass(frozen=True)
 class Translation:
-    """One line and what became of it. A blank line becomes an empty text, which no model was asked for."""
+    """One line and its translation. A blank line has an empty translation, for which no model is run."""
 
-    source: str  # as it came
+    source: str  # the line, unchanged
     text: str = ""  # the best translation
     score: float = 0.0  # log_prob after the length reward; with minimum risk, the expected utility
     log_prob: float = 0.0  # of `target_ids` and their ends, in nats
     truncated: bool = False  # the output reached the length limit before it ended
     parts: int = 0  # 0 for a blank line, above 1 where the input was longer than the model takes and was cut
     missing: tuple[str, ...] = ()  # terms that should be in the text and are not
-    alternatives: tuple[tuple[str, float], ...] = ()  # what was found besides, best first: text and score
-    segments: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()  # what the model read and wrote, a pair a part
+    alternatives: tuple[tuple[str, float], ...] = ()  # further hypotheses, best first: text and score
+    segments: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()  # source and target ids of each part
     token_scores: tuple[float, ...] = ()  # log-probabilities of `target_ids` and of each end, if asked for
     alignment: tuple[tuple[int, int, float], ...] = ()  # source word, target word, weight; if asked for
 
     @property
     def source_ids(self) -> tuple[int, ...]:
-        """What the model read, without `</s>`."""
-        return tuple(id for read, _ in self.segments for id in read)
+        """The tokens that the model read, without `</s>`."""
+        return tuple(id for source, _ in self.segments for id in source)
 
     @property
     def target_ids(self) -> tuple[int, ...]:
-        """What it wrote, without `</s>`."""
-        return tuple(id for _, written in self.segments for id in written)
+        """The tokens that it wrote, without `</s>`."""
+        return tuple(id for _, target in self.segments for id in target)
 
     @property
     def unknown(self) -> int:
-        """Source tokens that the vocabulary does not have."""
+        """The number of source tokens that are not in the vocabulary."""
         return self.source_ids.count(UNKNOWN)
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from seqkit.errors import DataError
-from seqkit.inference.glossary import Glossary, bounds, missing, protected, spelt
+from seqkit.inference.glossary import Glossary, encode_terms, missing_terms, protected_terms, word_boundaries
 from seqkit.settings import Characters, SentencePiece, Words
 from seqkit.text.codec import Codec
 from seqkit.text.vocabulary import EOS, UNKNOWN
@@ -57,8 +57,8 @@ def test_terms_are_read_with_all_their_forms(tmp_path: Path) -> None:
 def test_terms_are_found_as_whole_words(text: str, found: list[str]) -> None:
     forms = {"dog": "Hund", "hot dog": "Hotdog", "AI": "KI", "a+b": "A+B", "犬": "いぬ"}
     glossary = Glossary({term: (form,) for term, form in forms.items()})
-    assert [term[0] for term in glossary.found_in(text)] == found
-    assert Glossary({}).found_in(text) == []
+    assert [term[0] for term in glossary.terms_in(text)] == found
+    assert Glossary({}).terms_in(text) == []
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ def test_terms_are_found_as_whole_words(text: str, found: list[str]) -> None:
     ],
 )
 def test_what_is_no_language_is_protected(text: str, found: list[str]) -> None:
-    assert [term for (term,) in protected(text)] == found
+    assert [term for (term,) in protected_terms(text)] == found
 
 
 def test_forms_are_spelt_so_that_they_read_as_they_should(codec: Codec) -> None:
-    forms, impossible = spelt(codec, [("Hund", "Hunde"), ("läuft",)])
+    forms, impossible = encode_terms(codec, [("Hund", "Hunde"), ("läuft",)])
     assert impossible == []
     assert len(forms) == 2
     for term, own in zip((("Hund", "Hunde"), ("läuft",)), forms, strict=True):
@@ -88,7 +88,7 @@ def test_forms_are_spelt_so_that_they_read_as_they_should(codec: Codec) -> None:
 
 
 def test_what_cannot_be_spelt_is_named(codec: Codec) -> None:
-    forms, impossible = spelt(codec, [("犬",), ("Hund",)])
+    forms, impossible = encode_terms(codec, [("犬",), ("Hund",)])
     if isinstance(codec.settings, SentencePiece):  # bytes can spell anything
         assert impossible == []
     else:
@@ -97,7 +97,7 @@ def test_what_cannot_be_spelt_is_named(codec: Codec) -> None:
 
 
 def test_a_bound_is_what_cannot_go_on_with_a_word(codec: Codec) -> None:
-    flags = bounds(codec)
+    flags = word_boundaries(codec)
     assert len(flags) == len(codec)
     assert flags[EOS]
     for id, token in enumerate(codec.tokens(range(len(codec)))):
@@ -105,7 +105,7 @@ def test_a_bound_is_what_cannot_go_on_with_a_word(codec: Codec) -> None:
             continue
         after = codec.decode([*codec.encode("Hund"), id])
         if not isinstance(codec.settings, Words):
-            assert bool(flags[id]) == (not missing(after, [("Hund",)])), token
+            assert bool(flags[id]) == (not missing_terms(after, [("Hund",)])), token
 
 
 @pytest.mark.parametrize(
@@ -120,4 +120,4 @@ def test_a_bound_is_what_cannot_go_on_with_a_word(codec: Codec) -> None:
     ],
 )
 def test_the_text_decides_what_is_missing(text: str, terms: list[tuple[str, ...]], absent: list[str]) -> None:
-    assert missing(text, terms) == absent
+    assert missing_terms(text, terms) == absent

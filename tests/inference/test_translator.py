@@ -21,7 +21,7 @@ from seqkit.errors import ConfigError, DataError, ModelError
 from seqkit.inference.glossary import Glossary, missing_terms
 from seqkit.inference.translation import Line
 from seqkit.inference.translator import Translator
-from seqkit.metrics.bleu import utilities
+from seqkit.metrics.sacrebleu_scores import utilities
 from seqkit.runs.trained_model import load
 from seqkit.search import Hypothesis, beam
 from seqkit.search.forced_score import forced_scores

@@ -12,14 +12,14 @@ from seqkit.kernels.gru import narrow_gru
 from seqkit.kernels.rnn import narrow_rnn
 from seqkit.state import map_state
 
-__all__ = ["Fused", "LayerState", "recur"]
+__all__ = ["FusedLayer", "LayerState", "recur"]
 
-Fused = nn.RNN | nn.GRU | nn.LSTM
+FusedLayer = nn.RNN | nn.GRU | nn.LSTM
 LayerState = Tensor | tuple[Tensor, Tensor]  # as torch has it: (1, N, D); of an LSTM, hidden and cell
 
 
 def recur(
-    layer: Fused, x: Tensor, before: LayerState | None, *, drop: Callable[[Tensor], Tensor] | None = None
+    layer: FusedLayer, x: Tensor, before: LayerState | None, *, drop: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Tensor, LayerState]:
     """`layer(x, before)`, its recurrent matrix passed through `drop` first, if there is one: x (N, T, I) -> (N, T, D).
 
@@ -38,7 +38,7 @@ def recur(
 
 
 def _recur(
-    layer: Fused, x: Tensor, before: LayerState | None, drop: Callable[[Tensor], Tensor] | None
+    layer: FusedLayer, x: Tensor, before: LayerState | None, drop: Callable[[Tensor], Tensor] | None
 ) -> tuple[Tensor, LayerState]:
     dtype = _product_dtype(layer, x)
     # cuDNN gives gradients only to a layer in training mode, though here the mode changes nothing else.
@@ -67,7 +67,7 @@ def _recur(
     return fused(x, start, weights, *options)
 
 
-def _product_dtype(layer: Fused, x: Tensor) -> torch.dtype:
+def _product_dtype(layer: FusedLayer, x: Tensor) -> torch.dtype:
     """In which the layer makes its products."""
     narrow = current().products
     gains = isinstance(layer, nn.LSTM) or x.shape[1] > 1

@@ -7,16 +7,17 @@ reversed within each length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from seqkit.kernels.recurrence import Fused, recur
+from seqkit.kernels.recurrence import FusedLayer, LayerState, recur
 from seqkit.layers.dropout import Dropout, LockedDropout
 
-__all__ = ["BidirectionalStack", "RecurrentStack", "StackState", "last_real", "reversing_index"]
+__all__ = ["LAYERS", "BidirectionalStack", "RecurrentStack", "StackState", "last_real", "reversing_index"]
 
 Kind = Literal["rnn", "gru", "lstm"]
 
@@ -28,10 +29,44 @@ class StackState(NamedTuple):
     cell: Tensor | None  # (N, layers, D)
 
 
-def fused_layer(kind: Kind, inputs: int, width: int) -> Fused:
-    """torch's kernel for one layer, its recurrent matrices orthogonal and an LSTM's forget gates open at the start."""
-    kernels: dict[Kind, type[Fused]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-    module = kernels[kind](inputs, width, batch_first=True)
+class RecurrentLayer(Protocol):
+    """One layer of a stack, whose state is torch's: (1, N, D), and of an LSTM two of them."""
+
+    def read(
+        self, x: Tensor, before: LayerState | None = None, *, drop: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, LayerState]:
+        """Read x (N, T, I) on from `before` (None: from zeros): outputs (N, T, D) and the new state.
+
+        The recurrent matrix passes through `drop` first, if there is one.
+        """
+        ...
+
+
+class Fused(nn.RNNBase):
+    """A layer by torch's kernels, or by the package's own where they are faster."""
+
+    def read(
+        self, x: Tensor, before: LayerState | None = None, *, drop: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, LayerState]:
+        """Read x (N, T, I) on from `before` (None: from zeros): outputs (N, T, D) and the new state."""
+        return recur(cast(FusedLayer, self), x, before, drop=drop)
+
+
+class RNN(Fused, nn.RNN):
+    """A plain recurrent layer (Elman, 1990)."""
+
+
+class GRU(Fused, nn.GRU):
+    """A gated recurrent layer (Cho et al., 2014)."""
+
+
+class LSTM(Fused, nn.LSTM):
+    """A layer of long short-term memory (Hochreiter and Schmidhuber, 1997)."""
+
+
+def fused_layer(kernel: type[RNN | GRU | LSTM], inputs: int, width: int) -> RNN | GRU | LSTM:
+    """A layer whose recurrent matrices are orthogonal, and an LSTM's forget gates open, at the start."""
+    module = kernel(inputs, width, batch_first=True)
     weights = dict(module.named_parameters())
     with torch.no_grad():
         for gate in torch.split(weights["weight_hh_l0"], width):
@@ -40,9 +75,16 @@ def fused_layer(kind: Kind, inputs: int, width: int) -> Fused:
             nn.init.xavier_uniform_(gate)
         weights["bias_ih_l0"].zero_()
         weights["bias_hh_l0"].zero_()
-        if kind == "lstm":
+        if kernel is LSTM:
             weights["bias_ih_l0"][width : 2 * width] = 1.0
     return module
+
+
+LAYERS: dict[Kind, Callable[[int, int], nn.Module]] = {
+    "rnn": partial(fused_layer, RNN),
+    "gru": partial(fused_layer, GRU),
+    "lstm": partial(fused_layer, LSTM),
+}
 
 
 class RecurrentStack(nn.Module):
@@ -66,7 +108,7 @@ class RecurrentStack(nn.Module):
         super().__init__()
         self.kind, self.width, self.depth = kind, width, layers
         sizes = [inputs, *[width] * (layers - 1)]
-        self.layers = cast(Sequence[Fused], nn.ModuleList(fused_layer(kind, size, width) for size in sizes))
+        self.layers = cast(Sequence[RecurrentLayer], nn.ModuleList(LAYERS[kind](size, width) for size in sizes))
         self.dropout = LockedDropout(dropout) if locked else Dropout(dropout)
         self.weight_drop = Dropout(weight_drop)
 
@@ -80,7 +122,7 @@ class RecurrentStack(nn.Module):
             if state is not None:
                 hidden = state.hidden[:, index].unsqueeze(0).contiguous()  # (1, N, D)
                 before = hidden if state.cell is None else (hidden, state.cell[:, index].unsqueeze(0).contiguous())
-            x, after = recur(layer, x, before, drop=drop)
+            x, after = layer.read(x, before, drop=drop)
             hidden, cell = after if isinstance(after, tuple) else (after, None)
             hiddens.append(hidden[0])
             if cell is not None:
@@ -100,9 +142,9 @@ class BidirectionalStack(nn.Module):
         super().__init__()
         part = width // 2 if bidirectional else width
         sizes = [inputs, *[width] * (layers - 1)]
-        ahead = nn.ModuleList(fused_layer(kind, size, part) for size in sizes)
-        back = nn.ModuleList(fused_layer(kind, size, width - part) for size in sizes if bidirectional)
-        self.forwards, self.backwards = cast(Sequence[Fused], ahead), cast(Sequence[Fused], back)
+        ahead = nn.ModuleList(LAYERS[kind](size, part) for size in sizes)
+        back = nn.ModuleList(LAYERS[kind](size, width - part) for size in sizes if bidirectional)
+        self.forwards, self.backwards = cast(Sequence[RecurrentLayer], ahead), cast(Sequence[RecurrentLayer], back)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -110,9 +152,9 @@ class BidirectionalStack(nn.Module):
         order = reversing_index(mask) if self.backwards else None
         for index, layer in enumerate(self.forwards):
             x = self.dropout(x) if index else x
-            ahead, _ = recur(layer, x, None)
+            ahead, _ = layer.read(x)
             if order is not None:
-                back, _ = recur(self.backwards[index], _take(x, order), None)
+                back, _ = self.backwards[index].read(_take(x, order))
                 ahead = torch.cat([ahead, _take(back, order)], dim=-1)
             x = ahead
         return x

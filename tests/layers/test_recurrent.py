@@ -16,11 +16,11 @@ from seqkit.kernels.arithmetic import products_in
 from seqkit.layers import cells
 from seqkit.layers.masks import length_mask
 from seqkit.layers.recurrent import (
+    LAYERS,
     BidirectionalStack,
     Kind,
     RecurrentStack,
     StackState,
-    fused_layer,
     last_real,
     reversing_index,
 )
@@ -146,7 +146,7 @@ def test_dropout_stands_between_layers_and_nowhere_else(kind: Kind) -> None:
 @every_kind
 def test_recurrent_matrices_begin_orthogonal_and_forget_gates_open(kind: Kind) -> None:
     torch.manual_seed(0)
-    kernel = fused_layer(kind, 3, 4)
+    kernel = LAYERS[kind](3, 4)
     for gate in torch.split(kernel.get_parameter("weight_hh_l0"), 4):
         torch.testing.assert_close(gate @ gate.T, torch.eye(4))
     bias = kernel.get_parameter("bias_ih_l0") + kernel.get_parameter("bias_hh_l0")

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from seqkit.settings.data import Purpose
-from seqkit.settings.model import Activation, Cell, ModelSettings, Norm, Positions, Probability, Width
+from seqkit.settings.model import PARALLEL_CELLS, Activation, Cell, ModelSettings, Norm, Positions, Probability, Width
 
 __all__ = ["LabellerSettings", "RecurrentLabeller", "TransformerLabeller"]
 
@@ -25,6 +25,11 @@ class RecurrentLabeller(ModelSettings, frozen=True, kw_only=True, tag_field="kin
     dropout: Annotated[Probability, Meta(description="dropout on embeddings, between layers and before the output")] = (
         0.2
     )
+
+    @property
+    def parallel_in_time(self) -> bool:
+        """Some cells need no state to read their input."""
+        return self.cell in PARALLEL_CELLS
 
 
 class TransformerLabeller(ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag="transformer_labeller"):

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from seqkit.settings.data import Purpose
 from seqkit.settings.model import (
+    PARALLEL_CELLS,
     Activation,
     Cell,
     LayerDrop,
@@ -53,6 +54,11 @@ class RecurrentLanguageModel(
     def carries_state(self) -> bool:
         """It does, from window to window."""
         return True
+
+    @property
+    def parallel_in_time(self) -> bool:
+        """Some cells need no state to read their input."""
+        return self.cell in PARALLEL_CELLS
 
 
 class TransformerLanguageModel(

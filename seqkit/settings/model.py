@@ -10,6 +10,7 @@ from seqkit.settings.base import Settings
 from seqkit.settings.data import Purpose
 
 __all__ = [
+    "PARALLEL_CELLS",
     "Activation",
     "Cell",
     "LayerDrop",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 Cell = Literal["rnn", "gru", "lstm"]
+PARALLEL_CELLS: frozenset[Cell] = frozenset()  # whose training reads all positions of a sequence at once
 Probability = Annotated[float, Meta(ge=0, lt=1)]
 Width = Annotated[int, Meta(ge=1, description="size of the hidden vectors")]
 Activation = Annotated[Literal["relu", "gelu", "swiglu"], Meta(description="of the feed-forward layers")]
@@ -82,6 +84,11 @@ class Plain(ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag="pla
     dropout: Annotated[Probability, Meta(description="dropout on embeddings and between layers")] = 0.1
     word_dropout: WordDropout = 0.0
 
+    @property
+    def parallel_in_time(self) -> bool:
+        """Some cells need no state to read their input."""
+        return self.cell in PARALLEL_CELLS
+
 
 class Recurrent(ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag="recurrent"):
     """Recurrent encoder-decoder with attention (Bahdanau et al., 2015; Luong et al., 2015)."""
@@ -101,6 +108,11 @@ class Recurrent(ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag=
         0.2
     )
     word_dropout: WordDropout = 0.0
+
+    @property
+    def parallel_in_time(self) -> bool:
+        """Some cells need no state to read their input."""
+        return self.cell in PARALLEL_CELLS and not self.input_feeding
 
 
 class Transformer(ModelSettings, frozen=True, kw_only=True, tag_field="kind", tag="transformer"):

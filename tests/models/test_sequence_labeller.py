@@ -242,7 +242,7 @@ def test_sizes_and_kinds_are_those_asked_for() -> None:
     assert isinstance(make(transformer()).encoder, TransformerEncoder)
     assert model.encoder.embedding.weight.shape == (12, 6)
     assert model.output.weight.shape == (8, 10)
-    assert [type(layer) for layer in model.encoder.stack.forwards] == [torch.nn.GRU] * 3
+    assert [isinstance(layer, torch.nn.GRU) for layer in model.encoder.stack.forwards] == [True] * 3
     assert len(model.encoder.stack.backwards) == 3
 
 

@@ -28,46 +28,46 @@ from seqkit.models.encoders import TransformerEncoder
 from seqkit.text.codec import Codec, Codecs
 from seqkit.text.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNKNOWN
 
-__all__ = ["Exported", "export_ct2"]
+__all__ = ["Agreements", "export_ct2"]
 
 TOOL = "CTranslate2"
-OLDEST = [4, 6, 3]  # before, its encoders had no rotary positions
-POSITIONS = 2048  # places in the table of positions at least, so that long lines are no error
+OLDEST = [4, 6, 3]  # the first version whose encoders have rotary positions
+POSITIONS = 2048  # rows of the table of positions at least, so that long lines are no error
 
 Array = NDArray[np.float32]
 
 
-class Exported(NamedTuple):
-    """How the converted model agrees with ours: in float32, and as it was quantised."""
+class Agreements(NamedTuple):
+    """How the converted model agrees with ours: in float32, and quantised."""
 
     exact: Agreement
     quantised: Agreement | None
 
 
-def export_ct2(run: Path, folder: Path, *, quantization: str = "float32", overwrite: bool = False) -> Exported:
+def export_ct2(run: Path, folder: Path, *, quantization: str = "float32", overwrite: bool = False) -> Agreements:
     """Convert the model of a run or model folder for CTranslate2; checked in float32 before it is quantised.
 
-    Raises ConfigError if the model does not fit or the tool is missing, ModelError if the tool does something else with
-    the model, ResourceError if the folder cannot be written. No folder is left then.
+    Raises ConfigError if the model does not fit or the tool is missing, ModelError if the converted model
+    differs from ours, ResourceError if the folder cannot be written. After an error there is no folder.
     """
-    leaving = exportable_model(run, folder, tool=TOOL, overwrite=overwrite)
-    _check_words(leaving.loaded.codecs)
-    tool = _tool()
-    codecs, sources = leaving.loaded.codecs, sentences_of(leaving.loaded)
-    with publishing(folder, leaving) as partial:
-        _write(tool, leaving, partial, "float32")
-        exact = agreement(leaving.model, _Loaded(tool, partial, codecs, "float32"), sources)
+    exportable = exportable_model(run, folder, tool=TOOL, overwrite=overwrite)
+    _check_words(exportable.loaded.codecs)
+    tool = _import_tool()
+    codecs, sources = exportable.loaded.codecs, sentences_of(exportable.loaded)
+    with publishing(folder, exportable) as partial:
+        _write(tool, exportable, partial, "float32")
+        exact = agreement(exportable.model, _ConvertedModel(tool, partial, codecs, "float32"), sources)
         verify(exact, TOOL)
         quantised = None
         if quantization != "float32":
-            _write(tool, leaving, partial, quantization)
-            quantised = agreement(leaving.model, _Loaded(tool, partial, codecs, "default"), sources)
+            _write(tool, exportable, partial, quantization)
+            quantised = agreement(exportable.model, _ConvertedModel(tool, partial, codecs, "default"), sources)
         write_text_layer(partial, codecs)
-        (partial / "README.txt").write_text(ct2_readme(leaving, folder.name), encoding="utf-8")
-    return Exported(exact, quantised)
+        (partial / "README.txt").write_text(ct2_readme(exportable, folder.name), encoding="utf-8")
+    return Agreements(exact, quantised)
 
 
-def _tool() -> Any:
+def _import_tool() -> Any:
     try:
         import ctranslate2
         import ctranslate2.specs
@@ -80,7 +80,7 @@ def _tool() -> Any:
 
 
 def _check_words(codecs: Codecs) -> None:
-    """CTranslate2 is told words, not ids: refuse those that look like special tokens."""
+    """Raise ConfigError for a word like a special token: CTranslate2 reads words, not ids, and would confuse them."""
     for codec in (codecs.source, codecs.target):
         for word in codec.vocabulary.tokens[len(SPECIAL_TOKENS) :]:
             if word in SPECIAL_TOKENS:
@@ -90,15 +90,15 @@ def _check_words(codecs: Codecs) -> None:
                 )
 
 
-def _write(tool: Any, leaving: ExportableModel, folder: Path, quantization: str) -> None:
-    specification = _specification(tool, leaving)
+def _write(tool: Any, exportable: ExportableModel, folder: Path, quantization: str) -> None:
+    specification = _specification(tool, exportable)
     specification.validate()
     specification.optimize(quantization=quantization)
     specification.save(str(folder))
 
 
-class _Loaded:
-    """The converted model in CTranslate2, asked by ids."""
+class _ConvertedModel:
+    """The converted model as CTranslate2 loads it, for sentences of ids."""
 
     def __init__(self, tool: Any, folder: Path, codecs: Codecs, compute_type: str) -> None:
         self.codecs = codecs
@@ -112,31 +112,31 @@ class _Loaded:
     def greedy(self, sources: Sentences, longest: int) -> list[list[int]]:
         """The likeliest token at each step up to `</s>`."""
         ids = {token: id for id, token in enumerate(self.codecs.target.vocabulary.tokens)}
-        found = self.translator.translate_batch(
+        results = self.translator.translate_batch(
             self._words(self.codecs.source, sources),
             beam_size=1,
             max_input_length=0,
             max_decoding_length=longest,
-            min_decoding_length=0,  # else nothing is ever translated to nothing
+            min_decoding_length=0,  # the default of 1 forbids empty translations
             suppress_sequences=[[SPECIAL_TOKENS[PAD]], [SPECIAL_TOKENS[BOS]]],
         )
-        return [[ids[token] for token in one.hypotheses[0]] for one in found]
+        return [[ids[token] for token in result.hypotheses[0]] for result in results]
 
     def log_probs(self, sources: Sentences, targets: Sentences) -> list[list[float]]:
         """The log-probability of each token of each target and of its `</s>`."""
-        scored = self.translator.score_batch(
+        results = self.translator.score_batch(
             self._words(self.codecs.source, sources), self._words(self.codecs.target, targets), max_input_length=0
         )
-        return [list(one.log_probs) for one in scored]
+        return [list(result.log_probs) for result in results]
 
     def _words(self, codec: Codec, sentences: Sentences) -> list[list[str]]:
         return [codec.tokens(ids) for ids in sentences]
 
 
-def _specification(tool: Any, leaving: ExportableModel) -> Any:
-    """The model in the tool's own terms."""
-    specs, settings, codecs = tool.specs, leaving.settings, leaving.loaded.codecs
-    encoder, decoder = leaving.model.encoder, leaving.model.decoder
+def _specification(tool: Any, exportable: ExportableModel) -> Any:
+    """The model as a specification of the tool, which it can write."""
+    specs, settings, codecs = tool.specs, exportable.settings, exportable.loaded.codecs
+    encoder, decoder = exportable.model.encoder, exportable.model.decoder
     assert isinstance(encoder, TransformerEncoder)
     assert isinstance(decoder, TransformerDecoder)
     activations = specs.Activation
@@ -149,13 +149,13 @@ def _specification(tool: Any, leaving: ExportableModel) -> Any:
     }
     if settings.positions == "rotary":
         shape |= {"rotary_dim": settings.width // settings.heads, "rotary_interleave": False}
-    # Attention to the source as `seqkit` shows it: the mean over the heads of the last layer but one.
-    watched = {"alignment_layer": max(0, settings.decoder_layers - 2), "alignment_heads": settings.heads}
+    # As in seqkit, the alignment is the mean over the heads of the last layer but one.
+    alignment = {"alignment_layer": max(0, settings.decoder_layers - 2), "alignment_heads": settings.heads}
     specification = specs.TransformerSpec(
         specs.TransformerEncoderSpec(settings.encoder_layers, settings.heads, **shape),
-        specs.TransformerDecoderSpec(settings.decoder_layers, settings.heads, **shape, **watched),
+        specs.TransformerDecoderSpec(settings.decoder_layers, settings.heads, **shape, **alignment),
     )
-    places = max(POSITIONS, leaving.positions)
+    rows = max(POSITIONS, exportable.positions)
     for ours, theirs, embeddings in (
         (encoder, specification.encoder, specification.encoder.embeddings[0]),
         (decoder, specification.decoder, specification.decoder.embeddings),
@@ -163,13 +163,13 @@ def _specification(tool: Any, leaving: ExportableModel) -> Any:
         embeddings.weight = _array(ours.embedding.weight)
         theirs.scale_embeddings = True
         if settings.positions != "rotary":
-            theirs.position_encodings.encodings = _table(ours.positions, places, settings.width)
+            theirs.position_encodings.encodings = _table(ours.positions, rows, settings.width)
         if settings.norm == "pre":
             _norm(theirs.layer_norm, ours.norm)
         for layer, target in zip(ours.layers, theirs.layer, strict=True):
             assert isinstance(layer, EncoderLayer | DecoderLayer)
             _layer(target, layer)
-    _linear(specification.decoder.projection, [leaving.model.output])
+    _linear(specification.decoder.projection, [exportable.model.output])
     specification.register_source_vocabulary(list(codecs.source.vocabulary.tokens))
     specification.register_target_vocabulary(list(codecs.target.vocabulary.tokens))
     config = specification.config
@@ -202,9 +202,9 @@ def _layer(target: Any, layer: EncoderLayer | DecoderLayer) -> None:
 
 
 def _linear(target: Any, maps: Sequence[Any]) -> None:
-    """Several maps of one input as one; a map without bias has one of zeros."""
-    target.weight = np.concatenate([_array(each.weight) for each in maps])
-    biases = (each.weight.new_zeros(len(each.weight)) if each.bias is None else each.bias for each in maps)
+    """Write several linear maps of one input as one; a map without bias gets one of zeros."""
+    target.weight = np.concatenate([_array(linear.weight) for linear in maps])
+    biases = (linear.weight.new_zeros(len(linear.weight)) if linear.bias is None else linear.bias for linear in maps)
     target.bias = np.concatenate([_array(bias) for bias in biases])
 
 
@@ -212,14 +212,14 @@ def _norm(target: Any, norm: Any) -> None:
     target.gamma, target.beta = _array(norm.weight), _array(norm.bias)
 
 
-def _table(positions: nn.Module, count: int, width: int) -> Array:
-    """What is added to token vectors at each place; behind the last that was learnt, its vector again, as here."""
+def _table(positions: nn.Module, rows: int, width: int) -> Array:
+    """A vector for each position, (rows, width); after the last learnt one it is repeated, as in `LearnedPositions`."""
     if isinstance(positions, LearnedPositions):
-        places = torch.arange(max(count, len(positions.weight))).clamp(max=len(positions.weight) - 1)
-        return _array(positions.weight[places])
-    return _array(sinusoids(count, width))
+        indices = torch.arange(max(rows, len(positions.weight))).clamp(max=len(positions.weight) - 1)
+        return _array(positions.weight[indices])
+    return _array(sinusoids(rows, width))
 
 
 def _array(tensor: Tensor) -> Array:
-    # A copy: the library quantises in place.
+    # A copy, because the library quantises in place.
     return tensor.detach().to(torch.float32).numpy().copy()

@@ -1,7 +1,7 @@
-"""The files of a Marian folder: weights, settings and tokenizer, under the names that Marian has for them.
+"""The files of a Marian folder: weights, settings and tokenizer, under Marian's names.
 
-Marian's sines stand in one half of a vector and its cosines in the other, where ours alternate. No layer knows which
-channel of the vectors between layers is which, so the whole model is re-ordered to Marian's order, which is exact.
+Marian's sines stand in one half of a vector and its cosines in the other, where ours alternate. The order of the
+channels between layers is arbitrary, so those of the whole model are permuted to Marian's order, which is exact.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from seqkit.text.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNKNOWN
 
 __all__ = ["IDS", "configuration", "generation", "tokenizer_files", "weights"]
 
-POSITIONS = 512  # places at least
+POSITIONS = 512  # at least
 IDS = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS, "decoder_start_token_id": BOS}
 
 
@@ -34,24 +34,24 @@ def weights(model: EncoderDecoder) -> dict[str, Tensor]:
     width = encoder.embedding.weight.shape[1]
     order = torch.cat([torch.arange(0, width, 2), torch.arange(1, width, 2)])
     source, target = encoder.embedding.weight, decoder.embedding.weight
-    found = {"final_logits_bias": output.bias[None]}
+    tensors = {"final_logits_bias": output.bias[None]}
     if source is target:
-        found["model.shared.weight"] = source[:, order]
+        tensors["model.shared.weight"] = source[:, order]
     else:
-        found["model.encoder.embed_tokens.weight"] = source[:, order]
-        found["model.decoder.embed_tokens.weight"] = target[:, order]
+        tensors["model.encoder.embed_tokens.weight"] = source[:, order]
+        tensors["model.decoder.embed_tokens.weight"] = target[:, order]
     if output.weight is not target:
-        found["lm_head.weight"] = output.weight[:, order]
+        tensors["lm_head.weight"] = output.weight[:, order]
     for side, layers in (("encoder", encoder.layers), ("decoder", decoder.layers)):
         for index, layer in enumerate(layers):
             assert isinstance(layer, EncoderLayer | DecoderLayer)
-            place = f"model.{side}.layers.{index}"
-            found |= {f"{place}.{name}": weight for name, weight in _layer(layer, order).items()}
-    return found
+            prefix = f"model.{side}.layers.{index}"
+            tensors |= {f"{prefix}.{name}": weight for name, weight in _layer(layer, order).items()}
+    return tensors
 
 
 def _layer(layer: EncoderLayer | DecoderLayer, order: Tensor) -> dict[str, Tensor]:
-    found = {
+    tensors = {
         **_attention("self_attn", layer.attention, order),
         **_norm("self_attn_layer_norm", layer.around_attention.norm, order),
         "fc1.weight": layer.feed_forward.inner.weight[:, order],
@@ -61,9 +61,9 @@ def _layer(layer: EncoderLayer | DecoderLayer, order: Tensor) -> dict[str, Tenso
         **_norm("final_layer_norm", layer.around_feed_forward.norm, order),
     }
     if isinstance(layer, DecoderLayer):
-        found |= _attention("encoder_attn", layer.cross_attention, order)
-        found |= _norm("encoder_attn_layer_norm", layer.around_cross_attention.norm, order)
-    return found
+        tensors |= _attention("encoder_attn", layer.cross_attention, order)
+        tensors |= _norm("encoder_attn_layer_norm", layer.around_cross_attention.norm, order)
+    return tensors
 
 
 def _attention(name: str, attention: MultiHeadAttention, order: Tensor) -> dict[str, Tensor]:
@@ -71,7 +71,7 @@ def _attention(name: str, attention: MultiHeadAttention, order: Tensor) -> dict[
         f"{name}.q_proj.weight": attention.query.weight[:, order],
         f"{name}.q_proj.bias": attention.query.bias,
         f"{name}.k_proj.weight": attention.key.weight[:, order],
-        f"{name}.k_proj.bias": attention.query.bias.new_zeros(len(order)),  # one that softmax would not see
+        f"{name}.k_proj.bias": attention.query.bias.new_zeros(len(order)),  # softmax cancels it, so ours have none
         f"{name}.v_proj.weight": attention.value.weight[:, order],
         f"{name}.v_proj.bias": attention.value.bias,
         f"{name}.out_proj.weight": attention.output.weight[order],
@@ -83,9 +83,9 @@ def _norm(name: str, norm: nn.LayerNorm, order: Tensor) -> dict[str, Tensor]:
     return {f"{name}.weight": norm.weight[order], f"{name}.bias": norm.bias[order]}
 
 
-def configuration(leaving: ExportableModel) -> bytes:
+def configuration(exportable: ExportableModel) -> bytes:
     """config.json: the shape of the model."""
-    settings, codecs = leaving.settings, leaving.loaded.codecs
+    settings, codecs = exportable.settings, exportable.loaded.codecs
     shape: dict[str, object] = {}
     for side, layers in (("encoder", settings.encoder_layers), ("decoder", settings.decoder_layers)):
         shape[f"{side}_layers"] = layers
@@ -103,7 +103,7 @@ def configuration(leaving: ExportableModel) -> bytes:
             "attention_dropout": settings.attention_dropout,
             "activation_dropout": 0.0,
             "scale_embedding": True,
-            "max_position_embeddings": max(POSITIONS, leaving.positions),
+            "max_position_embeddings": max(POSITIONS, exportable.positions),
             "vocab_size": len(codecs.source),
             "decoder_vocab_size": len(codecs.target),
             "share_encoder_decoder_embeddings": settings.tied == "all",
@@ -115,9 +115,9 @@ def configuration(leaving: ExportableModel) -> bytes:
     )
 
 
-def generation(leaving: ExportableModel) -> bytes:
-    """generation_config.json: the run's own search, in the library's terms; a beam that ends as ours does."""
-    search = leaving.loaded.recipe.search
+def generation(exportable: ExportableModel) -> bytes:
+    """generation_config.json: the search settings of the run in the library's terms; its beam ends as ours does."""
+    search = exportable.loaded.recipe.search
     beam: dict[str, object] = {"length_penalty": search.length_reward, "early_stopping": "never"}
     return _json(
         {
@@ -130,9 +130,9 @@ def generation(leaving: ExportableModel) -> bytes:
     )
 
 
-def tokenizer_files(leaving: ExportableModel) -> dict[str, bytes]:
-    """The files of a MarianTokenizer, which knows SentencePiece only: none for other text layers."""
-    codecs = leaving.loaded.codecs
+def tokenizer_files(exportable: ExportableModel) -> dict[str, bytes]:
+    """The files of a MarianTokenizer, which reads SentencePiece models only: none for other tokenizers."""
+    codecs = exportable.loaded.codecs
     source, target = codecs.source.tokenizer, codecs.target.tokenizer
     if not isinstance(source, SentencePieceTokenizer) or not isinstance(target, SentencePieceTokenizer):
         return {}
@@ -141,10 +141,10 @@ def tokenizer_files(leaving: ExportableModel) -> dict[str, bytes]:
         files["target_vocab.json"] = _vocabulary(codecs.target)
     settings = {
         "tokenizer_class": "MarianTokenizer",
-        "source_lang": leaving.data.source,
-        "target_lang": leaving.data.target,
+        "source_lang": exportable.data.source,
+        "target_lang": exportable.data.target,
         "separate_vocabs": not codecs.joint,
-        "model_max_length": max(POSITIONS, leaving.positions),
+        "model_max_length": max(POSITIONS, exportable.positions),
         "pad_token": SPECIAL_TOKENS[PAD],
         "eos_token": SPECIAL_TOKENS[EOS],
         "unk_token": SPECIAL_TOKENS[UNKNOWN],

@@ -1,6 +1,6 @@
-"""Is a converted model still the same model? What the other tool makes of the same sentences, token by token.
+"""Comparison of a converted model with ours: translations and log-probabilities of the same sentences.
 
-Sentences are ids without `<s>` and `</s>` throughout, so what is compared does not depend on any text layer.
+Sentences are ids without `<s>` and `</s>` throughout, so the comparison does not depend on a text layer.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from seqkit.search.forced_score import forced_scores
 from seqkit.settings import Pairs, Search
 from seqkit.text.vocabulary import EOS, UNKNOWN
 
-__all__ = ["LONGEST", "TOLERANCE", "Agreement", "Foreign", "Sentences", "agreement", "sentences_of", "verify"]
+__all__ = ["LONGEST", "TOLERANCE", "Agreement", "ConvertedModel", "Sentences", "agreement", "sentences_of", "verify"]
 
 SENTENCES = 20
-LONGEST = 64  # tokens of a sentence that are read, and that are written
-TOLERANCE = 1e-3  # nats; two tools that add in another order differ by some 1e-5
+LONGEST = 64  # tokens of a source, and of a translation
+TOLERANCE = 1e-3  # nats; two tools that sum in different orders differ by about 1e-5
 
 Sentences = Sequence[Sequence[int]]
 
 
-class Foreign(Protocol):
-    """A converted model as the other tool has loaded it."""
+class ConvertedModel(Protocol):
+    """A converted model as the other tool loads it."""
 
     def greedy(self, sources: Sentences, longest: int) -> list[list[int]]:
-        """The likeliest token at each step up to `</s>`; after `longest` tokens it does not matter what follows."""
+        """The likeliest token at each step up to `</s>`, at least the first `longest` of them."""
         ...
 
     def log_probs(self, sources: Sentences, targets: Sentences) -> list[list[float]]:
@@ -46,10 +46,10 @@ class Foreign(Protocol):
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two tools agree about one model."""
+    """How far two tools agree on one model."""
 
     sentences: int
-    equal: int  # sentences that both translate alike
+    equal: int  # sentences with the same translation by both
     difference: float  # the largest between the log-probabilities of a token of our translations, in nats
 
     def __str__(self) -> str:
@@ -58,52 +58,56 @@ class Agreement:
 
 
 def sentences_of(loaded: TrainedModel) -> list[list[int]]:
-    """Sources to compare by: the first of the development set, and random ids in place of those that are missing."""
+    """Sources for a comparison: the first of the development set, filled up with random ids."""
     codec, data = loaded.codecs.source, loaded.recipe.data
     lines: list[str] = []
     if isinstance(data, Pairs) and data.dev:
         try:
             lines = [line for line in read_pairs(data.dev).source if line.strip()][:SENTENCES]
-        except DataError:  # a run may have moved away from its data
+        except DataError:  # a run may be used without its data
             lines = []
-    found = [ids[:LONGEST] for ids in codec.encode_many(lines) if ids]
+    sources = [ids[:LONGEST] for ids in codec.encode_many(lines) if ids]
     draw = random.Random(SENTENCES)
-    while len(found) < SENTENCES:
-        found.append([draw.randrange(UNKNOWN, len(codec)) for _ in range(draw.randint(1, LONGEST // 4))])
-    return found
+    while len(sources) < SENTENCES:
+        sources.append([draw.randrange(UNKNOWN, len(codec)) for _ in range(draw.randint(1, LONGEST // 4))])
+    return sources
 
 
-def agreement(model: EncoderDecoder, foreign: Foreign, sources: Sentences) -> Agreement:
+def agreement(model: EncoderDecoder, converted: ConvertedModel, sources: Sentences) -> Agreement:
     """Translate greedily with both, and score our translations with both."""
-    read = pad([[*ids, EOS] for ids in sources])
+    batch = pad([[*ids, EOS] for ids in sources])
     greedy = Search(beam=1, maximum_length=LONGEST, maximum_extra=LONGEST)
-    ours = [list(found[0].ids) for found in beam(model, read, greedy)]
-    theirs = [ids[:LONGEST] for ids in foreign.greedy(sources, LONGEST)]
-    scores = [scored.log_probs for scored in forced_scores(model, read, ours)]
+    ours = [list(nbest[0].ids) for nbest in beam(model, batch, greedy)]
+    theirs = [ids[:LONGEST] for ids in converted.greedy(sources, LONGEST)]
+    scores = [score.log_probs for score in forced_scores(model, batch, ours)]
     differences = [
-        abs(one - other)
-        for own, others in zip(scores, foreign.log_probs(sources, ours), strict=True)
-        for one, other in zip(own, others, strict=True)
+        abs(our_value - their_value)
+        for our_values, their_values in zip(scores, converted.log_probs(sources, ours), strict=True)
+        for our_value, their_value in zip(our_values, their_values, strict=True)
     ]
-    scores_of_theirs = [scored.log_probs for scored in forced_scores(model, read, theirs)]
-    equal = sum(map(_alike, ours, theirs, scores, scores_of_theirs))
-    return Agreement(len(sources), equal, float(np.max(differences)))  # which is not a number if any of them is not
+    scores_of_theirs = [score.log_probs for score in forced_scores(model, batch, theirs)]
+    equal = sum(map(_equivalent, ours, theirs, scores, scores_of_theirs))
+    return Agreement(len(sources), equal, float(np.max(differences)))  # NaN if any of them is
 
 
-def _alike(ours: list[int], theirs: list[int], scores: Sequence[float], scores_of_theirs: Sequence[float]) -> bool:
-    """Whether two translations are one, or part where our model finds both ways equally likely: rounding decides there.
+def _equivalent(ours: list[int], theirs: list[int], scores: Sequence[float], scores_of_theirs: Sequence[float]) -> bool:
+    """Whether two translations are equal, or first differ in tokens that our model scores within `TOLERANCE`.
 
-    Scores are our model's, of the tokens and of `</s>`.
+    Rounding chooses between such tokens. Scores are those of our model, of the tokens and of `</s>`.
     """
     pairs = zip([*ours, EOS], [*theirs, EOS], scores, scores_of_theirs, strict=False)
-    parted = (abs(one - other) for mine, their, one, other in islice(pairs, LONGEST) if mine != their)
-    return next(parted, 0.0) <= TOLERANCE
+    differences = (
+        abs(our_score - their_score)
+        for our_token, their_token, our_score, their_score in islice(pairs, LONGEST)
+        if our_token != their_token
+    )
+    return next(differences, 0.0) <= TOLERANCE
 
 
-def verify(found: Agreement, tool: str) -> None:
-    """Raises ModelError unless both translate all sentences alike and no log-probability differs by `TOLERANCE`."""
-    if found.equal < found.sentences or not found.difference <= TOLERANCE:
+def verify(result: Agreement, tool: str) -> None:
+    """Raise ModelError unless all translations are equal and no log-probability differs by more than `TOLERANCE`."""
+    if result.equal < result.sentences or not result.difference <= TOLERANCE:
         raise ModelError(
-            f"the converted model is not the same in {tool}: {found}",
+            f"the converted model is not the same in {tool}: {result}",
             f"nothing was written; try another version of {tool}, and please report it",
         )

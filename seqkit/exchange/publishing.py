@@ -1,11 +1,11 @@
-"""What all exports share: which models can leave, how far they must reach, and folders that are whole or absent."""
+"""What all exports share: which models can be exported, how many positions they need, and complete folders or none."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -17,7 +17,7 @@ from seqkit.storage.manifest import publish
 from seqkit.text.codec import Codecs
 from seqkit.text.tokenizers import SentencePieceTokenizer
 
-__all__ = ["ExportableModel", "exportable_model", "publishing", "refuse", "write_text_layer"]
+__all__ = ["ExportableModel", "exportable_model", "publishing", "unsupported", "write_text_layer"]
 
 
 class ExportableModel(NamedTuple):
@@ -30,25 +30,25 @@ class ExportableModel(NamedTuple):
 
     @property
     def positions(self) -> int:
-        """How many places the other tool must know: those of the longest source and of the longest translation."""
+        """The number of positions that the longest source and the longest translation need."""
         return 1 + max(2 * self.data.maximum_length, self.loaded.recipe.search.maximum_length)
 
     @property
     def facts(self) -> dict[str, object]:
-        """Where the exported model comes from."""
+        """The origin of the exported model, for its manifest."""
         return {"name": self.loaded.recipe.name, **self.loaded.facts}
 
 
-def refuse(setting: str, tool: str, remedy: str) -> ConfigError:
-    """What is told of a model that has no place in another tool."""
+def unsupported(setting: str, tool: str, remedy: str) -> ConfigError:
+    """The error for a model with a setting that the tool does not support."""
     return ConfigError(f"{setting} does not fit {tool}", f"only a model trained with {remedy} can be exported to it")
 
 
 def exportable_model(run: Path, folder: Path, *, tool: str, overwrite: bool) -> ExportableModel:
-    """Read the model to be exported and see that there is room for it.
+    """Read the model to be exported, after a check that `folder` can be written.
 
-    Raises ConfigError if it is no Transformer that translates, or if something is in the way; ModelError if there is no
-    sound model.
+    Raises ConfigError if the model is no Transformer for translation, or if `folder` exists and may not be replaced;
+    ModelError if there is no sound model.
     """
     if folder.exists():
         if not overwrite:
@@ -56,22 +56,22 @@ def exportable_model(run: Path, folder: Path, *, tool: str, overwrite: bool) -> 
         if not folder.is_dir() or (any(folder.iterdir()) and not (folder / "config.json").exists()):
             raise ConfigError(f"{folder} holds something that is not an export", "choose another folder")
     loaded = load(run)
-    recipe, model = loaded.recipe, loaded.model
-    if not isinstance(recipe.data, Pairs) or not isinstance(model, EncoderDecoder):
-        raise refuse(f'data.kind = "{_kind(recipe.data)}"', tool, 'data.kind="pairs"')
+    recipe = loaded.recipe
+    if loaded.purpose != "translation":
+        raise unsupported(f'data.kind = "{_kind(recipe.data)}"', tool, 'data.kind="pairs"')
     if not isinstance(recipe.model, Transformer):
-        raise refuse(f'model.kind = "{_kind(recipe.model)}"', tool, 'model.kind="transformer"')
-    return ExportableModel(loaded, model, recipe.model, recipe.data)
+        raise unsupported(f'model.kind = "{_kind(recipe.model)}"', tool, 'model.kind="transformer"')
+    return ExportableModel(loaded, cast(EncoderDecoder, loaded.model), recipe.model, cast(Pairs, recipe.data))
 
 
 @contextlib.contextmanager
-def publishing(folder: Path, leaving: ExportableModel) -> Iterator[Path]:
-    """Yield an empty folder beside `folder`, which takes its place when the body ends well and is removed if not.
+def publishing(folder: Path, exportable: ExportableModel) -> Iterator[Path]:
+    """Yield an empty folder, which becomes `folder` when the body succeeds and is removed when it raises.
 
     Raises ResourceError if the disk cannot take it.
     """
-    needed = sum(weight.nbytes for weight in leaving.model.parameters())
-    with publish(folder, facts=leaving.facts, needed=needed) as partial:
+    needed = sum(weight.nbytes for weight in exportable.model.parameters())
+    with publish(folder, facts=exportable.facts, needed=needed) as partial:
         yield partial
 
 
@@ -80,7 +80,7 @@ def _kind(section: Data | Model) -> object:
 
 
 def write_text_layer(folder: Path, codecs: Codecs) -> None:
-    """What makes tokens of text: SentencePiece models, or for other tokenizers our own `codec/`."""
+    """Write the tokenizers: as SentencePiece models, or for other kinds as our own `codec/`."""
     sides = {"sentencepiece.model": codecs.source}
     if not codecs.joint:
         sides = {"source.spm": codecs.source, "target.spm": codecs.target}

@@ -1,4 +1,4 @@
-"""The README.txt of an exported folder: a program that translates with it, and what differs from here."""
+"""The README.txt of an exported folder: a program that translates with it, and what differs from seqkit."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ CODEC = """\
         print(codecs.target.decode(model.generate(torch.tensor([ids]))[0].tolist()))"""
 
 
-def ct2_readme(leaving: ExportableModel, folder: str) -> str:
-    """How to translate with the folder, which is called so."""
-    search, codecs = leaving.loaded.recipe.search, leaving.loaded.codecs
+def ct2_readme(exportable: ExportableModel, folder: str) -> str:
+    """How to translate with a folder of that name."""
+    search, codecs = exportable.loaded.recipe.search, exportable.loaded.codecs
     if isinstance(codecs.source.settings, SentencePiece):
         names = ("sentencepiece.model",) * 2 if codecs.joint else ("source.spm", "target.spm")
         imports = "    import sentencepiece\n"
@@ -84,7 +84,7 @@ def ct2_readme(leaving: ExportableModel, folder: str) -> str:
         encoding = "codecs.source.tokens(codecs.source.encode(line))"
         decoding = "codecs.target.decode(map(codecs.target.vocabulary.id, translation.hypotheses[0]))"
     return CT2.format(
-        title=_title(leaving),
+        title=_title(exportable),
         folder=folder,
         imports=imports,
         loading=loading,
@@ -92,14 +92,14 @@ def ct2_readme(leaving: ExportableModel, folder: str) -> str:
         decoding=decoding,
         search=search,
         patience=search.patience or 2,
-        text=_text(leaving),
+        text=_text(exportable),
     )
 
 
-def marian_readme(leaving: ExportableModel, folder: str) -> str:
-    """How to translate with the folder, which is called so."""
-    title, text = _title(leaving), _text(leaving)
-    if isinstance(leaving.loaded.codecs.source.settings, SentencePiece):
+def marian_readme(exportable: ExportableModel, folder: str) -> str:
+    """How to translate with a folder of that name."""
+    title, text = _title(exportable), _text(exportable)
+    if isinstance(exportable.loaded.codecs.source.settings, SentencePiece):
         imports = "    from transformers import MarianMTModel, MarianTokenizer\n"
         loading = f'    tokenizer = MarianTokenizer.from_pretrained("{folder}")\n'
         program = TOKENIZER
@@ -118,13 +118,13 @@ def _codec(folder: str) -> tuple[str, str]:
     return imports, f'    codecs = Codecs.load(Path("{folder}/codec"))\n'
 
 
-def _title(leaving: ExportableModel) -> str:
-    data = leaving.data
-    return f"{data.source}-{data.target}, a Transformer trained with seqkit ({leaving.loaded.recipe.name}),"
+def _title(exportable: ExportableModel) -> str:
+    data = exportable.data
+    return f"{data.source}-{data.target}, a Transformer trained with seqkit ({exportable.loaded.recipe.name}),"
 
 
-def _text(leaving: ExportableModel) -> str:
-    settings = leaving.loaded.codecs.source.settings
+def _text(exportable: ExportableModel) -> str:
+    settings = exportable.loaded.codecs.source.settings
     steps = ", ".join(settings.normalise)
     if not steps:
         return "The model was trained on text as it was."

@@ -67,7 +67,7 @@ def test_without_the_tool_the_command_says_how_to_get_it(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.setattr("seqkit.exchange.marian.FITTING", {})
+    monkeypatch.setattr("seqkit.exchange.marian.SUPPORTED", {})
     assert main(["export", name, str(trained), str(tmp_path / "out")]) == 2
     assert capfd.readouterr().err.splitlines()[1] == f"hint: pip install '.[{name}]'"
     assert not list(tmp_path.iterdir())

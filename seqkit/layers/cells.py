@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["gru", "lstm", "rnn"]
+__all__ = ["gru", "lstm", "min_gru", "rnn"]
 
 
 def rnn(x: Tensor, h: Tensor, *, w: Tensor, u: Tensor, b_w: Tensor, b_u: Tensor) -> Tensor:
@@ -36,3 +36,13 @@ def lstm(
     i, f, g, o = (F.linear(x, w, b_w) + F.linear(h, u, b_u)).chunk(4, dim=-1)
     cell = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
     return torch.sigmoid(o) * torch.tanh(cell), cell
+
+
+def min_gru(x: Tensor, h: Tensor, *, gate: tuple[Tensor, Tensor], candidate: tuple[Tensor, Tensor]) -> Tensor:
+    """z = sigmoid(W_z x), h' = (1 - z) h + z g(W_v x) (Feng et al., 2024): no gate reads the state; (N, D).
+
+    g(v) = v + 1/2 where v >= 0 and sigmoid(v) elsewhere keeps what is taken in positive. `gate` and `candidate` are
+    weight (D, I) and bias (D,) each.
+    """
+    update, value = torch.sigmoid(F.linear(x, *gate)), F.linear(x, *candidate)
+    return (1 - update) * h + update * torch.where(value >= 0, value + 0.5, torch.sigmoid(value))

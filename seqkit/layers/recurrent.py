@@ -14,12 +14,15 @@ from typing import Literal, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from seqkit.kernels.linear import joint_linear
 from seqkit.kernels.recurrence import FusedLayer, LayerState, recur
+from seqkit.kernels.scan import gated_scan
 from seqkit.layers.dropout import Dropout, LockedDropout
+from seqkit.layers.projection import Projection
 
-__all__ = ["LAYERS", "BidirectionalStack", "RecurrentStack", "StackState", "last_real", "reversing_index"]
+__all__ = ["LAYERS", "BidirectionalStack", "MinGRU", "RecurrentStack", "StackState", "last_real", "reversing_index"]
 
-Kind = Literal["rnn", "gru", "lstm"]
+Kind = Literal["rnn", "gru", "lstm", "mingru"]
 
 
 class StackState(NamedTuple):
@@ -80,10 +83,40 @@ def fused_layer(kernel: type[RNN | GRU | LSTM], inputs: int, width: int) -> RNN 
     return module
 
 
+class MinGRU(nn.Module):
+    """A gated layer whose gates read its input alone (minGRU; Feng et al., 2024): training needs no loop over products.
+
+    It has no recurrent matrix. See `cells.min_gru` for the equations.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.gate = Projection(inputs, width)
+        self.candidate = Projection(inputs, width)
+        for projection in (self.gate, self.candidate):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def read(
+        self, x: Tensor, before: LayerState | None = None, *, drop: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, LayerState]:
+        """Read x (N, T, I) on from `before` (None: from zeros): outputs (N, T, D) and the new state.
+
+        Raises ValueError for `drop`: there is no recurrent matrix to drop entries of.
+        """
+        if drop is not None:
+            raise ValueError("minGRU has no recurrent matrix to drop entries of")
+        gates, candidates = joint_linear(x, (self.gate, self.candidate))
+        state = before[0] if isinstance(before, Tensor) else x.new_zeros(len(x), self.gate.out_features)
+        states = gated_scan(gates, candidates, state)
+        return states, states[:, -1].unsqueeze(0)
+
+
 LAYERS: dict[Kind, Callable[[int, int], nn.Module]] = {
     "rnn": partial(fused_layer, RNN),
     "gru": partial(fused_layer, GRU),
     "lstm": partial(fused_layer, LSTM),
+    "mingru": MinGRU,
 }
 
 

@@ -13,6 +13,7 @@ from seqkit.settings import (
     Muon,
     Pairs,
     Recipe,
+    RecurrentLanguageModel,
     SelfAttention,
     Stream,
     Transformer,
@@ -42,6 +43,8 @@ def check(recipe: Recipe) -> list[tuple[str, str]]:
         found.append((what, "set model.tied=output, or text.joint=true"))
     if recipe.train.recompute and not model.recomputable:
         found.append(("only layers of self-attention can be worked out again", "set train.recompute=false"))
+    if isinstance(model, RecurrentLanguageModel) and model.cell == "mingru" and model.weight_drop:
+        found.append(("minGRU has no recurrent matrix to drop entries of", "set model.weight_drop=0"))
     if isinstance(recipe.train.optimizer, AveragedSGD):
         if recipe.train.average:
             found.append(("averaged SGD has an average of its own", "set train.average=0"))

@@ -27,8 +27,8 @@ __all__ = [
     "WordDropout",
 ]
 
-Cell = Literal["rnn", "gru", "lstm"]
-PARALLEL_CELLS: frozenset[Cell] = frozenset()  # whose training reads all positions of a sequence at once
+Cell = Literal["rnn", "gru", "lstm", "mingru"]
+PARALLEL_CELLS: frozenset[Cell] = frozenset({"mingru"})  # whose training reads all positions of a sequence at once
 Probability = Annotated[float, Meta(ge=0, lt=1)]
 Width = Annotated[int, Meta(ge=1, description="size of the hidden vectors")]
 Activation = Annotated[Literal["relu", "gelu", "swiglu"], Meta(description="of the feed-forward layers")]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqkit.kernels.arithmetic import products_in
 from seqkit.layers import cells
@@ -19,6 +19,7 @@ from seqkit.layers.recurrent import (
     LAYERS,
     BidirectionalStack,
     Kind,
+    MinGRU,
     RecurrentStack,
     StackState,
     last_real,
@@ -54,9 +55,14 @@ def test_last_is_what_stands_at_the_end_of_each_row(lengths: Tensor) -> None:
         assert torch.equal(found[row], x[row, length - 1])
 
 
+def fused_layers(stack: nn.Module) -> list[nn.RNNBase]:
+    """The layers that run by torch's kernels, with their weights."""
+    return [module for module in stack.modules() if isinstance(module, nn.RNNBase)]
+
+
 def spelt_out(stack: RecurrentStack, x: Tensor) -> Tensor:
     """The stack, one cell at a time."""
-    for layer in stack.layers:
+    for layer in fused_layers(stack):
         weights = [layer.get_parameter(f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
         named = dict(zip(("w", "u", "b_w", "b_u"), weights, strict=True))
         h = c = x.new_zeros(len(x), stack.width)
@@ -159,7 +165,7 @@ def test_recurrent_matrices_begin_orthogonal_and_forget_gates_open(kind: Kind) -
 def test_a_locked_stack_drops_the_same_features_at_every_step() -> None:
     seen = []
     stack = stack_of("gru", dropout=0.5, locked=True)
-    stack.layers[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0] == 0))
+    fused_layers(stack)[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0] == 0))
     stack(torch.randn(6, 5, 3, dtype=torch.float64))
     (dropped,) = seen
     assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
@@ -192,8 +198,8 @@ def test_dropped_weights_are_the_plain_stack_with_zeros_in_its_recurrent_matrice
     plain = stack_of(kind)
     assert list(dict(plain.named_parameters())) == list(held)
     with torch.no_grad():
-        for index, dropped in enumerate(used):
-            plain.layers[index].get_parameter("weight_hh_l0").copy_(dropped)
+        for layer, dropped in zip(fused_layers(plain), used, strict=True):
+            layer.get_parameter("weight_hh_l0").copy_(dropped)
     expected, end = plain(x, before)
     close(out, expected)
     close(state, end)
@@ -220,7 +226,7 @@ def calls(stack: RecurrentStack, x: Tensor) -> list[str]:
     return [event.key for event in profile.key_averages()]
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+@pytest.mark.skipif(not torch._C._has_mkldnn, reason="needs oneDNN")
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 @pytest.mark.parametrize("weight_drop", [0.0, 0.5])
 def test_an_lstm_keeps_its_fast_kernel_whatever_is_dropped(dtype: torch.dtype | None, weight_drop: float) -> None:
@@ -236,7 +242,11 @@ def test_narrow_products_change_little(kind: Kind, bidirectional: bool) -> None:
     x, mask = torch.randn(4, 9, 6), torch.ones(4, 9, dtype=torch.bool)
     whole = BidirectionalStack(kind=kind, inputs=6, width=16, layers=2, bidirectional=bidirectional, dropout=0.0)
     stack = RecurrentStack(kind=kind, inputs=6, width=16, layers=2, dropout=0.0)
-    for run, module in ((lambda: whole(x, mask), whole), (lambda: stack(x)[0], stack)):
+    runs: tuple[tuple[Callable[[], Tensor], nn.Module], ...] = (
+        (lambda: whole(x, mask), whole),
+        (lambda: stack(x)[0], stack),
+    )
+    for run, module in runs:
         expected = run()
         wanted = torch.autograd.grad(expected.square().sum(), list(module.parameters()))
         with products_in(torch.bfloat16):
@@ -265,13 +275,13 @@ def test_a_narrow_stack_goes_on_from_a_state_and_hands_on_a_wide_one(kind: Kind)
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 def test_a_narrow_stack_drops_weights(kind: Kind) -> None:
     stack, x = stack_of(kind, weight_drop=0.5).float(), torch.randn(3, 5, 3)
-    matrices = [layer.get_parameter("weight_hh_l0") for layer in stack.layers]
+    matrices = [layer.get_parameter("weight_hh_l0") for layer in fused_layers(stack)]
     with products_in(torch.bfloat16), masks_noted(stack) as used:
         out, _ = stack(x)
     gradients = torch.autograd.grad(out.square().sum(), matrices)
     plain = stack_of(kind).float()
     with torch.no_grad(), products_in(torch.bfloat16):
-        for layer, dropped in zip(plain.layers, used, strict=True):
+        for layer, dropped in zip(fused_layers(plain), used, strict=True):
             layer.get_parameter("weight_hh_l0").copy_(dropped)
         assert torch.equal(plain(x)[0], out)
     for gradient, dropped in zip(gradients, used, strict=True):
@@ -284,3 +294,29 @@ def test_a_narrow_gru_reads_a_single_step_in_full_precision() -> None:
     with products_in(torch.bfloat16):
         out, _ = stack(x)
     assert torch.equal(out, stack(x)[0])
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_stack_of_min_grus_is_its_cells_spelt_out(layers: int) -> None:
+    torch.manual_seed(0)
+    stack = RecurrentStack(kind="mingru", inputs=3, width=4, layers=layers, dropout=0.0).double()
+    x = torch.randn(2, 5, 3, dtype=torch.float64)
+    out, state = stack(x)
+    expected = x
+    for layer in stack.layers:
+        assert isinstance(layer, MinGRU)
+        gate, candidate = ((part.weight, part.bias) for part in (layer.gate, layer.candidate))
+        h, states = torch.zeros(2, 4, dtype=torch.float64), []
+        for step in expected.unbind(1):
+            h = cells.min_gru(step, h, gate=gate, candidate=candidate)
+            states.append(h)
+        expected = torch.stack(states, dim=1)
+    close(out, expected)
+    assert state.cell is None
+    close(state.hidden[:, -1], expected[:, -1])
+
+
+def test_a_min_gru_has_no_recurrent_matrix_to_drop_entries_of() -> None:
+    stack = RecurrentStack(kind="mingru", inputs=3, width=4, layers=1, dropout=0.0, weight_drop=0.5)
+    with pytest.raises(ValueError, match="no recurrent matrix"):
+        stack.train()(torch.randn(1, 2, 3))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import overload
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from seqkit.batch import Padded, pad
-from seqkit.models.build import Sizes, build
+from seqkit.batch import Batch, Padded, pad
+from seqkit.models.build import Sizes, build_language_model, build_translation
 from seqkit.models.language_model import LanguageModel
 from seqkit.models.ngram import NGramModel
 from seqkit.models.seq2seq import EncoderDecoder
@@ -58,18 +60,24 @@ MODELS: dict[str, Model] = {
     "lstm-additive-deep": recurrent(cell="lstm", attention="additive", encoder_layers=2, decoder_layers=2),
     "lstm-dot-ahead": recurrent(cell="lstm", attention="dot", bidirectional=False, tied="all"),
     "lstm-bilinear-feeding": recurrent(cell="lstm", attention="bilinear", input_feeding=True, decoder_layers=2),
+    "mingru-additive-deep": recurrent(cell="mingru", attention="additive", encoder_layers=2, decoder_layers=2),
+    "mingru-dot-feeding": recurrent(cell="mingru", attention="dot", input_feeding=True, bidirectional=False),
     "plain-rnn": plain(cell="rnn"),
     "plain-rnn-deep": plain(cell="rnn", layers=2),
     "plain-gru": plain(cell="gru", tied="output"),
     "plain-gru-deep": plain(cell="gru", layers=2),
     "plain-lstm": plain(cell="lstm", tied="all"),
     "plain-lstm-deep": plain(cell="lstm", layers=2),
+    "plain-mingru": plain(cell="mingru"),
     "mixed-lstm": mixed(cell="lstm"),
+    "mixed-mingru": mixed(cell="mingru"),
     "mixed-gru-feeding": mixed(cell="gru", attention="additive", input_feeding=True, tied="output"),
     "language-rnn": speaker(cell="rnn"),
     "language-rnn-deep": speaker(cell="rnn", layers=2, tied="none"),
     "language-gru": speaker(cell="gru", tied="none"),
     "language-gru-deep": speaker(cell="gru", layers=2),
+    "language-mingru": speaker(cell="mingru"),
+    "language-mingru-deep": speaker(cell="mingru", layers=2, tied="none", locked=True),
     "language-lstm": speaker(embedding=7),
     "language-lstm-deep": speaker(layers=2),
     "language-lstm-regularised": speaker(layers=2, locked=True, activation_penalty=2.0, slowness_penalty=1.0),
@@ -92,12 +100,13 @@ TRANSFORMERS = {name: settings for name, settings in MODELS.items() if isinstanc
 # One of each kind of code, on which the quick tier tries every law; the slow tier tries it on all the others.
 FIRST_TRIED = {
     "transformer-pre", "transformer-learned", "transformer-swiglu", "rnn-dot-feeding", "gru-additive-feeding",
-    "gru-bilinear", "lstm-additive-deep", "plain-lstm-deep", "mixed-gru-feeding", "language-gru",
+    "gru-bilinear", "lstm-additive-deep", "mingru-additive-deep", "plain-lstm-deep", "mixed-gru-feeding", "language-gru",
+    "language-mingru",
     "language-lstm-regularised", "language-transformer-rotary", "ngram",
 }  # fmt: skip
 
 
-def tried(models: dict[str, Model]) -> pytest.MarkDecorator:
+def tried(models: Mapping[str, Model]) -> pytest.MarkDecorator:
     """A law's models, as its parameter."""
     return pytest.mark.parametrize(
         "settings",
@@ -134,6 +143,18 @@ class SourcelessNGram(NGramModel):
 AnyModel = EncoderDecoder | Sourceless | SourcelessNGram
 
 
+@overload
+def make(
+    settings: TranslationSettings, *, seed: int = 0, target: int = TARGET, dtype: torch.dtype = ..., noise: float = 0.2
+) -> EncoderDecoder: ...
+
+
+@overload
+def make(
+    settings: Model, *, seed: int = 0, target: int = TARGET, dtype: torch.dtype = ..., noise: float = 0.2
+) -> AnyModel: ...
+
+
 def make(
     settings: Model, *, seed: int = 0, target: int = TARGET, dtype: torch.dtype = torch.float64, noise: float = 0.2
 ) -> AnyModel:
@@ -141,10 +162,14 @@ def make(
     if isinstance(settings, NGram):
         return counted(settings, seed=seed, target=target, dtype=dtype)
     torch.manual_seed(seed)
-    joint = isinstance(settings, TranslationSettings) and settings.tied == "all"
-    model = build(settings, Sizes(target if joint else SOURCE, target, joint))
-    if isinstance(model, LanguageModel):
-        model = Sourceless(reader=model.reader, output=model.output)
+    model: EncoderDecoder | Sourceless
+    if isinstance(settings, TranslationSettings):
+        joint = settings.tied == "all"
+        model = build_translation(settings, Sizes(target if joint else SOURCE, target, joint))
+    else:
+        assert isinstance(settings, RecurrentLanguageModel | TransformerLanguageModel)
+        built = build_language_model(settings, target)
+        model = Sourceless(reader=built.reader, output=built.output)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(noise * torch.randn_like(parameter))
@@ -177,6 +202,14 @@ def tokens(rows: int, length: int, *, size: int = TARGET, seed: int = 2) -> Tens
     ids = torch.randint(FIRST, size, (rows, length), generator=generator)
     ids[:, 0] = BOS
     return ids
+
+
+def batch_for(model: object) -> Batch:
+    """Three rows of text of unequal length, with a source for a model that reads one."""
+    ids = tokens(3, 6)
+    mask = torch.arange(5) < torch.tensor([[5], [2], [4]])
+    source = sources(4, 2, 5) if isinstance(model, EncoderDecoder) else None
+    return Batch(source, ids[:, :-1], Padded(ids[:, 1:], mask))
 
 
 def logits(model: Decodable, source: Padded, ids: Tensor, *cuts: int) -> Tensor:

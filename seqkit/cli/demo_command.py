@@ -129,7 +129,7 @@ def _train(recipe: Path, run: Path, *, overwrite: bool) -> None:
 
 
 def _scores(translations: list[Translation], references: list[str]) -> None:
-    from seqkit.metrics.bleu import corpus_scores, exact_match
+    from seqkit.metrics.translation_scores import corpus_scores, exact_match
 
     hypotheses = [translation.text for translation in translations]
     click.echo(

@@ -19,15 +19,19 @@ from seqkit.cli.main import common
 from seqkit.cli.words import search_of
 from seqkit.errors import ConfigError, DataError, ResourceError, ThresholdError
 from seqkit.files import replace_file, sha256
+from seqkit.metrics import Score, ScoredLine, corpus_scores, exact_match, length_ratio, worst_lines
+from seqkit.metrics.table import translation_metrics
+from seqkit.metrics.translation_scores import select
 from seqkit.settings import Search
 from seqkit.system.terminal import escape
 
 if TYPE_CHECKING:
     from seqkit.inference.translator import Translator
-    from seqkit.metrics.bleu import Score, ScoredLine
     from seqkit.runs.trained_model import TrainedModel
 
 __all__ = ["Figures", "Tested", "command"]
+
+CHOICES = " and ".join(", ".join(translation_metrics()).rsplit(", ", 1))  # as a sentence lists them
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Figures:
 @files.argument("test", required=False)
 @files.option("--hyp", help="Translations to score, in place of a model's.")
 @files.option("--ref", help="Their references; several files are several references for each line.")
-@click.option("--metric", default="bleu,chrf", show_default=True, help="Of bleu, chrf, chrf++ and ter.")
+@click.option("--metric", default="bleu,chrf", show_default=True, help=f"Of {CHOICES}.")
 @click.option("--beam", type=int, help="Short for search.beam=N.")
 @click.option("--min-bleu", type=float, metavar="X", help="Leave with exit code 7 if BLEU is below X.")
 @click.option("--lines", "count", type=click.IntRange(min=0), default=5, show_default=True, help="Worst lines shown.")
@@ -84,13 +88,12 @@ def command(
     seqkit evaluate runs/en-de test.tsv --metric bleu,chrf,ter --min-bleu 20
     seqkit evaluate --hyp test.out --ref test.de
 
-    Prints each score with its 95 % interval and sacrebleu's signature, and the lines of lowest chrF. For a run, the
+    Prints each score with its 95 % interval and sacrebleu's signature, and the lines of lowest chrF. The interval is
+    the mean of 1,000 bootstrap resamples, plus and minus half the width of their middle 95 %. For a run, the
     translations and results are also written to its folder evaluations/.
     """
-    from seqkit.metrics.bleu import corpus_scores
-
     metrics = list(dict.fromkeys([*metric.split(","), *(["bleu"] if min_bleu is not None else [])]))
-    corpus_scores([""], [[""]], metrics=metrics, bootstrap=0)  # a metric that does not exist is told before the work
+    select(metrics, with_sources=not (hyp or ref))  # what cannot be computed is refused before the work
     given = [*overrides, *([f"search.beam={beam}"] if beam is not None else [])]
     if hyp or ref:
         if model is not None or given:
@@ -127,9 +130,9 @@ def _of_files(hyp: Sequence[str], ref: Sequence[str]) -> Tested:
     if len(hyp) != 1 or not ref:
         raise ConfigError("--hyp names one file, --ref at least one", "seqkit evaluate --hyp out.txt --ref test.de")
     hypotheses, *references = (read_lines(path) for path in (*hyp, *ref))
-    for path, own in zip(ref, references, strict=True):
-        if len(own) != len(hypotheses):
-            what = f"{hyp[0]} has {len(hypotheses)} lines, {path} {len(own)}"
+    for path, lines in zip(ref, references, strict=True):
+        if len(lines) != len(hypotheses):
+            what = f"{hyp[0]} has {len(hypotheses)} lines, {path} {len(lines)}"
             raise DataError(what, "line i of the one must belong to line i of the other")
     return Tested(hypotheses, references, None, _provenance([*hyp, *ref], len(hypotheses)))
 
@@ -141,7 +144,7 @@ def _of_model(translator: Translator, test: Sequence[str], search: Search) -> Te
     if not common().quiet:
         click.echo(f"{escape(translator.description)}, translating {len(pairs)} lines ...", err=True)
     began = time.monotonic()
-    found = list(translator.translate(pairs.source, search=search))
+    translations = list(translator.translate(pairs.source, search=search))
     seconds = time.monotonic() - began
     loaded = translator.loaded
     provenance = _provenance(test, len(pairs)) | {
@@ -152,8 +155,9 @@ def _of_model(translator: Translator, test: Sequence[str], search: Search) -> Te
         "dtype": str(next(loaded.model.parameters()).dtype).removeprefix("torch."),
         "search": msgspec.to_builtins(search),
     }
-    texts = [one.text for one in found]
-    return Tested(texts, [pairs.target], pairs.source, provenance, sum(one.parts > 1 for one in found), seconds)
+    texts = [translation.text for translation in translations]
+    split = sum(translation.parts > 1 for translation in translations)
+    return Tested(texts, [pairs.target], pairs.source, provenance, split, seconds)
 
 
 def _provenance(paths: Sequence[str], count: int) -> dict[str, object]:
@@ -182,14 +186,12 @@ def _folder(run: Path, test: Sequence[str]) -> Path | None:
 
 
 def _figures(tested: Tested, metrics: Sequence[str], count: int) -> Figures:
-    from seqkit.metrics.bleu import corpus_scores, exact_match, length_ratio, worst_lines
-
-    lines = tested.hypotheses, tested.references
+    hypotheses, references = tested.hypotheses, tested.references
     return Figures(
-        scores=corpus_scores(*lines, metrics=metrics),
-        exact=exact_match(*lines),
-        length=length_ratio(*lines),
-        worst=worst_lines(*lines, count),
+        scores=corpus_scores(hypotheses, references, sources=tested.sources, metrics=metrics),
+        exact=exact_match(hypotheses, references),
+        length=length_ratio(hypotheses, references),
+        worst=worst_lines(hypotheses, references, count),
     )
 
 

@@ -22,7 +22,7 @@ from seqkit.system.terminal import escape
 
 if TYPE_CHECKING:
     from seqkit.inference.labeller import Labeller
-    from seqkit.metrics.label_scores import LabelScores, Spans
+    from seqkit.metrics.label_counts import LabelScores, Spans
 
 __all__ = ["command", "table"]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
-from seqkit.settings import Labelled, Pairs, Recipe
+from seqkit.metrics.table import DEFAULT_METRICS
+from seqkit.settings import Recipe
 
 __all__ = ["MOST_PROCESSES", "NARROWEST_BFLOAT16", "processes", "resolve"]
 
@@ -20,13 +19,11 @@ ENOUGH_TOKENS, ENOUGH_TOKENS_RECURRENT = 500, 2800
 
 def resolve(recipe: Recipe) -> Recipe:
     """The recipe with what `auto` stands for, where that follows from the recipe alone."""
-    settings, task = recipe.train, recipe.data
-    translates = isinstance(task, Pairs)
-    metric: Literal["bleu", "f1", "loss"] = "bleu" if translates else "f1" if isinstance(task, Labelled) else "loss"
+    settings, purpose = recipe.train, recipe.data.purpose
     if settings.metric == "auto":
-        settings = msgspec.structs.replace(settings, metric=metric)
+        settings = msgspec.structs.replace(settings, metric=DEFAULT_METRICS[purpose])
     if settings.label_smoothing == "auto":
-        settings = msgspec.structs.replace(settings, label_smoothing=0.1 if translates else 0.0)
+        settings = msgspec.structs.replace(settings, label_smoothing=0.1 if purpose == "translation" else 0.0)
     return msgspec.structs.replace(recipe, train=settings)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+from seqkit.metrics.table import checkpoint_metrics
 from seqkit.settings import (
     AveragedSGD,
     Labelled,
@@ -94,12 +95,10 @@ def _mismatch(recipe: Recipe) -> list[tuple[str, str]]:
         what = f'data.kind = "{kind_of(type(data))}" and model.kind = "{kind_of(type(model))}" do not go together'
         return [(what, f"set model.kind to one of {kinds}")]
     found = []
-    measured = (
-        ("bleu", "chrf") if wanted is TranslationSettings else ("accuracy", "f1") if wanted is LabellerSettings else ()
-    )
-    if recipe.train.metric not in ("auto", "loss", *measured):
+    metrics = ("auto", *checkpoint_metrics(data.purpose))
+    if recipe.train.metric not in metrics:
         what = f'train.metric = "{recipe.train.metric}" is no score of data.kind = "{kind_of(type(data))}"'
-        found.append((what, f"set train.metric to one of {', '.join(('auto', 'loss', *measured))}"))
+        found.append((what, f"set train.metric to one of {', '.join(metrics)}"))
     if isinstance(data, Stream):
         if data.partition == "sequential" and not model.carries_state:
             found.append(("only recurrent models carry a state from window to window", "set data.partition=random"))

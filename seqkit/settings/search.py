@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from seqkit.metrics.sacrebleu_scores import Utility
 from seqkit.settings.base import Settings
 
 __all__ = ["Normalisation", "Search", "Utility"]
 
 Normalisation = Literal["power", "gnmt"]
-Utility = Literal["chrf", "bleu"]
 
 
 class Search(Settings, frozen=True, kw_only=True):

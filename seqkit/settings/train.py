@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
+from seqkit.metrics.table import checkpoint_metrics
 from seqkit.settings.base import HARMLESS, LIMIT, Settings
 
 __all__ = [
@@ -23,6 +24,11 @@ __all__ = [
     "Schedule",
     "Train",
 ]
+
+if TYPE_CHECKING:
+    MetricName = str
+else:  # the choices are those of the table, which no type checker can know
+    MetricName = Literal["auto", *checkpoint_metrics()]
 
 Beta = Annotated[float, Meta(ge=0, lt=1)]
 Betas = Annotated[tuple[Beta, Beta], Meta(description="decay rates of the gradient's two moments")]
@@ -193,7 +199,7 @@ class Train(Settings, frozen=True, kw_only=True):
         HARMLESS,
     ] = None
     metric: Annotated[
-        Literal["auto", "bleu", "chrf", "loss", "accuracy", "f1"],
+        MetricName,
         Meta(
             description="which development score makes a checkpoint the best; auto: bleu for translation, loss for "
             "language models, f1 for labelling"

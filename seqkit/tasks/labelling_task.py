@@ -22,6 +22,7 @@ from seqkit.errors import ConfigError, DataError
 from seqkit.files import expand_braces, sha256
 from seqkit.loss import cross_entropy
 from seqkit.metrics.label_scores import label_scores
+from seqkit.metrics.table import labelling_metrics
 from seqkit.models.sequence_labeller import SequenceLabeller
 from seqkit.parallel.parameters import Weights
 from seqkit.parallel.processes import Processes
@@ -201,17 +202,18 @@ class LabellingValidator(Validator):
         place: ValidationContext,
         average: Weights | None,
     ) -> None:
-        """Raises ConfigError if `train.metric` is f1 and the labels mark no spans, before any training."""
+        """Raises ConfigError if the labels do not have the score `train.metric`, before any training."""
         super().__init__(model, place, average)
         if not isinstance(model, SequenceLabeller):
             raise TypeError("tokens are labelled by a labeller")
         self.labelling, self.codecs, self.dev = model, task.codecs, dev
         self.tokens, self.labels = encode(self.codecs.source, dev.tokens), encode(self.codecs.target, dev.labels)
         self.longest = longest_piece(task.recipe, task.data)
-        self.metrics = ["accuracy"] if label_scores(dev.labels, dev.labels).f1 is None else ["accuracy", "f1"]
-        if task.recipe.train.metric == "f1" and "f1" not in self.metrics:
-            what = "the development set has no f1: its labels mark no spans, as B-PER and I-PER do"
-            raise ConfigError(what, "set train.metric=accuracy")
+        best, chosen = label_scores(dev.labels, dev.labels), task.recipe.train.metric
+        self.metrics = [metric for metric in labelling_metrics().values() if metric.compute(best) is not None]
+        if chosen in labelling_metrics() and chosen not in (metric.name for metric in self.metrics):
+            what = f"the development set has no {chosen}: its labels mark no spans, as B-PER and I-PER do"
+            raise ConfigError(what, f"set train.metric={self.metrics[0].name}")
         # The loss leaves out what training would leave out: one endless line must not end a run in its validation.
         self.scored = np.flatnonzero(self.tokens.lengths <= task.data.maximum_length)
 
@@ -231,7 +233,7 @@ class LabellingValidator(Validator):
         return total
 
     def scores(self) -> Scores:
-        """Accuracy, F1 if there are spans to find, and a few labelled sentences."""
+        """The scores that these labels have, and a few labelled sentences."""
         share = (self.processes.rank, self.processes.world)
         with self.together() as piece_done:
             found = predict(
@@ -245,9 +247,9 @@ class LabellingValidator(Validator):
         self.processes.sum(torch.from_numpy(found.ids))  # each id is 0 in all processes but one
         labels = spell(self.codecs.target, found)
         result = label_scores(labels, self.dev.labels)
-        values = {"accuracy": result.accuracy, "f1": result.f1 or 0.0}
+        values = {metric.name: metric.compute(result) or 0.0 for metric in self.metrics}
         samples = [
             (" ".join(self.dev.tokens[i]), " ".join(self.dev.labels[i]), " ".join(labels[i]))
             for i in np.linspace(0, len(self.dev) - 1, num=min(SAMPLES, len(self.dev)), dtype=int).tolist()
         ]
-        return Scores({name: values[name] for name in self.metrics}, result.signature, samples)
+        return Scores(values, result.signature, samples)

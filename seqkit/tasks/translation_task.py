@@ -22,7 +22,8 @@ from seqkit.engine.batch_search import BatchSearch
 from seqkit.errors import DataError
 from seqkit.files import expand_braces, sha256
 from seqkit.loss import cross_entropy
-from seqkit.metrics.bleu import corpus_scores, exact_match
+from seqkit.metrics.table import DEFAULT_METRICS, translation_metrics
+from seqkit.metrics.translation_scores import corpus_scores, exact_match
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.parallel.parameters import Weights
 from seqkit.parallel.processes import Processes
@@ -163,7 +164,10 @@ class TranslationValidator(Validator):
             raise TypeError("pairs are translated by an encoder-decoder")
         self.translating = model
         settings, longest = task.recipe.train, task.data.maximum_length
-        self.codecs, self.dev, self.metric = task.codecs, dev, settings.metric
+        self.codecs, self.dev = task.codecs, dev
+        # The default metric is measured beside the chosen one, so that the curves of all runs can be compared.
+        chosen = dict.fromkeys([DEFAULT_METRICS["translation"], settings.metric])
+        self.metrics = [name for name in chosen if name in translation_metrics()]
         self.source = Encoded.from_lists(self.codecs.source.encode_many(dev.source))
         self.target = Encoded.from_lists(self.codecs.target.encode_many(dev.target))
         self.search = msgspec.structs.replace(task.recipe.search, beam=settings.validate_beam, nbest=1)
@@ -194,18 +198,17 @@ class TranslationValidator(Validator):
         return total
 
     def scores(self) -> Scores:
-        """BLEU (and chrF, if it is watched) and exact matches of the translations, and a few of them."""
+        """BLEU and the chosen metric, exact matches of the translations, and a few of them."""
         hypotheses = self._translations()
-        references = self.dev.target[: self.lines]
-        metrics = ("bleu", "chrf") if self.metric == "chrf" else ("bleu",)
-        found = corpus_scores(hypotheses, [references], metrics=metrics, bootstrap=0)
-        values = {"exact": exact_match(hypotheses, [references])}
-        values |= dict(zip(metrics, (score.value for score in found), strict=True))
+        sources, references = self.dev.source[: self.lines], [self.dev.target[: self.lines]]
+        scores = corpus_scores(hypotheses, references, sources=sources, metrics=self.metrics, resamples=0)
+        values = {"exact": exact_match(hypotheses, references)}
+        values |= {name: score.value for name, score in zip(self.metrics, scores, strict=True)}
         samples = [
             (self.dev.source[i], self.dev.target[i], hypotheses[i])
             for i in np.linspace(0, self.lines - 1, num=min(SAMPLES, self.lines), dtype=int).tolist()
         ]
-        return Scores(values, found[0].signature, samples)
+        return Scores(values, scores[0].signature, samples)
 
     def _translations(self) -> list[str]:
         order = np.argsort(self.source.lengths[: self.lines], kind="stable")

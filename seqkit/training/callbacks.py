@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from seqkit.metrics.table import METRICS
 from seqkit.settings import Train
 from seqkit.storage.lock import RunLock
 from seqkit.training.moving_average import Average
@@ -259,4 +260,4 @@ def is_better(score: float, best: float | None, *, metric: str) -> bool:
         return False
     if best is None or not math.isfinite(best):
         return True
-    return score < best if metric == "loss" else score > best
+    return score > best if METRICS[metric].higher_is_better else score < best

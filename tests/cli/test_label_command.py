@@ -17,7 +17,8 @@ from seqkit.cli.main import main
 from seqkit.data.labelled_text import LabelledText, read_labelled
 from seqkit.demo import labelled_corpus as labels_demo
 from seqkit.inference.labeller import Labeller
-from seqkit.metrics.label_scores import LabelScores, label_scores
+from seqkit.metrics.label_counts import LabelScores
+from seqkit.metrics.label_scores import label_scores
 from seqkit.runs.session import train
 from seqkit.settings import Labelled
 

@@ -187,7 +187,7 @@ def _reference(conversation: Conversation, words: str) -> None:
         raise ConfigError(":ref needs a text to compare with", "write :ref TEXT")
     if not conversation.found:
         raise ConfigError("nothing was translated yet", "type a text first")
-    from seqkit.metrics.bleu import utilities
+    from seqkit.metrics.sacrebleu_scores import utilities
 
     output = conversation.found[-1].text
     [chrf], [bleu] = utilities(output, [words], utility="chrf"), utilities(output, [words], utility="bleu")

@@ -1,6 +1,6 @@
-"""The entry point: which commands there are, what all of them share, and how each ending looks to the caller.
+"""The entry point: the table of commands, the options that all of them share, and the exit code of each outcome.
 
-Nothing heavy is imported before a command needs it: the commands are a table of names.
+The table names the modules of the commands, which are imported when they are called: help stays fast.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import click
 from seqkit.errors import ConfigError, Interrupted, ResourceError, SeqkitError, closest, no_room
 from seqkit.system.terminal import escape
 
-__all__ = ["COMMANDS", "CommonOptions", "SuggestingGroup", "common", "follow_up", "main", "run"]
+__all__ = ["COMMANDS", "CommonOptions", "SuggestingGroup", "common", "main", "run", "suggest_next"]
 
-# name: (module:attribute, what it does)
+# name: (module:attribute, a line for the overview)
 COMMANDS = {
     "demo": ("seqkit.cli.demo_command:command", "See it all on a built-in corpus: train, evaluate, translate."),
     "train": ("seqkit.cli.train_command:command", "Train a model, or go on where training stopped."),
@@ -58,9 +58,9 @@ seqkit --help lists the commands; seqkit COMMAND --help shows examples of one.""
 
 COMMON_HELP = "Every command also takes -q (quiet), -v (verbose), --debug and --no-color."
 
-LONGEST_LINE = 1000  # characters of an error: names come from anywhere
+LONGEST_LINE = 1000  # characters of an error that are printed: it may hold any text
 
-# flag: which field of Common it sets
+# flag: the field of CommonOptions that it sets
 COMMON_FLAGS = {
     "-q": "quiet",
     "--quiet": "quiet",
@@ -73,21 +73,21 @@ COMMON_FLAGS = {
 
 
 class CommonOptions(NamedTuple):
-    """What every command can be told, before or after its name."""
+    """The options of every command, given before or after its name."""
 
     quiet: bool = False  # results and errors only
     verbose: bool = False
-    debug: bool = False  # show where in the code an error arose
-    plain: bool = False  # no colours; NO_COLOR is then set too
+    debug: bool = False  # print tracebacks
+    plain: bool = False  # no colours; also sets NO_COLOR
 
 
 class SuggestingGroup(click.Group):
-    """A group that answers an unknown command with the nearest one."""
+    """A group whose error for an unknown command suggests the nearest one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that the first word names. Raises ConfigError when there is none."""
+        """The command that the first word names. Raises ConfigError when there is none."""
         names = self.list_commands(ctx)
         if args[0] not in names and not args[0].startswith("-"):
             near = closest(args[0], names)
@@ -96,8 +96,8 @@ class SuggestingGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-class Doorway(SuggestingGroup):
-    """The commands of the table, imported when they are called."""
+class LazyGroup(SuggestingGroup):
+    """The commands of the table, each imported when it is called."""
 
     def list_commands(self, _: click.Context) -> list[str]:
         """The names of the table, in its order."""
@@ -125,7 +125,7 @@ class Doorway(SuggestingGroup):
 
 
 @click.group(
-    cls=Doorway,
+    cls=LazyGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=COMMON_HELP,
@@ -145,20 +145,20 @@ def seqkit(context: click.Context) -> None:
 
 
 def common() -> CommonOptions:
-    """What the command that is running was told; the defaults outside of one."""
+    """The common options of the command that is running; the defaults outside of one."""
     context = click.get_current_context(silent=True)
-    found = context.find_object(CommonOptions) if context else None
-    return found or CommonOptions()
+    options = context.find_object(CommonOptions) if context else None
+    return options or CommonOptions()
 
 
-def follow_up(command: str) -> None:
-    """Name the command that one would most likely type next, to a person who is looking."""
+def suggest_next(command: str) -> None:
+    """Print the most likely next command, if the output is a terminal."""
     if sys.stdout.isatty() and not common().quiet:
         click.secho(f"next: {escape(command)}", err=True, dim=True, color=False if "NO_COLOR" in os.environ else None)
 
 
 def run() -> NoReturn:
-    """The console script: make the streams UTF-8, run, and leave with the exit code."""
+    """The console script: make the streams UTF-8, run, and exit with the exit code."""
     for stream, errors in (
         (sys.stdin, "surrogateescape"),
         (sys.stdout, "surrogateescape"),
@@ -166,23 +166,23 @@ def run() -> NoReturn:
     ):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors=errors)
-    # As an interruption does, the end that others ask for leaves through every `finally`: no file stays half written.
-    signal.signal(signal.SIGTERM, _leave)
+    # SIGTERM raises SystemExit, which runs every `finally`, so that no file stays half written.
+    signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         sys.exit(main(sys.argv[1:]))
-    except SystemExit as leaving:
-        _end(leaving.code)
+    except SystemExit as end:
+        _exit_if_distributed(end.code)
         raise
 
 
-def _end(code: object) -> None:
-    """End a process that was one of several at once, when all is done, without taking the interpreter down.
+def _exit_if_distributed(code: object) -> None:
+    """End a process of a process group without a shutdown of the interpreter, once all its work is done.
 
-    Threads of torch's engine that want the interpreter while it is taken down abort the process: once in some thirty
-    sharded runs on an overloaded machine, and the launcher then calls a complete run failed.
+    A thread of torch's autograd engine that needs the interpreter during its shutdown aborts the process. On an
+    overloaded machine that happens in about one of thirty sharded runs, and the launcher reports a failure.
     """
-    distributed = sys.modules.get("seqkit.parallel.processes")
-    if distributed is None or not distributed.has_met() or not isinstance(code, int | None):
+    processes = sys.modules.get("seqkit.parallel.processes")
+    if processes is None or not processes.has_met() or not isinstance(code, int | None):
         return
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
@@ -190,17 +190,17 @@ def _end(code: object) -> None:
     os._exit(code or 0)
 
 
-def _leave(number: int, _: FrameType | None) -> NoReturn:
+def _exit_on_signal(number: int, _: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the command that `words` spell; what goes wrong is told on stderr. Returns the exit code."""
-    given, rest = _take_common(words)
-    if given.plain:
+    """Run the command that `words` spell, print any error to stderr, and return the exit code."""
+    options, rest = _split_common(words)
+    if options.plain:
         os.environ["NO_COLOR"] = "1"
     try:
-        with seqkit.make_context("seqkit", rest, obj=given) as context:
+        with seqkit.make_context("seqkit", rest, obj=options) as context:
             seqkit.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as end:
@@ -208,32 +208,33 @@ def main(words: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:
-        # Python flushes stdout once more as it ends: there must be somewhere to write to.
+        # Python flushes stdout once more when it exits, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except click.ClickException as error:
-        return _tell(_usage(error), given)
+        return _print_error(_usage_error(error), options)
     except SeqkitError as error:
-        return _tell(error, given)
+        return _print_error(error, options)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             what = f"no file has so long a name: {str(error.filename)[:60]}..."
-            return _tell(ConfigError(what, "use a shorter one"), given)
-        return _tell(_full(error) if no_room(error) else _fault(error, given), given)
+            return _print_error(ConfigError(what, "use a shorter one"), options)
+        return _print_error(_disk_full(error) if no_room(error) else _fault(error, options), options)
     except Exception as error:
-        return _tell(_fault(error, given), given)
+        return _print_error(_fault(error, options), options)
     return 0
 
 
-def _take_common(words: Sequence[str]) -> tuple[CommonOptions, list[str]]:
+def _split_common(words: Sequence[str]) -> tuple[CommonOptions, list[str]]:
+    """The common options among the words, and the other words; after `--` nothing is an option."""
     end = words.index("--") if "--" in words else len(words)
-    given = {COMMON_FLAGS[word] for word in words[:end] if word in COMMON_FLAGS}
+    fields = {COMMON_FLAGS[word] for word in words[:end] if word in COMMON_FLAGS}
     rest = [word for word in words[:end] if word not in COMMON_FLAGS]
-    return CommonOptions(*(field in given for field in CommonOptions._fields)), [*rest, *words[end:]]
+    return CommonOptions(*(field in fields for field in CommonOptions._fields)), [*rest, *words[end:]]
 
 
-def _usage(error: click.ClickException) -> ConfigError:
-    """A mistake in the words of a command, as click found it, in our form."""
+def _usage_error(error: click.ClickException) -> ConfigError:
+    """An error of click about the words of a command, in our form."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "seqkit"
     hint = f"{path} --help shows how"
@@ -246,16 +247,16 @@ def _usage(error: click.ClickException) -> ConfigError:
     return ConfigError(f"{message[:1].lower()}{message[1:]} ({path})", hint)
 
 
-def _full(error: OSError) -> ResourceError:
-    """Wherever the disk is full, it is no fault of ours."""
+def _disk_full(error: OSError) -> ResourceError:
+    """The error for a full disk, wherever it shows."""
     what = f" {error.filename}" if error.filename else ""
     return ResourceError(f"cannot write{what}: {error.strerror}", "make room, then give the same command again")
 
 
-def _fault(error: Exception, given: CommonOptions) -> SeqkitError:
-    """An error that nobody foresaw: keep the traceback for whoever will mend it."""
+def _fault(error: Exception, options: CommonOptions) -> SeqkitError:
+    """The error for a fault of the program; its traceback is kept in a log file, for a report."""
     what = f"this is a fault of seqkit: {type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
-    if given.debug:
+    if options.debug:
         return SeqkitError(what).with_traceback(error.__traceback__)
     import traceback
 
@@ -269,9 +270,9 @@ def _fault(error: Exception, given: CommonOptions) -> SeqkitError:
     return SeqkitError(what, f"please report it with {log}")
 
 
-def _tell(error: SeqkitError, given: CommonOptions) -> int:
-    """Print an error: what, then the hint; control characters in names must not reach a terminal."""
-    if given.debug:
+def _print_error(error: SeqkitError, options: CommonOptions) -> int:
+    """Print an error and its hint, with control characters escaped, and return its exit code."""
+    if options.debug:
         import traceback
 
         click.echo("".join(traceback.format_exception(error)), err=True)

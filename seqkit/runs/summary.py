@@ -12,7 +12,7 @@ from seqkit.parallel.shards import local
 from seqkit.runs.folder import Change
 from seqkit.runs.setup import ProcessContext
 from seqkit.storage.checkpoint import Checkpoint
-from seqkit.storage.manifest import size_of
+from seqkit.storage.manifest import format_size
 from seqkit.training.precision import precision_of
 from seqkit.training.reporting import About
 from seqkit.training.trainer import Trainer
@@ -56,7 +56,7 @@ def summary_of(
         f"model: {about.model}, {size:,} parameters",
         f"batches: {settings.budget} target tokens x {settings.accumulate}, {groups} steps an epoch",
         f"device: {about.device}, {torch.get_num_threads()} threads a process, {about.precision}",
-        f"memory: {size_of(used)} a process after the largest batch, {_room(context)}",
+        f"memory: {format_size(used)} a process after the largest batch, {_room(context)}",
     ]
     lines += [f"changed since: {key} = {old} -> {new}" for key, old, new in changes]
     if context.sharded:
@@ -70,9 +70,9 @@ def summary_of(
 def _room(context: ProcessContext) -> str:
     free = shutil.disk_usage(context.run).free
     if context.device.type != "cuda":
-        return f"{size_of(free)} free on the disk"
+        return f"{format_size(free)} free on the disk"
     total = torch.cuda.get_device_properties(context.device).total_memory
-    return f"of {size_of(total)}; {size_of(free)} free on the disk"
+    return f"of {format_size(total)}; {format_size(free)} free on the disk"
 
 
 def facts_of(

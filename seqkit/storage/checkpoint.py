@@ -1,10 +1,10 @@
-"""Checkpoints: everything that training needs to go on, one sealed folder for each saved step.
+"""Checkpoints: everything that training needs to resume, one sealed folder for each saved step.
 
     checkpoints/step-00001200/   model.safetensors  average.safetensors  optimizer.safetensors
                                  training.json  manifest.json
     checkpoints/best.json        step, score and metric of the best one
 
-Discovery believes only folders whose manifest verifies; no link says which is the latest. Only the process that holds
+A folder counts as a checkpoint only if its manifest verifies; no link names the latest. Only the process that holds
 the run's lock writes here.
 """
 
@@ -63,13 +63,13 @@ class Best(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint; its tensors are read when they are asked for."""
+    """A verified checkpoint; its tensors are read on demand."""
 
     path: Path
     step: int
     training: Mapping[str, Any]  # the facts given to `save`, as JSON gives them back: tuples are lists
     codec: str  # fingerprint of the codec that the weights belong to
-    stems: frozenset[str]  # which tensors there are: "model", "average", "optimizer"
+    stems: frozenset[str]  # names of its tensor files without suffix: "model", "average", "optimizer"
 
     def tensors(self, stem: str) -> dict[str, Tensor]:
         """The named tensors of one file, on the CPU. Raises ModelError if the checkpoint has none of that name."""
@@ -79,7 +79,7 @@ class Checkpoint:
 
 
 def step_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step stands, or would."""
+    """The folder of a step's checkpoint, whether it exists or not."""
     return folder / f"step-{step:08d}"
 
 
@@ -92,10 +92,10 @@ def save(
     codec: str,
     minimum_free: int = 0,
 ) -> Path:
-    """Write the checkpoint of `step` so that, at whatever instant the power fails, it is whole or absent.
+    """Write the checkpoint of `step` atomically: after a power failure at any instant it is complete or absent.
 
-    `tensors`: file stem -> named tensors, each storage once; stems without tensors are left out. `training`: facts that
-    JSON can hold; numbers that are not finite come back as None. `minimum_free`: bytes to leave on the disk.
+    `tensors`: file stem -> named tensors, each storage once; stems without tensors get no file. `training`: facts that
+    JSON can hold; numbers that are not finite are read back as None. `minimum_free`: bytes to leave on the disk.
     Raises ResourceError, naming bytes needed and free, when it cannot be written; earlier checkpoints stay as they are.
     """
     facts = msgspec.json.encode(training)
@@ -147,7 +147,7 @@ def verify(path: Path) -> str | None:
 
 
 def steps(folder: Path) -> list[int]:
-    """The steps for which something stands in the folder, in order; nothing is verified."""
+    """The steps of all checkpoint folders, ascending; none of them is verified."""
     if not folder.is_dir():
         return []
     matches = (re.fullmatch(r"step-(\d{8}|[1-9]\d{8,17})", entry.name, re.ASCII) for entry in folder.iterdir())
@@ -155,21 +155,21 @@ def steps(folder: Path) -> list[int]:
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest good checkpoint (None in a folder without any), and one warning for each damaged one passed over.
+    """The newest undamaged checkpoint (None in a folder without any), and a warning for each damaged one skipped.
 
-    Raises ModelError when there are checkpoints but no good one is left, or when a newer seqkit wrote one: going on
-    from an older one would throw its work away.
+    Raises ModelError when all checkpoints are damaged, or when a newer seqkit wrote one: resuming from an older one
+    would discard its work.
     """
     problems: list[str] = []
     for step in reversed(steps(folder)):
         try:
-            found = read(step_path(folder, step))
+            checkpoint = read(step_path(folder, step))
         except NewerFormatError:
             raise
         except ModelError as error:
             problems.append(error.what)
         else:
-            return found, [f"{problem}; using {found.path.name}" for problem in problems]
+            return checkpoint, [f"{problem}; using {checkpoint.path.name}" for problem in problems]
     if problems:
         hint = "put a good copy back, or start anew with --overwrite"
         raise ModelError(f"no good checkpoint left in {folder}: {problems[0]}", hint)
@@ -177,13 +177,13 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def mark_best(folder: Path, step: int, *, score: float, metric: str) -> None:
-    """Remember `step` as the best so far; a score that is not a finite number is never the best and changes nothing."""
+    """Record `step` as the best so far; a score that is not finite is never the best and changes nothing."""
     if math.isfinite(score):
         replace_file(folder / BEST, msgspec.json.encode(Best(step, float(score), metric)) + b"\n")
 
 
 def best(folder: Path) -> Best | None:
-    """Which checkpoint is the best; None if none was ever marked. Raises ModelError if the note of it is damaged."""
+    """Which checkpoint is the best; None if none is marked. Raises ModelError if `best.json` is damaged."""
     path = folder / BEST
     try:
         return msgspec.json.decode(read_plain(path, limit=LARGEST_BEST), type=Best)
@@ -194,10 +194,10 @@ def best(folder: Path) -> Best | None:
 
 
 def clean(folder: Path) -> None:
-    """Clear up after a crash: half-written and half-deleted folders go.
+    """Clear up after a crash: delete half-written and half-deleted folders.
 
-    A checkpoint that was caught between the two renames of its replacement returns. Call it with the run's lock held,
-    before `newest`.
+    A checkpoint whose replacement stopped between its two renames is put back. Call it with the run's lock held, before
+    `newest`.
     """
     recover(folder, rf"step-\d+|{re.escape(BEST)}")
     for entry in folder.glob("step-*.tmp"):
@@ -205,10 +205,10 @@ def clean(folder: Path) -> None:
 
 
 def prune(folder: Path, keep: int) -> list[int]:
-    """Delete all but the newest `keep` checkpoints, the best and the newest good one; the steps that went.
+    """Delete all but the newest `keep` checkpoints, the best and the newest undamaged one; returns the deleted steps.
 
-    A folder is renamed before it is deleted, so that a half-deleted one is never taken for a checkpoint. What cannot be
-    deleted is left for the next time.
+    A folder is renamed before it is deleted, so that a half-deleted one is never taken for a checkpoint. A folder that
+    cannot be deleted stays until the next call.
     """
     clean(folder)
     present = steps(folder)
@@ -218,17 +218,17 @@ def prune(folder: Path, keep: int) -> list[int]:
         kept.add(marked.step)
     if kept.issuperset(present):
         return []
-    good = next((step for step in reversed(present) if verify(step_path(folder, step)) is None), None)
-    if good is None:  # nothing to stand on: delete nothing
+    undamaged = next((step for step in reversed(present) if verify(step_path(folder, step)) is None), None)
+    if undamaged is None:  # no checkpoint to resume from: delete nothing
         return []
-    kept.add(good)
-    gone = []
+    kept.add(undamaged)
+    deleted = []
     for step in present:
         if step not in kept:
             path = step_path(folder, step)
             with contextlib.suppress(OSError):
-                doomed = path.rename(path.with_name(f"{path.name}.tmp"))
+                renamed = path.rename(path.with_name(f"{path.name}.tmp"))
                 fault("mid-prune")
-                remove(doomed)
-                gone.append(step)
-    return gone
+                remove(renamed)
+                deleted.append(step)
+    return deleted

@@ -1,10 +1,10 @@
-"""Folders that are whole or absent: written beside their place, sealed by a manifest, published by one rename.
+"""Folders that are complete or absent: written beside their place, sealed by a manifest, published by one rename.
 
     step-00001200.tmp/   files -> fsync -> manifest.json (name, size, SHA-256 of each) -> fsync
     step-00001200/       by rename -> fsync of the parent
 
-A reader believes a folder only if its manifest verifies. Libraries load weights with a flipped bit without complaint
-and sync nothing, so both are done here.
+A reader accepts a folder only if its manifest verifies. Libraries for weights neither detect a flipped bit nor sync
+what they write, so both are done here.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ __all__ = [
     "Manifest",
     "NewerFormatError",
     "check",
+    "format_size",
     "publish",
     "read_tensors",
-    "size_of",
     "write_tensors",
 ]
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-MANIFEST_LIMIT = 1 << 20  # bytes; a larger one is not ours
+MANIFEST_LIMIT = 1 << 20  # bytes; a larger file is not a manifest of seqkit
 HEADER_LIMIT = 1 << 23  # bytes, about a hundred for each tensor of a file
 
 
 class NewerFormatError(ModelError):
-    """A folder that a newer seqkit wrote: not damaged, and not to be passed over in silence."""
+    """A folder that a newer seqkit wrote: it is not damaged and must not be skipped like a damaged one."""
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a sealed folder says of itself: who wrote it, what is in it, and the writer's own facts."""
+    """The manifest of a sealed folder: the version that wrote it, its files, and facts that the writer added."""
 
     format: int
     seqkit: str
@@ -73,10 +73,10 @@ class Manifest(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def publish(final: Path, *, facts: Mapping[str, object], needed: int, reserve: int = 0) -> Iterator[Path]:
-    """Yield an empty folder beside `final`; when the body is done, seal it and rename it into place.
+    """Yield an empty folder beside `final`; when the body is done, seal it and rename it to `final`.
 
-    `needed` is what the body will write and `reserve` what must stay free, in bytes. Whatever goes wrong, the partial
-    folder is removed and what stood at `final` stays. Raises ResourceError when the disk cannot take it.
+    `needed` is what the body will write and `reserve` what must stay free, in bytes. After any error the partial folder
+    is removed and an earlier folder at `final` stays. Raises ResourceError when the folder cannot be written.
     """
     partial = final.with_name(f"{final.name}.tmp")
     try:
@@ -105,12 +105,12 @@ def publish(final: Path, *, facts: Mapping[str, object], needed: int, reserve: i
 def _no_room(final: Path, reason: str, needed: int) -> ResourceError:
     parent = next(folder for folder in final.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(parent).free
-    what = f"cannot save {final}: {reason} ({size_of(needed)} needed, {size_of(free)} free)"
+    what = f"cannot save {final}: {reason} ({format_size(needed)} needed, {format_size(free)} free)"
     return ResourceError(what, "free some space or lift the quota; what was saved before is untouched")
 
 
-def size_of(count: int) -> str:
-    """Bytes for people: `310 MB`, `12 kB`."""
+def format_size(count: int) -> str:
+    """A number of bytes in decimal units: `310 MB`, `12 kB`."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= factor:
             return f"{count / factor:.3g} {unit}" if count < 100 * factor else f"{count / factor:.0f} {unit}"
@@ -118,7 +118,7 @@ def size_of(count: int) -> str:
 
 
 def _seal(folder: Path, facts: Mapping[str, object]) -> None:
-    """Make everything in the folder durable, then write the manifest, last of all."""
+    """Sync everything in the folder to the disk, then write the manifest, last of all."""
     entries = []
     for path in sorted(folder.rglob("*")):
         sync(path)
@@ -132,15 +132,15 @@ def _seal(folder: Path, facts: Mapping[str, object]) -> None:
 def _version() -> str:
     try:
         return importlib.metadata.version("seqkit")
-    except importlib.metadata.PackageNotFoundError:  # used from a source tree that was never installed
+    except importlib.metadata.PackageNotFoundError:  # used from a source tree that is not installed
         return "unknown"
 
 
 def check(folder: Path) -> Manifest:
-    """The manifest of a folder in which every listed file has the size and SHA-256 that it should have.
+    """The manifest of a folder, after every listed file is verified by its size and SHA-256.
 
     Raises NewerFormatError if a newer seqkit wrote it, ModelError if anything is missing or damaged, or if a name
-    points out of the folder.
+    leads out of the folder.
     """
     manifest = _read_manifest(folder)
     for entry in manifest.files:
@@ -155,10 +155,10 @@ def check(folder: Path) -> Manifest:
         if status.st_size != entry.size:
             raise _damaged(f"{shown} is damaged (size: {status.st_size} instead of {entry.size} bytes)")
         try:
-            good = sha256(path) == entry.sha256
+            matches = sha256(path) == entry.sha256
         except OSError as error:
             raise _damaged(f"cannot read {shown}: {error.strerror}") from None
-        if not good:
+        if not matches:
             raise _damaged(f"{shown} is damaged (checksum)")
     return manifest
 
@@ -177,9 +177,9 @@ def _read_manifest(folder: Path) -> Manifest:
     try:
         header = msgspec.json.decode(content, type=_Header)
         if header.format > FORMAT:
-            ours = f"this is {_version()} (format {FORMAT})"
-            theirs = " ".join(header.seqkit.split())[:40]
-            what = f"{folder.name} was written by seqkit {theirs} (format {header.format}), {ours}"
+            reader = f"this is {_version()} (format {FORMAT})"
+            writer = " ".join(header.seqkit.split())[:40]
+            what = f"{folder.name} was written by seqkit {writer} (format {header.format}), {reader}"
             raise NewerFormatError(what, "pip install -U seqkit")
         return msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -191,29 +191,29 @@ def _damaged(what: str) -> ModelError:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The path of a file that a manifest names, if neither the name nor a link leads out of the folder."""
-    wrong = len(name) > 255 or not name.isprintable() or "\\" in name or {"", ".", ".."} & set(name.split("/"))
-    if wrong or (folder / name).resolve() != folder.resolve() / name:
+    """The path of a file that a manifest names; ModelError if its name or a link leads out of the folder."""
+    invalid = len(name) > 255 or not name.isprintable() or "\\" in name or {"", ".", ".."} & set(name.split("/"))
+    if invalid or (folder / name).resolve() != folder.resolve() / name:
         raise _damaged(f"{folder.name}/{MANIFEST} names a file outside of its folder: {name[:80]!r}")
     return folder / name
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, from any device, with the mode that the umask gives to other new files."""
+    """Write tensors from any device as safetensors, with the file mode that the umask gives to new files."""
     path.touch()
-    mode = stat.S_IMODE(path.stat().st_mode)  # the library would leave 0600
+    mode = stat.S_IMODE(path.stat().st_mode)  # the library sets 0600
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, metadata)
     path.chmod(mode)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU. Raises ModelError if it is none."""
+    """The tensors of a safetensors file, on the CPU. Raises ModelError if it cannot be read as one."""
     try:
         with path.open("rb") as stream:
             header = int.from_bytes(stream.read(8), "little")
         if header > HEADER_LIMIT:  # the library takes minutes and gigabytes for a million names
             raise ModelError(f"cannot read {path}: its header claims {header} bytes", "it is no file of weights")
         return load_file(path)
-    except (OSError, SafetensorError, RuntimeError, TypeError, ValueError) as error:  # torch refuses some shapes itself
+    except (OSError, SafetensorError, RuntimeError, TypeError, ValueError) as error:  # the last three are torch's
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"cannot read {path}: {reason}", "put a good copy of the file back") from None

@@ -1,4 +1,4 @@
-"""`run/model/`: what a trained model needs to be used elsewhere, and nothing of how it was trained.
+"""`run/model/`: a trained model by itself, as it is copied elsewhere, without the state of its training.
 
 model/   recipe.toml   codec/   model.safetensors   manifest.json
 """
@@ -28,12 +28,12 @@ RECIPE_LIMIT = 1 << 20  # bytes
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A verified stand-alone model; its weights are read when they are asked for."""
+    """A verified stand-alone model; its weights are read on demand."""
 
     path: Path
     recipe: str  # TOML text
     codec: Path  # the folder of codec files
-    facts: Mapping[str, Any]  # what the writer noted in the manifest: step, score, ...
+    facts: Mapping[str, Any]  # what the writer recorded in the manifest: step, score, ...
 
     def tensors(self) -> dict[str, Tensor]:
         """The named weights, on the CPU."""
@@ -43,7 +43,7 @@ class ModelFolder:
 def write_model(
     final: Path, *, recipe: str, codec_folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]
 ) -> Path:
-    """Publish the folder `final`, replacing an earlier one by rename: readers see the old one or the new one, whole.
+    """Publish the folder `final`, replacing an earlier one by rename: readers see the old one or the complete new one.
 
     `recipe`: TOML text; `codec_folder` is copied. Raises ResourceError when it cannot be written.
     """
@@ -52,12 +52,12 @@ def write_model(
         (partial / RECIPE).write_bytes(recipe.encode())
         shutil.copytree(codec_folder, partial / CODEC)
         write_tensors(partial / WEIGHTS, tensors)
-    recover(final.parent, re.escape(final.name))  # from a crash in an earlier replacement
+    recover(final.parent, re.escape(final.name))  # clear up after a crash in an earlier replacement
     return final
 
 
 def published_step(path: Path) -> int | None:
-    """The step whose weights a stand-alone model holds; None if there is no good model."""
+    """The training step of a stand-alone model's weights; None if there is no valid model."""
     try:
         step = read_model(path).facts.get("step")
     except ModelError:

@@ -1,7 +1,7 @@
-"""`status.json`: how the last attempt at a run goes or went, for whoever did not see it end.
+"""`status.json`: the state of the last attempt at a run, readable by other processes while it runs and afterwards.
 
-A launcher such as torchrun hides the exit code of what it starts; the true one stands here. A process that is killed
-cannot say so: its status goes on to say that it runs, and `Status.text` looks whether it does.
+A launcher such as torchrun hides the exit code of the processes that it starts; the status holds it. The status of a
+process that is killed stays "running", so `Status.text` checks whether the process exists.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import msgspec
 
 from seqkit.errors import BusyError, Interrupted, SeqkitError, exit_code_of
 from seqkit.files import replace_file
-from seqkit.system.host import alive
+from seqkit.system.host import is_alive
 
-__all__ = ["NAME", "Status", "ending_of", "read", "reported_attempt", "write"]
+__all__ = ["NAME", "Status", "outcome_of", "read", "reported_attempt", "write"]
 
 NAME = "status.json"
-LARGEST = 1 << 16  # bytes; more is no status
+LARGEST = 1 << 16  # bytes; a larger file is not a status
 
 
 class Status(msgspec.Struct, frozen=True):
-    """What `status.json` says; numbers are null where they are not known."""
+    """The content of `status.json`; unknown numbers are null."""
 
     state: Literal["running", "stopped", "done", "failed"]
-    t: float  # UTC seconds at which it was written
+    t: float  # UTC seconds of its writing
     pid: int
     host: str
     step: int | None = None
@@ -41,21 +41,22 @@ class Status(msgspec.Struct, frozen=True):
     exit_code: int | None = None
 
     def text(self) -> str:
-        """One line for people; a run that says that it runs is looked for, where it is this machine's."""
+        """The status as one line; on this machine a process that should be running is checked to exist."""
         where = "" if self.step is None else f" at step {self.step}"
         if self.state != "running":
             why = "" if self.message is None else f": {self.message.splitlines()[0] if self.message else ''}"
             return f"{self.state}{where}{why}" + ("" if self.exit_code is None else f" (exit code {self.exit_code})")
-        whose = f"process {self.pid}"
+        process = f"process {self.pid}"
         if self.host != socket.gethostname():
-            return f"running{where}, {whose} on host {self.host}, last heard of {_ago(time.time() - self.t)} ago"
-        if alive(self.pid, since=self.t):
-            return f"running{where}, {whose}"
-        return f"killed{where}: {whose} is gone; the same command goes on from the last checkpoint"
+            age = _duration(time.time() - self.t)
+            return f"running{where}, {process} on host {self.host}, last heard of {age} ago"
+        if is_alive(self.pid, since=self.t):
+            return f"running{where}, {process}"
+        return f"killed{where}: {process} is gone; the same command goes on from the last checkpoint"
 
 
 def read(run: Path) -> Status | None:
-    """What the run folder says; None if it says nothing that can be understood."""
+    """The status of a run folder; None if there is none that can be decoded."""
     with (
         contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError),
         (run / NAME).open("rb") as stream,
@@ -65,9 +66,9 @@ def read(run: Path) -> Status | None:
 
 
 def write(run: Path, content: bytes) -> None:
-    """Replace `status.json` by one rename; a disk that has no room for a second file gets it in the first one's place.
+    """Replace `status.json` by one rename, or overwrite it in place where the disk has no room for a second file.
 
-    Cannot raise: training does not end for want of a status.
+    Errors are ignored: training continues without a status.
     """
     path = run / NAME
     try:
@@ -77,8 +78,8 @@ def write(run: Path, content: bytes) -> None:
             _overwrite(path, content)
 
 
-def ending_of(error: BaseException) -> dict[str, object]:
-    """What a status says of an attempt that this error ended."""
+def outcome_of(error: BaseException) -> dict[str, object]:
+    """State, message and exit code in the status of an attempt that ended with this error."""
     stopped = isinstance(error, Interrupted | KeyboardInterrupt)
     if isinstance(error, KeyboardInterrupt):
         message = "aborted; the last checkpoint stands"
@@ -91,34 +92,34 @@ def ending_of(error: BaseException) -> dict[str, object]:
 
 @contextlib.contextmanager
 def reported_attempt(run: Path) -> Iterator[None]:
-    """Around an attempt: tell that it began, and how it ended if it never came as far as telling that itself.
+    """Around an attempt: write that it runs, and how it ended if the attempt itself does not write that.
 
-    What was reached before is kept; a run that is done stays so unless it is refused.
+    Step and best score of earlier attempts are kept; a run that is done keeps this state unless the attempt fails.
     """
     old = read(run)
     if old is None or old.state != "done":
-        _tell(run, old, {"state": "running", "message": None, "exit_code": None})
-    began = _content(run)
+        _update(run, old, {"state": "running", "message": None, "exit_code": None})
+    first = _content(run)
     try:
         yield
-    except BusyError:  # the folder is another's now, and what is told in it too
+    except BusyError:  # another process holds the folder and writes its status
         raise
     except BaseException as error:
-        now = read(run)
-        if now is None or now.state == "running" or _content(run) == began:
-            _tell(run, now or old, ending_of(error))
+        current = read(run)
+        if current is None or current.state == "running" or _content(run) == first:
+            _update(run, current or old, outcome_of(error))
         raise
 
 
-def _tell(run: Path, old: Status | None, facts: Mapping[str, object]) -> None:
-    reached = {} if old is None else {"step": old.step, "best": old.best, "best_step": old.best_step}
-    own = {"pid": os.getpid(), "host": socket.gethostname(), "t": round(time.time(), 3)}
-    # JSON has no place for the bytes of an undecodable file name.
-    told = {
+def _update(run: Path, old: Status | None, facts: Mapping[str, object]) -> None:
+    progress = {} if old is None else {"step": old.step, "best": old.best, "best_step": old.best_step}
+    process = {"pid": os.getpid(), "host": socket.gethostname(), "t": round(time.time(), 3)}
+    # JSON cannot hold the bytes of an undecodable file name.
+    encodable = {
         key: value.encode(errors="replace").decode() if isinstance(value, str) else value
         for key, value in facts.items()
     }
-    write(run, msgspec.json.encode({**own, **reached, **told}) + b"\n")
+    write(run, msgspec.json.encode({**process, **progress, **encodable}) + b"\n")
 
 
 def _content(run: Path) -> bytes | None:
@@ -129,17 +130,17 @@ def _content(run: Path) -> bytes | None:
 
 
 def _overwrite(path: Path, content: bytes) -> None:
-    """Write into the file that is there; all of it or nothing."""
+    """Write into the existing file: the whole content, or else its old content again."""
     before = path.read_bytes()
     descriptor = os.open(path, os.O_WRONLY)
     try:
-        whole = content if os.pwrite(descriptor, content, 0) == len(content) else before
-        if whole is before:
+        written = content if os.pwrite(descriptor, content, 0) == len(content) else before
+        if written is before:
             os.pwrite(descriptor, before, 0)
-        os.ftruncate(descriptor, len(whole))
+        os.ftruncate(descriptor, len(written))
     finally:
         os.close(descriptor)
 
 
-def _ago(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,3 +1,3 @@
-"""The machine a process runs on: processors and memory, devices, the terminal, and what an installation lacks."""
+"""The machine a process runs on: processors, memory, devices and the terminal, and a diagnosis of the installation."""
 
 __all__: list[str] = []

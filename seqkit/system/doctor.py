@@ -1,6 +1,6 @@
-"""What can be said of an installation and its machine: for a person who asks why, and for reports of faults.
+"""Diagnosis of an installation and its machine, for users in trouble and for bug reports.
 
-Nothing that is said names a user, a host or a folder, or gives the value of an environment variable.
+It names no user, host or folder, and gives no value of an environment variable.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from typing import Any, NamedTuple
 from seqkit.settings.automatic import MOST_PROCESSES, NARROWEST_BFLOAT16
 from seqkit.system import host
 
-__all__ = ["Diagnosis", "Finding", "anonymous", "examine"]
+__all__ = ["Diagnosis", "Finding", "anonymise", "examine"]
 
 GIB = 1 << 30
 LITTLE_MEMORY = LITTLE_DISK = GIB
 CORE = ("numpy", "safetensors", "sentencepiece", "sacrebleu", "datasets", "rich")
 EXTRAS = {"matplotlib": "plot", "ctranslate2": "ct2", "transformers": "marian"}
-SLOW = {"datasets", "sacrebleu", "transformers"}  # are looked for, but not imported: that takes seconds
+SLOW = {"datasets", "sacrebleu", "transformers"}  # only located, not imported: importing takes seconds
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
-# What changes how seqkit, or a library under it, behaves.
+# Environment variables that change how seqkit, or a library that it uses, behaves.
 NAMES = {
     "COLUMNS",
     "FORCE_COLOR",
@@ -65,11 +65,11 @@ FAMILIES = (
     "TORCH_",
 )
 INSTRUCTIONS = {"AVX2": "avx2", "AVX-512": "avx512f", "AVX-512 BF16": "avx512_bf16", "AMX": "amx_bf16"}
-LAUNCHER = b"seqkit.cli.main"  # stands in the script that pip makes of our entry point
+LAUNCHER = b"seqkit.cli.main"  # contained in the script that pip makes of seqkit's entry point
 
 
 class Finding(NamedTuple):
-    """Something that will get in the way, and what to do about it."""
+    """A problem of the installation or the machine, and its remedy."""
 
     what: str
     remedy: str
@@ -77,26 +77,26 @@ class Finding(NamedTuple):
 
 @dataclass
 class Diagnosis:
-    """Warnings, and facts by subject."""
+    """The result of a diagnosis: warnings, and facts by subject and name."""
 
     warnings: list[Finding] = field(default_factory=list)
     facts: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def warn(self, what: str, remedy: str) -> None:
-        """Note what will get in the way."""
+        """Add a problem and its remedy to the warnings."""
         self.warnings.append(Finding(what, remedy))
 
 
 def examine() -> Diagnosis:
-    """Look at everything; nothing is changed, nothing is sent or fetched."""
+    """Diagnose installation and machine; nothing is changed, and nothing goes over the network."""
     report = Diagnosis()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what libraries say of themselves on import
+        warnings.simplefilter("ignore")  # warnings of libraries on their import
         torch = _versions(report)
         _program(report)
         _machine(report)
         _cuda(report, torch)
-        _room(report)
+        _memory_and_disk(report)
         _threads(report, torch)
         _text(report)
         _environment(report)
@@ -104,16 +104,16 @@ def examine() -> Diagnosis:
     return report
 
 
-def anonymous(text: str) -> str:
-    """A text without the names of home folders, users and the host."""
+def anonymise(text: str) -> str:
+    """A text with the names of home folders, users and the host replaced by `~`, `USER` and `HOST`."""
     names = {os.environ.get(name, "") for name in ("USER", "LOGNAME", "USERNAME")}
     homes = {os.environ.get(name, "") for name in ("HOME", "USERPROFILE")}
     with contextlib.suppress(ImportError, KeyError):
         import pwd
 
-        own = pwd.getpwuid(os.getuid())
-        names.add(own.pw_name)
-        homes.add(own.pw_dir)
+        account = pwd.getpwuid(os.getuid())
+        names.add(account.pw_name)
+        homes.add(account.pw_dir)
     homes |= {os.path.realpath(home) for home in homes if home}
     for home in sorted(homes - {"", "/"}, key=len, reverse=True):
         text = re.sub(rf"{re.escape(home.rstrip('/'))}(?![\w.-])", "~", text)
@@ -132,25 +132,25 @@ def _version(name: str) -> str | None:
 
 
 def _imported(name: str) -> tuple[Any, str | None]:
-    """A module, or why there is none."""
+    """A module and None, or None and the error of its import."""
     try:
         return importlib.import_module(name), None
     except Exception as error:
         lines = str(error).splitlines()
-        return None, anonymous(f"{type(error).__name__}: {lines[0] if lines else ''}"[:200])
+        return None, anonymise(f"{type(error).__name__}: {lines[0] if lines else ''}"[:200])
 
 
 def _versions(report: Diagnosis) -> Any:
-    """torch, if it can be imported."""
+    """Note the versions of libraries; returns torch, if it can be imported."""
     facts = report.facts.setdefault("versions", {})
     facts["seqkit"] = _version("seqkit") or "not installed: runs from its source"
     facts["Python"] = f"{platform.python_version()} ({platform.python_implementation()})"
-    facts["system"] = anonymous(f"{platform.system()} {platform.release()} {platform.machine()}")
-    torch, wrong = _imported("torch")
+    facts["system"] = anonymise(f"{platform.system()} {platform.release()} {platform.machine()}")
+    torch, problem = _imported("torch")
     facts["torch"] = _version("torch") or "missing"
-    if wrong is not None:
+    if problem is not None:
         facts["torch"] += ", broken"
-        report.warn(f"torch cannot be imported ({wrong})", "install it anew: pip install --force-reinstall torch")
+        report.warn(f"torch cannot be imported ({problem})", "install it anew: pip install --force-reinstall torch")
     for name in (*CORE, *EXTRAS):
         version = _version(name)
         install = f"pip install '.[{EXTRAS[name]}]'" if name in EXTRAS else "pip install ."
@@ -160,42 +160,42 @@ def _versions(report: Diagnosis) -> Any:
                 report.warn(f"{name} is missing", install)
             continue
         facts[name] = version
-        wrong = _trouble(name)
-        if wrong is not None:
+        problem = _import_error(name)
+        if problem is not None:
             facts[name] += ", broken"
-            report.warn(f"{name} {version} cannot be imported ({wrong})", f"pip install --force-reinstall {name}")
+            report.warn(f"{name} {version} cannot be imported ({problem})", f"pip install --force-reinstall {name}")
     return torch
 
 
-def _trouble(name: str) -> str | None:
+def _import_error(name: str) -> str | None:
     if name not in SLOW:
         return _imported(name)[1]
     try:
         return None if importlib.util.find_spec(name) else "it has no module"
     except (ImportError, ValueError) as error:
-        return anonymous(str(error))
+        return anonymise(str(error))
 
 
 def _program(report: Diagnosis) -> None:
     """Which `seqkit` a shell would run: another tool of that name exists."""
     facts = report.facts.setdefault("program", {})
-    found = shutil.which("seqkit")
-    if found is None:
+    program = shutil.which("seqkit")
+    if program is None:
         facts["seqkit on PATH"] = "none; python -m seqkit works"
         return
-    where, scripts = Path(found), Path(sysconfig.get_path("scripts"))
+    path, scripts = Path(program), Path(sysconfig.get_path("scripts"))
     try:
-        with where.open("rb") as stream:
-            ours = LAUNCHER in stream.read(1 << 20)
+        with path.open("rb") as stream:
+            is_seqkit = LAUNCHER in stream.read(1 << 20)
     except OSError:
-        ours = False
-    if where.parent == scripts or where.resolve().parent == scripts.resolve():
-        facts["seqkit on PATH"] = "this one" if ours else "in this Python's folder, but not by pip"
+        is_seqkit = False
+    if path.parent == scripts or path.resolve().parent == scripts.resolve():
+        facts["seqkit on PATH"] = "this one" if is_seqkit else "in this Python's folder, but not by pip"
         return
-    whose = "another installation of seqkit" if ours else "another program called seqkit"
-    facts["seqkit on PATH"] = whose
+    description = "another installation of seqkit" if is_seqkit else "another program called seqkit"
+    facts["seqkit on PATH"] = description
     report.warn(
-        f"{whose} comes first on PATH: {anonymous(str(where))}",
+        f"{description} comes first on PATH: {anonymise(str(path))}",
         "write python -m seqkit, or put this Python's folder of scripts first on PATH",
     )
 
@@ -205,13 +205,13 @@ def _machine(report: Diagnosis) -> None:
     flags = host.processor_flags()
     facts["model"] = host.processor_name() or platform.machine()
     facts["cores usable"] = f"{host.cores()} of {os.cpu_count() or 'unknown'}"
-    share = host.processor_share()
-    if share is not None:
-        facts["limit on processor time"] = f"{share:g} cores"
-        if share < host.cores():
+    limit = host.processor_share()
+    if limit is not None:
+        facts["limit on processor time"] = f"{limit:g} cores"
+        if limit < host.cores():
             report.warn(
-                f"this container may use {share:g} cores' time, and sees {host.cores()} cores",
-                f"set train.processes={max(1, round(share))}; more would only wait for each other",
+                f"this container may use {limit:g} cores' time, and sees {host.cores()} cores",
+                f"set train.processes={max(1, round(limit))}; more would only wait for each other",
             )
     for name, flag in INSTRUCTIONS.items():
         facts[name] = "yes" if flag in flags else "no"
@@ -233,11 +233,11 @@ def _cuda(report: Diagnosis, torch: Any) -> None:
     for index in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(index)
         capability = f"{device.major}.{device.minor}"
-        narrow = "bf16" if device.major >= 8 else "no bf16"
-        facts[f"cuda:{index}"] = f"{device.name}, {_size(device.total_memory)}, capability {capability}, {narrow}"
+        bfloat16 = "bf16" if device.major >= 8 else "no bf16"
+        facts[f"cuda:{index}"] = f"{device.name}, {_size(device.total_memory)}, capability {capability}, {bfloat16}"
 
 
-def _room(report: Diagnosis) -> None:
+def _memory_and_disk(report: Diagnosis) -> None:
     facts = report.facts.setdefault("memory and disk", {})
     memory = host.memory()
     facts["memory"] = _size(memory.total)
@@ -250,7 +250,7 @@ def _room(report: Diagnosis) -> None:
         )
     for name, folder, remedy in (
         ("disk free here", ".", "make room: a run keeps train.keep checkpoints and the best"),
-        ("disk free for temporary files", _temporary(), "make room, or set TMPDIR to a folder on another disk"),
+        ("disk free for temporary files", _temporary_folder(), "make room, or set TMPDIR to a folder on another disk"),
     ):
         try:
             free: int | None = shutil.disk_usage(folder).free
@@ -261,10 +261,10 @@ def _room(report: Diagnosis) -> None:
             report.warn(f"only {_size(free)} of {name}", remedy)
 
 
-def _temporary() -> str:
+def _temporary_folder() -> str:
     try:
         return tempfile.gettempdir()
-    except OSError:  # no folder of temporary files can be written
+    except OSError:  # no folder for temporary files is writable
         return os.environ.get("TMPDIR", "/tmp")
 
 
@@ -273,8 +273,8 @@ def _threads(report: Diagnosis, torch: Any) -> None:
     facts["torch"] = "unknown" if torch is None else str(torch.get_num_threads())
     names = sorted(name for name in os.environ if name.startswith(("OMP_", "GOMP_", "KMP_", "MKL_")))
     facts["set in the environment"] = ", ".join(names) or "nothing"
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if asked.isdecimal() and int(asked) > host.cores():
+    requested = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if requested.isdecimal() and int(requested) > host.cores():
         report.warn(
             f"OMP_NUM_THREADS asks for more threads than the {host.cores()} cores there are",
             "unset OMP_NUM_THREADS: threads that share a core wait for each other",
@@ -301,23 +301,23 @@ def _environment(report: Diagnosis) -> None:
     offline = report.facts.setdefault("offline switches", {})
     for name in OFFLINE:
         offline[name] = "set" if name in os.environ else "not set"
-    known = {name for name in os.environ if name in NAMES or name.startswith(FAMILIES)}
-    named = sorted(name for name in known if re.fullmatch("[A-Z0-9_]+", name))
-    report.facts["environment"] = {"set and heeded": ", ".join(named) or "nothing"}
+    effective = {name for name in os.environ if name in NAMES or name.startswith(FAMILIES)}
+    printable = sorted(name for name in effective if re.fullmatch("[A-Z0-9_]+", name))
+    report.facts["environment"] = {"set and heeded": ", ".join(printable) or "nothing"}
 
 
 def _speed(report: Diagnosis, torch: Any) -> None:
-    """The host settings: what they come to here, and the key that opts out."""
+    """The settings for speed: their values on this machine, and the key that switches each off."""
     facts = report.facts.setdefault("settings for speed (opt out by)", {})
-    kept = "on" if host.can_keep_heap() else "not available"
+    heap = "on" if host.can_keep_heap() else "not available"
     count = min(host.cores(), MOST_PROCESSES)
-    fused = "unknown" if torch is None else "on"
+    optimizer = "unknown" if torch is None else "on"
     layers = f"from width {NARROWEST_BFLOAT16} on" if host.fast_bfloat16() else "off on this CPU, on on GPUs"
     products = "on" if host.fast_bfloat16() else "off on this CPU, on on GPUs"
-    facts["kept heap"] = f"{kept} (train.keep_heap=false)"
+    facts["kept heap"] = f"{heap} (train.keep_heap=false)"
     facts["processes"] = f"up to {count} on a CPU, fewer for small batches (train.processes=1: all threads in one)"
     facts["cheap dropout"] = "on on CPUs (train.cheap_dropout=false)"
-    facts["fused optimizer"] = f"{fused} (train.fused_optimizer=false)"
+    facts["fused optimizer"] = f"{optimizer} (train.fused_optimizer=false)"
     facts["bfloat16 layers"] = f"{layers} (train.precision=float32)"
     facts["bfloat16 output products"] = f"{products} (train.output_precision=float32)"
     passive = os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive" or "GOMP_SPINCOUNT" in os.environ

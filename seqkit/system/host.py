@@ -1,4 +1,4 @@
-"""What the machine offers, and the host settings that make training fast on it."""
+"""Processors, memory and processes of the machine, and the settings of the C library that make training fast."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import NamedTuple, cast
 
 __all__ = [
     "MachineMemory",
-    "alive",
     "can_keep_heap",
     "cores",
     "fast_bfloat16",
+    "is_alive",
     "keep_heap",
     "memory",
     "nvidia_driver",
@@ -28,7 +28,7 @@ __all__ = [
 ROOT = Path("/")
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
-CLOCK_SECONDS = 5.0  # by which the clock may have been set since
+CLOCK_SECONDS = 5.0  # by which the system clock may have been adjusted
 
 
 def cores() -> int:
@@ -39,10 +39,10 @@ def cores() -> int:
 
 
 def keep_heap() -> bool:
-    """Let glibc keep freed memory instead of returning every large tensor to the kernel; whether it did.
+    """Let glibc keep freed memory instead of returning every large tensor to the kernel; whether that succeeded.
 
     torch allocates and frees large temporaries at each step; mapping and unmapping them costs page faults that take as
-    long as the arithmetic on small models. Only glibc knows the call; elsewhere nothing happens.
+    long as the arithmetic of small models. Only glibc has the call; with another C library nothing happens.
     """
     mallopt = _mallopt()
     if mallopt is None:
@@ -52,7 +52,7 @@ def keep_heap() -> bool:
 
 
 def can_keep_heap() -> bool:
-    """Whether the C library has the call."""
+    """Whether the C library has the call that `keep_heap` needs."""
     return _mallopt() is not None
 
 
@@ -71,12 +71,12 @@ def fast_bfloat16() -> bool:
 
 
 def processor_flags() -> set[str]:
-    """The instruction sets of the processor, as Linux names them; empty where it does not tell."""
+    """The instruction sets of the processor, as Linux names them; empty where unknown."""
     return set((_cpuinfo("flags") or _cpuinfo("Features")).split())
 
 
 def processor_name() -> str:
-    """What the processor is called; empty where the system does not tell."""
+    """The name of the processor; empty where unknown."""
     return _cpuinfo("model name")
 
 
@@ -89,18 +89,18 @@ def _cpuinfo(key: str, root: Path = ROOT) -> str:
 
 
 def processor_share(root: Path = ROOT) -> float | None:
-    """How many cores' time the container of this process may use; None where nothing limits it."""
-    shares = []
+    """The processor time that the container of this process may use, in cores; None where nothing limits it."""
+    limits = []
     for folder in _control_groups("cpu", root):
         quota, _, period = _read(folder / "cpu.max").partition(" ")
         quota, period = quota or _read(folder / "cpu.cfs_quota_us"), period or _read(folder / "cpu.cfs_period_us")
         if (limit := _number(quota)) is not None and limit > 0 and (length := _number(period)):
-            shares.append(limit / length)
-    return min(shares, default=None)
+            limits.append(limit / length)
+    return min(limits, default=None)
 
 
 class MachineMemory(NamedTuple):
-    """In bytes; None where the system does not tell, or nothing limits it."""
+    """The sizes of the main memory in bytes; None where unknown or unlimited."""
 
     total: int | None
     available: int | None  # to this process, under its container's limit
@@ -108,10 +108,10 @@ class MachineMemory(NamedTuple):
 
 
 def memory(root: Path = ROOT) -> MachineMemory:
-    """The machine's memory, and what a container leaves of it."""
-    told = dict(line.partition(":")[::2] for line in _read(root / "proc/meminfo").splitlines())
+    """The machine's memory, and the part of it that the container of this process may use."""
+    fields = dict(line.partition(":")[::2] for line in _read(root / "proc/meminfo").splitlines())
     total, available = (
-        None if (size := _number(told.get(name, "").removesuffix(" kB"))) is None else size << 10
+        None if (size := _number(fields.get(name, "").removesuffix(" kB"))) is None else size << 10
         for name in ("MemTotal", "MemAvailable")
     )
     limit = None
@@ -121,15 +121,15 @@ def memory(root: Path = ROOT) -> MachineMemory:
             if bound is None or (total is not None and bound >= total):
                 continue
             limit = min(bound, limit or bound)
-            left = bound - (used or 0) + _dispensable(folder)
+            left = bound - (used or 0) + _reclaimable(folder)
             available = min(bound, left if available is None else min(left, available))
     return MachineMemory(total, None if available is None else max(0, available), limit)
 
 
-def _dispensable(group: Path) -> int:
-    """The bytes that a control group holds of files that were read and are not needed: they give way at once."""
-    told = dict(line.partition(" ")[::2] for line in _read(group / "memory.stat").splitlines())
-    return _number(told.get("total_inactive_file", told.get("inactive_file", ""))) or 0
+def _reclaimable(group: Path) -> int:
+    """The bytes of a control group's inactive page cache, which the kernel reclaims on demand."""
+    fields = dict(line.partition(" ")[::2] for line in _read(group / "memory.stat").splitlines())
+    return _number(fields.get("total_inactive_file", fields.get("inactive_file", ""))) or 0
 
 
 def nvidia_driver(root: Path = ROOT) -> bool:
@@ -138,14 +138,14 @@ def nvidia_driver(root: Path = ROOT) -> bool:
 
 
 def _control_groups(controller: str, root: Path) -> Iterator[Path]:
-    """The folders of this process's control groups, and those around them, in both versions of that system."""
+    """The folders of this process's control groups and of their parents, for cgroup versions 1 and 2."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2) if line.count(":") >= 2 else ("", "-", "")
         if controllers and controller not in controllers.split(","):
             continue
         top = root / "sys/fs/cgroup" / (controller if controllers else "")
-        own = top / path.lstrip("/")
-        yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(top))
+        group = top / path.lstrip("/")
+        yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(top))
 
 
 def _read(path: Path) -> str:
@@ -159,8 +159,8 @@ def _number(text: str) -> int | None:
     return int(text) if text.strip().isdecimal() else None
 
 
-def alive(process: int, *, since: float | None = None) -> bool:
-    """Whether a process runs on this machine; one that began after `since` (UTC seconds) only has an older one's id."""
+def is_alive(process: int, *, since: float | None = None) -> bool:
+    """Whether a process runs on this machine, and did so at `since` (UTC seconds): a later one has a reused id."""
     if process <= 0:
         return False
     try:
@@ -169,22 +169,22 @@ def alive(process: int, *, since: float | None = None) -> bool:
         return False
     except PermissionError:
         pass
-    if _state(process) in ("Z", "X"):  # dead, but its parent has not asked yet
+    if _state(process) in ("Z", "X"):  # dead, but not yet reaped by its parent
         return False
     return since is None or time.time() - process_age(process) <= since + CLOCK_SECONDS
 
 
 def process_age(process: int | None = None) -> float:
-    """Seconds since a process, or else this one, was started; 0 where the system does not tell."""
+    """Seconds since the start of a process, by default this one; 0 where unknown."""
     try:
-        started = int(_facts(os.getpid() if process is None else process)[19]) / os.sysconf("SC_CLK_TCK")
+        started = int(_stat_fields(os.getpid() if process is None else process)[19]) / os.sysconf("SC_CLK_TCK")
         return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
     except (OSError, ValueError, IndexError, AttributeError):
         return 0.0
 
 
-def _facts(process: int) -> list[str]:
-    """What Linux tells of a process, from its state on; the name before that may hold anything."""
+def _stat_fields(process: int) -> list[str]:
+    """The fields of `/proc/ID/stat` from the state on; the program's name before it may hold any character."""
     return (
         (Path("/proc") / str(process) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     )
@@ -192,6 +192,6 @@ def _facts(process: int) -> list[str]:
 
 def _state(process: int) -> str:
     try:
-        return _facts(process)[0]
+        return _stat_fields(process)[0]
     except (OSError, IndexError):
         return ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from seqkit.errors import SeqkitError, exit_code_of
 from seqkit.loss import Tally
 from seqkit.storage.journal import Journal
-from seqkit.storage.status import ending_of
+from seqkit.storage.status import outcome_of
 from seqkit.training.callbacks import FINAL
 from seqkit.training.display.progress import Display
 from seqkit.training.display.snapshot import Sample, Snapshot
@@ -130,7 +130,7 @@ class Reporting(Callback):
 
     def failed(self, progress: Progress, error: BaseException) -> None:
         """Record why it broke off."""
-        ended = ending_of(error)
+        ended = outcome_of(error)
         self.journal.write("stop", {"step": progress.step, "reason": ended["message"]})
         self.journal.status({**self._status("failed", progress), **ended}, force=True)
         self.journal.log("".join(traceback.format_exception(error)))

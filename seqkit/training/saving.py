@@ -20,7 +20,7 @@ from seqkit.parallel.shards import whole_tensors
 from seqkit.settings import Train
 from seqkit.state import map_state, tensors_of
 from seqkit.storage import checkpoint
-from seqkit.storage.manifest import size_of
+from seqkit.storage.manifest import format_size
 from seqkit.storage.weights import load_strictly, optimizer_tensors, restore_optimizer
 from seqkit.training.callbacks import FINAL, StopRequest
 from seqkit.training.moving_average import Average
@@ -104,7 +104,7 @@ class Saving(Callback):
             raise ResourceError(f"cannot make {self.folder}: {error.strerror}", "choose another --out") from error
         if free < needed:
             raise ResourceError(
-                f"no room for checkpoints in {self.folder}: {size_of(needed)} needed, {size_of(free)} free",
+                f"no room for checkpoints in {self.folder}: {format_size(needed)} needed, {format_size(free)} free",
                 "free some space, or train elsewhere with --out",
             )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from seqkit.errors import BusyError, ResourceError
-from seqkit.storage.lock import SILENT, RunLock
+from seqkit.storage.lock import EXPIRY, RunLock
 
 HOLD = """
 import sys, time
@@ -122,7 +122,7 @@ def test_written_holder_decides_where_the_system_cannot(tmp_path: Path, monkeypa
         assert json.loads((tmp_path / "lock").read_bytes())["pid"] == pid
 
 
-@pytest.mark.parametrize("silent", [0.0, SILENT - 5])
+@pytest.mark.parametrize("silent", [0.0, EXPIRY - 5])
 def test_one_on_another_host_is_respected_while_it_gives_signs_of_life(tmp_path: Path, silent: float) -> None:
     claim(tmp_path, pid=dead_process(), host="elsewhere", silent=silent)
     before = (tmp_path / "lock").read_bytes()
@@ -133,7 +133,7 @@ def test_one_on_another_host_is_respected_while_it_gives_signs_of_life(tmp_path:
     assert (tmp_path / "lock").read_bytes() == before
 
 
-@pytest.mark.parametrize("silent", [SILENT + 5, 1e6, -SILENT - 5])  # a time to come is no sign of life either
+@pytest.mark.parametrize("silent", [EXPIRY + 5, 1e6, -EXPIRY - 5])  # a time to come is no sign of life either
 def test_a_silent_one_on_another_host_is_not_waited_for(tmp_path: Path, silent: float) -> None:
     claim(tmp_path, pid=os.getpid(), host="elsewhere", silent=silent)
     with RunLock(tmp_path) as lock:
@@ -142,7 +142,7 @@ def test_a_silent_one_on_another_host_is_not_waited_for(tmp_path: Path, silent: 
 
 
 def test_a_holder_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqkit.storage.lock.BEAT", 0.01)
+    monkeypatch.setattr("seqkit.storage.lock.HEARTBEAT", 0.01)
     path = tmp_path / "lock"
     with RunLock(tmp_path) as lock:
         for _ in range(2):
@@ -156,7 +156,7 @@ def test_a_holder_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_who_lost_the_folder_while_it_stood_still_says_so_and_leaves_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_place: bool
 ) -> None:
-    monkeypatch.setattr("seqkit.storage.lock.BEAT", 0.01)
+    monkeypatch.setattr("seqkit.storage.lock.HEARTBEAT", 0.01)
     with RunLock(tmp_path) as lock:
         if in_place:
             claim(tmp_path, pid=7, host="elsewhere")
@@ -164,7 +164,7 @@ def test_who_lost_the_folder_while_it_stood_still_says_so_and_leaves_the_lock(
             (tmp_path / "other").mkdir()
             claim(tmp_path / "other", pid=7, host="elsewhere")
             (tmp_path / "other" / "lock").replace(tmp_path / "lock")
-        until(lambda: lock.taker is not None)
+        until(lambda: lock.successor is not None)
         whose = "another process" if in_place else "process 7 on host elsewhere"  # half written, it has no name
         with pytest.raises(BusyError, match=rf"(process 7 on host elsewhere|{whose}) took .* over"):
             lock.check()
@@ -175,7 +175,7 @@ def test_who_lost_the_folder_while_it_stood_still_says_so_and_leaves_the_lock(
 
 
 def test_a_lock_removed_by_hand_is_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqkit.storage.lock.BEAT", 0.01)
+    monkeypatch.setattr("seqkit.storage.lock.HEARTBEAT", 0.01)
     with RunLock(tmp_path) as lock:
         (tmp_path / "lock").unlink()
         time.sleep(0.05)

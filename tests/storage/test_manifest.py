@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from seqkit.errors import ModelError, ResourceError
 from seqkit.files import sha256
-from seqkit.storage.manifest import check, publish, read_tensors, size_of
+from seqkit.storage.manifest import check, format_size, publish, read_tensors
 
 
 def seal(folder: Path) -> Path:
@@ -108,7 +108,7 @@ def test_foreign_weights(tmp_path: Path, content: bytes) -> None:
 
 
 def test_sizes() -> None:
-    assert [size_of(count) for count in (0, 999, 12_345, 310_400_000, 2_560_000_000)] == [
+    assert [format_size(count) for count in (0, 999, 12_345, 310_400_000, 2_560_000_000)] == [
         "0 bytes",
         "999 bytes",
         "12.3 kB",

@@ -27,7 +27,7 @@ from seqkit.runs.session import train
 from seqkit.settings import Recipe
 from seqkit.storage import status
 from seqkit.storage.lock import RunLock
-from seqkit.system.host import alive
+from seqkit.system.host import is_alive
 from seqkit.training.callbacks import StopRequest, Validation
 from seqkit.training.trainer import Trainer
 from tests.support.sessions import AfterLooks, contents, progress
@@ -194,14 +194,14 @@ def test_whoever_lost_the_folder_to_another_writes_nothing_more(
     run: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
 ) -> None:
     """As where a process stood still so long, in a step or in a validation, that its run was taken up elsewhere."""
-    monkeypatch.setattr("seqkit.storage.lock.BEAT", 0.01)
+    monkeypatch.setattr("seqkit.storage.lock.HEARTBEAT", 0.01)
     original, held, left = getattr(*where), RunLock(run), {}
 
     def lose(self: Trainer | Validation, *given: Any) -> Any:
         trainer = self if isinstance(self, Trainer) else given[0]
         if trainer.progress.step == 2:
             (run / "lock").write_text(json.dumps({"pid": 7, "host": "elsewhere", "started": 0.0}))
-            while held.taker is None:
+            while held.successor is None:
                 time.sleep(0.01)
             left.update(contents(run))
         return original(self, *given)
@@ -298,7 +298,7 @@ def test_a_run_that_says_it_runs_is_looked_for(process: Callable[[], int], age: 
 def test_a_process_that_only_waits_to_be_buried_is_dead() -> None:
     child = subprocess.Popen(["true"])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    found = alive(child.pid)
+    found = is_alive(child.pid)
     child.wait()
     assert not found
 

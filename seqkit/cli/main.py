@@ -182,7 +182,7 @@ def _exit_if_distributed(code: object) -> None:
     overloaded machine that happens in about one of thirty sharded runs, and the launcher reports a failure.
     """
     processes = sys.modules.get("seqkit.parallel.processes")
-    if processes is None or not processes.has_met() or not isinstance(code, int | None):
+    if processes is None or not processes.joined_group() or not isinstance(code, int | None):
         return
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):

@@ -15,8 +15,8 @@ class Spans:
     """Counts of spans; one is correct when its first token, its last token and its type are."""
 
     correct: int
-    found: int
-    expected: int
+    found: int  # in the hypotheses
+    expected: int  # in the references
 
     @property
     def precision(self) -> float:
@@ -55,7 +55,11 @@ class LabelScores:
         if not self.types:
             return None
         counts = self.types.values()
-        return Spans(sum(c.correct for c in counts), sum(c.found for c in counts), sum(c.expected for c in counts))
+        return Spans(
+            sum(spans.correct for spans in counts),
+            sum(spans.found for spans in counts),
+            sum(spans.expected for spans in counts),
+        )
 
     @property
     def f1(self) -> float | None:

@@ -40,38 +40,39 @@ def label_scores(hypotheses: Sequence[Sequence[str]], references: Sequence[Seque
     lengths = np.fromiter(map(len, references), dtype=np.int64, count=len(references))
     first = np.zeros(int(lengths.sum()) + 1, dtype=np.bool_)  # one more: where an empty last sentence would begin
     first[np.cumsum(lengths) - lengths] = True
-    labels = _Labels.of(set(chain.from_iterable(chain(hypotheses, references))))
-    own, right = labels.encode(hypotheses), labels.encode(references)
-    found, expected = _places(own, first[:-1], labels), _places(right, first[:-1], labels)
+    inventory = _LabelInventory.of(set(chain.from_iterable(chain(hypotheses, references))))
+    predicted, right = inventory.encode(hypotheses), inventory.encode(references)
+    found, expected = (_spans(labels, first[:-1], inventory) for labels in (predicted, right))
     return LabelScores(
         sentences=len(references),
         tokens=len(right),
-        correct=int((own == right).sum()),
-        scheme=_scheme(labels, right[expected.begins]),
-        types=_by_type(found, expected, labels.types),
+        correct=int((predicted == right).sum()),
+        scheme=_scheme(inventory, right[expected.begins]),
+        types=_by_type(found, expected, inventory.types),
     )
 
 
-class _Labels(NamedTuple):
+class _LabelInventory(NamedTuple):
     """The labels that occur, taken apart, each with a number."""
 
     numbers: dict[str, int]
     letters: frozenset[str]
     types: list[str]  # sorted
-    type: NDArray[np.int64]  # (labels,) a place in `types`; -1: marks no span
+    type: NDArray[np.int64]  # (labels,) an index of `types`; -1: marks no span
     may_be_continued: NDArray[np.bool_]  # (labels,)
     may_continue: NDArray[np.bool_]  # (labels,)
 
     @classmethod
-    def of(cls, labels: set[str]) -> _Labels:
-        parts = [_part(label) for label in labels]
+    def of(cls, labels: set[str]) -> _LabelInventory:
+        """Take each label apart."""
+        parts = [_parts(label) for label in labels]
         types = sorted({kind for letter, kind in parts if letter})
-        places = {kind: place for place, kind in enumerate(types)}
+        indices = {kind: index for index, kind in enumerate(types)}
         return cls(
             numbers={label: number for number, label in enumerate(labels)},
             letters=frozenset(letter for letter, _ in parts),
             types=types,
-            type=np.array([places[kind] if letter else -1 for letter, kind in parts], dtype=np.int64),
+            type=np.array([indices[kind] if letter else -1 for letter, kind in parts], dtype=np.int64),
             may_be_continued=np.array([letter in MAY_BE_CONTINUED for letter, _ in parts], dtype=np.bool_),
             may_continue=np.array([letter in MAY_CONTINUE for letter, _ in parts], dtype=np.bool_),
         )
@@ -81,49 +82,51 @@ class _Labels(NamedTuple):
         return np.fromiter(map(self.numbers.__getitem__, chain.from_iterable(sentences)), dtype=np.int64)
 
 
-def _part(label: str) -> tuple[str, str]:
+def _parts(label: str) -> tuple[str, str]:
     """`B-PER` -> `B`, `PER`; two empty texts for a label that marks no span."""
     letter, _, kind = label.partition("-")
     return (letter, kind) if letter in LETTERS and kind else ("", "")
 
 
-class _Places(NamedTuple):
+class _TextSpans(NamedTuple):
     """The spans of a text, in order: each begins at a token, ends before another, and has a type."""
 
-    begins: NDArray[np.int64]
+    begins: NDArray[np.int64]  # (spans,)
     ends: NDArray[np.int64]
     type: NDArray[np.int64]
 
 
-def _places(labels: NDArray[np.int64], first: NDArray[np.bool_], known: _Labels) -> _Places:
+def _spans(labels: NDArray[np.int64], first: NDArray[np.bool_], inventory: _LabelInventory) -> _TextSpans:
     """labels (tokens,); `first` (tokens,) is True where a sentence begins."""
-    kinds = known.type[labels]
-    continues = known.may_continue[labels] & ~first
-    continues[1:] &= known.may_be_continued[labels[:-1]] & (kinds[1:] == kinds[:-1])
+    kinds = inventory.type[labels]
+    continues = inventory.may_continue[labels] & ~first
+    continues[1:] &= inventory.may_be_continued[labels[:-1]] & (kinds[1:] == kinds[:-1])
     begins = np.flatnonzero((kinds >= 0) & ~continues)
     bounds = np.append(np.flatnonzero(~continues), len(labels))
-    return _Places(begins, bounds[np.searchsorted(bounds, begins, side="right")], kinds[begins])
+    return _TextSpans(begins, bounds[np.searchsorted(bounds, begins, side="right")], kinds[begins])
 
 
-def _by_type(found: _Places, expected: _Places, types: list[str]) -> dict[str, Spans]:
-    _, own, right = np.intersect1d(found.begins, expected.begins, assume_unique=True, return_indices=True)
-    same = (found.ends[own] == expected.ends[right]) & (found.type[own] == expected.type[right])
+def _by_type(found: _TextSpans, expected: _TextSpans, types: list[str]) -> dict[str, Spans]:
+    """The counts of each type: spans that begin together are correct if they end together and have one type."""
+    _, in_found, in_expected = np.intersect1d(found.begins, expected.begins, assume_unique=True, return_indices=True)
+    correct = found.ends[in_found] == expected.ends[in_expected]
+    correct &= found.type[in_found] == expected.type[in_expected]
     counts = (
         np.bincount(kinds, minlength=len(types)).tolist()
-        for kinds in (found.type[own][same], found.type, expected.type)
+        for kinds in (found.type[in_found][correct], found.type, expected.type)
     )
     return {kind: Spans(*numbers) for kind, *numbers in zip(types, *counts, strict=True)}
 
 
-def _scheme(known: _Labels, begins: NDArray[np.int64]) -> Scheme:
+def _scheme(inventory: _LabelInventory, begins: NDArray[np.int64]) -> Scheme:
     """Named after the letters that occur and, for IOB1, after the labels with which the right spans begin."""
-    if not known.types:
+    if not inventory.types:
         return "plain"
-    if known.letters & {"E", "S"}:
+    if inventory.letters & {"E", "S"}:
         return "BIOES"
-    if known.letters & {"L", "U"}:
+    if inventory.letters & {"L", "U"}:
         return "BILOU"
-    return "IOB1" if known.may_continue[begins].any() else "IOB2"
+    return "IOB1" if inventory.may_continue[begins].any() else "IOB2"
 
 
 def _check(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> None:
@@ -131,12 +134,12 @@ def _check(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[st
         raise DataError(
             f"{len(hypotheses)} labelled sentences, but {len(references)} references", "the texts must be parallel"
         )
-    for number, (own, right) in enumerate(zip(hypotheses, references, strict=True), start=1):
-        if isinstance(own, str) or isinstance(right, str):
+    for number, (labels, right) in enumerate(zip(hypotheses, references, strict=True), start=1):
+        if isinstance(labels, str) or isinstance(right, str):
             raise DataError(f"sentence {number} is a text, not a list of labels", "split it at its spaces")
-        if len(own) != len(right):
+        if len(labels) != len(right):
             raise DataError(
-                f"sentence {number} has {len(own)} labels, its reference {len(right)}", "there is one for each token"
+                f"sentence {number} has {len(labels)} labels, its reference {len(right)}", "there is one for each token"
             )
     if not any(references):
         raise DataError("there are no tokens to score", "give at least one sentence and its reference")

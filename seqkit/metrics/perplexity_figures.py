@@ -66,7 +66,7 @@ class Perplexity:
 
     @property
     def bits_per_character(self) -> float:
-        """The same in bits."""
+        """nll / characters, in bits."""
         return self.nats_per_character / math.log(2)
 
     @property

@@ -32,7 +32,7 @@ __all__ = [
 Utility = Literal["chrf", "bleu"]  # what can say how much two texts resemble each other
 
 # Lines that all resamples together may hold. sacrebleu draws them at once, at up to a hundred bytes a line.
-MOST_DRAWN_LINES = 20_000_000
+MOST_DRAWN_LINES = 10_000_000
 FEWEST_RESAMPLES = 40  # of which the middle 95 % leave out one at each end
 
 

@@ -60,7 +60,7 @@ def corpus_scores(
 
     `resamples` corpora of the same size are drawn with replacement for the interval (Koehn, 2004); 0 draws none. They
     are sacrebleu's own: the same ones each time, unless the environment has another SACREBLEU_SEED than its default,
-    12345; and fewer of them for corpora of more than 20,000 lines, which would not fit into memory so many times.
+    12345; and fewer of them for corpora of more than 10,000 lines, which would not fit into memory so many times.
 
     Raises DataError for lists that do not match or hypotheses that are still pieces, ConfigError as `select` does.
     """

@@ -7,6 +7,8 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from seqkit.cli.main import main
 from seqkit.demo import reverse
 from seqkit.files import sha256
 from seqkit.inference.translator import Translator
+from seqkit.metrics import Score
+from seqkit.metrics.sacrebleu_scores import by_sacrebleu, chrf
+from seqkit.metrics.table import METRICS, TranslationMetric
 from seqkit.settings import Search
 
 Captured = pytest.CaptureFixture[str]
@@ -44,25 +49,25 @@ def results(words: list[str], capture: Captured) -> dict[str, Any]:
     assert main(["evaluate", *words, "--json", "-q"]) == 0
     captured = capture.readouterr()
     assert captured.err == ""
-    found: dict[str, Any] = json.loads(captured.out)
-    return found
+    printed: dict[str, Any] = json.loads(captured.out)
+    return printed
 
 
 def test_scores_are_those_of_sacrebleu_on_what_was_written(run: Path, files: Path, capfd: Captured) -> None:
-    found = results([str(run), "test.{word,drow}", "--metric", "bleu,chrf,ter", "--beam", "2"], capfd)
+    printed = results([str(run), "test.{word,drow}", "--metric", "bleu,chrf,ter", "--beam", "2"], capfd)
     folder = run / "evaluations" / "test"
-    assert json.loads((folder / "results.json").read_bytes()) == found
+    assert json.loads((folder / "results.json").read_bytes()) == printed
     text = (folder / "hypotheses.txt").read_bytes().decode()
     hypotheses = text.removesuffix("\n").split("\n")
     assert len(hypotheses) == len(PAIRS)
     assert hypotheses[30] == ""
     references = [[pair[1] for pair in PAIRS]]
-    for score, metric in zip(found["scores"], (sacrebleu.BLEU(), sacrebleu.CHRF(), sacrebleu.TER()), strict=True):
+    for score, metric in zip(printed["scores"], (sacrebleu.BLEU(), sacrebleu.CHRF(), sacrebleu.TER()), strict=True):
         assert score["value"] == pytest.approx(metric.corpus_score(hypotheses, references).score, abs=1e-9)
         assert score["signature"] == str(metric.get_signature())
         assert score["low"] <= score["value"] <= score["high"]
-    assert found["exact_match"] == sum(a == b for a, b in zip(hypotheses, references[0], strict=True)) / len(PAIRS)
-    assert found["provenance"]["search"]["beam"] == 2
+    assert printed["exact_match"] == sum(a == b for a, b in zip(hypotheses, references[0], strict=True)) / len(PAIRS)
+    assert printed["provenance"]["search"]["beam"] == 2
     translations = Translator.load(run).translate([pair[0] for pair in PAIRS], search=Search(beam=2))
     assert hypotheses == [one.text for one in translations]
 
@@ -105,14 +110,14 @@ def test_files_are_scored_without_a_model(files: Path, capfd: Captured) -> None:
     Path("r1").write_text("the cat sat\n\na dog\n", encoding="utf-8")
     Path("r2").write_text("a cat sat\n\nthe dog\n", encoding="utf-8")
     for references in (["--ref", "r1", "r2"], ["--ref", "r1", "--ref", "r2"]):
-        found = results(["--hyp", "h", *references], capfd)
-        assert found["exact_match"] == 1.0
+        printed = results(["--hyp", "h", *references], capfd)
+        assert printed["exact_match"] == 1.0
         expected = sacrebleu.BLEU().corpus_score(
             ["the cat sat", "", "the dog"], [["the cat sat", "", "a dog"], ["a cat sat", "", "the dog"]]
         )
-        assert found["scores"][0]["value"] == expected.score
-        assert "nrefs:2" in found["scores"][0]["signature"]
-        assert set(found["provenance"]["files"]) == {"h", "r1", "r2"}
+        assert printed["scores"][0]["value"] == expected.score
+        assert "nrefs:2" in printed["scores"][0]["signature"]
+        assert set(printed["provenance"]["files"]) == {"h", "r1", "r2"}
     assert main(["evaluate", "--hyp", "h", "--ref", "r1"]) == 0
     shown = capfd.readouterr().out
     assert "lines/s" not in shown
@@ -133,8 +138,40 @@ def test_a_score_below_what_is_asked_ends_with_its_own_code(run: Path, files: Pa
     assert main(["evaluate", "--hyp", "h", "--ref", "h", "--min-bleu", "99.99"]) == 0
 
 
+def test_a_new_metric_is_listed_and_computed(files: Path, capfd: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    metric = TranslationMetric(
+        name="chrf+", title="chrF+", higher_is_better=True, compute=by_sacrebleu(partial(chrf, word_order=1))
+    )
+    monkeypatch.setitem(METRICS, "chrf+", metric)
+    printed = results(["--hyp", "test.drow", "--ref", "test.drow", "--metric", "chrf+"], capfd)
+    assert [score["name"] for score in printed["scores"]] == ["chrF2+"]
+    assert main(["evaluate", "--hyp", "test.drow", "--ref", "test.drow", "--metric", "xyz"]) == 2
+    assert "choose from bleu, chrf, chrf++, ter, chrf+" in capfd.readouterr().err
+
+
+def test_a_metric_that_needs_sources_is_refused_without(
+    trained: Path, files: Path, capfd: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Sequence[str] | None] = []
+
+    def first_source(
+        hypotheses: Sequence[str], references: Sequence[Sequence[str]], sources: Sequence[str] | None, *, resamples: int
+    ) -> Score:
+        seen.append(sources)
+        return Score("first", 1.0, 1.0, 1.0, "")
+
+    metric = TranslationMetric(
+        name="first", title="first source", higher_is_better=True, needs_sources=True, compute=first_source
+    )
+    monkeypatch.setitem(METRICS, "first", metric)
+    assert main(["evaluate", "--hyp", "missing", "--ref", "missing", "--metric", "bleu,first"]) == 2
+    assert "first source needs the sources" in capfd.readouterr().err
+    results([str(trained / "model"), "test.tsv", "--metric", "first"], capfd)
+    assert seen == [[source for source, _ in PAIRS]]
+
+
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (["nowhere", "test.tsv"], 4, "nowhere is not a model folder"),
         (["RUN"], 2, "a model and a test set are needed"),
@@ -149,16 +186,16 @@ def test_a_score_below_what_is_asked_ends_with_its_own_code(run: Path, files: Pa
         (["--hyp", "missing", "--ref", "short"], 3, "missing does not exist"),
     ],
 )
-def test_mistakes_are_told_with_their_exit_code(
-    words: list[str], code: int, told: str, trained: Path, files: Path, capfd: Captured
+def test_mistakes_are_reported_with_their_exit_code(
+    words: list[str], code: int, message: str, trained: Path, files: Path, capfd: Captured
 ) -> None:
     Path("short").write_text("a\nb\n", encoding="utf-8")
     Path("pieces").write_text("\u2581a\n\u2581b\n", encoding="utf-8")
     assert main(["evaluate", *(word.replace("RUN", str(trained)) for word in words)]) == code
     captured = capfd.readouterr()
-    assert told in captured.err
+    assert message in captured.err
     assert "Traceback" not in captured.err
-    assert "translating" not in captured.err  # mistakes are told before the work
+    assert "translating" not in captured.err  # mistakes are reported before the work
     assert captured.out == ""
 
 
@@ -167,5 +204,5 @@ def test_help_of_both_commands_imports_nothing_heavy() -> None:
         "import sys; from seqkit.cli.main import main; [main([name, '--help']) for name in ('evaluate', 'translate')]; "
         "assert not {'torch', 'numpy', 'sacrebleu', 'rich', 'datasets', 'prompt_toolkit'} & set(sys.modules)"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    assert len(found.stdout.splitlines()) <= 80
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert len(process.stdout.splitlines()) <= 80

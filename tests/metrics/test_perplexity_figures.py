@@ -98,10 +98,10 @@ def test_a_lines_end_is_a_word_a_character_and_a_byte(line: str, words: int, cha
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n")), max_size=8))
 def test_counts_are_those_of_the_file(lines: list[str]) -> None:
     text = "".join(f"{line}\n" for line in lines)
-    found = counts_of(iter(lines))
-    assert (found.lines, found.characters, found.bytes) == (len(lines), len(text), len(text.encode()))
-    assert found.words == sum(len(line.split()) for line in lines) + len(lines)
-    assert found == counts_of(lines[:3]) + counts_of(lines[3:])
+    counts = counts_of(iter(lines))
+    assert (counts.lines, counts.characters, counts.bytes) == (len(lines), len(text), len(text.encode()))
+    assert counts.words == sum(len(line.split()) for line in lines) + len(lines)
+    assert counts == counts_of(lines[:3]) + counts_of(lines[3:])
 
 
 def test_what_is_too_large_is_infinite_and_nothing_is_no_error() -> None:

@@ -299,6 +299,7 @@ def test_other_minutes_move_the_end_of_the_schedule_by_the_pace_so_far() -> None
     ("score", "best", "metric", "better"),
     [
         (1.0, None, "bleu", True),
+        (1.0, 2.0, "ter", True),
         (2.0, 1.0, "bleu", True),
         (1.0, 1.0, "bleu", False),
         (0.5, 1.0, "loss", True),

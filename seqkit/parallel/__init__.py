@@ -1,3 +1,3 @@
-"""Several processes as one: what they exchange, and tensors of which each holds a share."""
+"""Data parallelism over several processes: their collective operations, and tensors sharded over them."""
 
 __all__: list[str] = []

@@ -1,7 +1,7 @@
-"""Data parallelism over processes: one engine for our own processes on a CPU and for torchrun anywhere.
+"""Data parallelism over processes by `torch.distributed`, started by `launch` on a CPU or by torchrun anywhere.
 
-Every process holds the whole model and reads its slice of each global batch; gradients are summed. What decides about
-the run (stop, skip) travels in the same sum, so that all processes decide alike without another exchange.
+Every process holds the whole model and reads its slice of each global batch; gradients are summed. Decisions about the
+run (stop, skip) are part of the same sum, so that all processes decide alike without another collective operation.
 """
 
 from __future__ import annotations
@@ -24,16 +24,14 @@ from torch import Tensor
 
 from seqkit.errors import ResourceError
 
-__all__ = ["Processes", "connect", "joined_group", "launch", "lost_partner_reported", "sigterm_ends"]
+__all__ = ["Processes", "connect", "launch", "lost_process_reported", "sigterm_terminates"]
 
 TIMEOUT = datetime.timedelta(minutes=10)
-LAUNCHED = "SEQKIT_LAUNCHED"  # tells the partners of `launch` from processes that torchrun started
-
-_met = False
+LAUNCHED = "SEQKIT_LAUNCHED"  # distinguishes workers of `launch` from processes that torchrun started
 
 
 class Processes:
-    """The processes of a run as one of them sees it; a single process is a group of one."""
+    """The group of a run's processes, seen from the process of one rank; a single process is a group of one."""
 
     def __init__(self, rank: int = 0, world: int = 1) -> None:
         self.rank = rank
@@ -41,33 +39,33 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and prints."""
+        """Whether this is the process of rank 0, which alone writes and prints."""
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> None:
         """Replace the tensor by its sum over all processes."""
         if self.world > 1:
-            with _told():
+            with _backend_errors_reported():
                 dist.all_reduce(tensor)
 
-    def interleave(self, own: Tensor, rows: int) -> Tensor:
-        """All `rows` of a tensor of which this process has rows r, r + world, ... (more are ignored): (rows, ...)."""
+    def interleave(self, part: Tensor, rows: int) -> Tensor:
+        """The whole tensor (rows, ...) of which `part` holds rows rank, rank + world, ...; surplus rows are ignored."""
         if self.world == 1:
-            return own
-        whole = own.new_zeros(rows, *own.shape[1:])
-        mine = whole[self.rank :: self.world]
-        mine.copy_(own[: len(mine)])
+            return part
+        whole = part.new_zeros(rows, *part.shape[1:])
+        view = whole[self.rank :: self.world]
+        view.copy_(part[: len(view)])
         self.sum(whole)
         return whole
 
     def gather(self, value: Any) -> list[Any]:
-        """Every process's value, in order of rank; values are what JSON can hold."""
+        """The values of all processes, in order of rank; they must be encodable as JSON."""
         if self.world == 1:
             return [value]
         content = torch.frombuffer(bytearray(msgspec.json.encode(value)), dtype=torch.uint8)
         sizes = torch.zeros(self.world, dtype=torch.int64)
         sizes[self.rank] = len(content)
-        with _told():
+        with _backend_errors_reported():
             dist.all_reduce(sizes)
             padded = torch.zeros(int(sizes.max()), dtype=torch.uint8)
             padded[: len(content)] = content
@@ -78,11 +76,11 @@ class Processes:
         ]
 
     def broadcast(self, value: Any) -> Any:
-        """The first process's value, everywhere."""
+        """The value of the first process, on every process."""
         return self.gather(value if self.first else None)[0]
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has called this method."""
         self.gather(None)
 
     def close(self) -> None:
@@ -92,8 +90,8 @@ class Processes:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Turn the engine's errors into one a person can act on: a partner that died ends the run, it never hangs it."""
+def _backend_errors_reported() -> Iterator[None]:
+    """Around a collective operation: raise ResourceError when it fails because another process is gone."""
     try:
         yield
     except RuntimeError as error:
@@ -101,8 +99,8 @@ def _told() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lost_partner_reported() -> Iterator[None]:
-    """The same around work with exchanges within, of which not every error is the engine's."""
+def lost_process_reported() -> Iterator[None]:
+    """Around work with collective operations: raise ResourceError for their errors only, not for other ones."""
     try:
         yield
     except RuntimeError as error:
@@ -119,35 +117,28 @@ def _lost(error: RuntimeError) -> ResourceError:
 
 
 def connect(device: torch.device) -> Processes:
-    """Join the processes that torchrun or `launch` started (RANK and WORLD_SIZE), or be alone."""
+    """Join the group of processes that torchrun or `launch` started (RANK, WORLD_SIZE), or form a group of one."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # where the engine, and whatever names no device, looks for its GPU
+        torch.cuda.set_device(device)  # the GPU of the backend and of code that names no device
     if world == 1:
         return Processes()
     if rank > 0 and LAUNCHED in os.environ:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         dist.TCPStore(address, port, is_master=False, timeout=TIMEOUT).set(f"here/{rank}", "yes")  # type: ignore[attr-defined]
-    # What the processes tell each other besides gradients lies on the CPU, whatever the device.
+    # Values other than gradients are exchanged on the CPU, whatever the device.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=TIMEOUT)
-    global _met
-    _met = True
     return Processes(rank, world)
 
 
-def joined_group() -> bool:
-    """Whether this process ever was one of several, and so may have threads of the engine left."""
-    return _met
-
-
 @contextlib.contextmanager
-def sigterm_ends() -> Iterator[None]:
-    """Let SIGTERM end a process at once while it waits for the first one in the engine, where no handler of ours runs.
+def sigterm_terminates() -> Iterator[None]:
+    """Restore the default action of SIGTERM while a process waits in the backend, where Python handlers do not run.
 
-    Without, torchrun waits half a minute for the others when the first one refuses to start. They have nothing to save
-    yet. Partners of `launch` are ended by the first process.
+    Without it, torchrun waits half a minute for the other processes when the first one fails to start. They have
+    nothing to save at that point. The workers of `launch` are ended by the first process.
     """
     if LAUNCHED in os.environ or threading.current_thread() is not threading.main_thread():
         yield
@@ -161,17 +152,18 @@ def sigterm_ends() -> Iterator[None]:
 
 @contextlib.contextmanager
 def launch(count: int, arguments: Sequence[str]) -> Iterator[None]:
-    """Start `count` - 1 partners of this process, each running `python -m seqkit` with the same arguments.
+    """Start `count` - 1 workers beside this process, each running `python -m seqkit` with the same arguments.
 
-    All of them, this one as rank 0, see the environment that torchrun would give them and meet by `connect`; they share
-    this one's threads out. A partner that dies on the way raises ResourceError; one that outlives the body is ended.
+    All processes, this one with rank 0, get the environment that torchrun would give them, join by `connect`, and
+    divide the threads of this process. Raises ResourceError for a worker that ends before it joins; a worker that is
+    still running some time after the body is killed.
     """
     if count == 1:
         yield
         return
     threads = max(1, torch.get_num_threads() // count)
     torch.set_num_threads(threads)
-    # The meeting place chooses its own free port and lives in this process, as torchrun's lives in its agent.
+    # The rendezvous store chooses a free port and runs in this process, as torchrun's runs in its agent.
     store = dist.TCPStore(  # type: ignore[attr-defined]
         "127.0.0.1", 0, count, is_master=True, wait_for_workers=False, timeout=TIMEOUT
     )
@@ -183,7 +175,7 @@ def launch(count: int, arguments: Sequence[str]) -> Iterator[None]:
         "TORCHELASTIC_RESTART_COUNT": "0",
         LAUNCHED: "1",
     }
-    partners = [
+    workers = [
         subprocess.Popen(
             [sys.executable, "-m", "seqkit", *arguments],
             env={**os.environ, **shared, "OMP_NUM_THREADS": str(threads), "RANK": str(rank), "LOCAL_RANK": str(rank)},
@@ -193,32 +185,32 @@ def launch(count: int, arguments: Sequence[str]) -> Iterator[None]:
         for rank in range(1, count)
     ]
     os.environ.update(shared, RANK="0", LOCAL_RANK="0")
-    patience = 1.0
+    timeout = 1.0
     try:
-        _await(partners, store)
+        _await(workers, store)
         yield
-        patience = 20.0
+        timeout = 20.0
     finally:
-        for partner in partners:
+        for worker in workers:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                partner.wait(timeout=patience)
-            if partner.poll() is None:
-                partner.kill()
-                partner.wait()
+                worker.wait(timeout=timeout)
+            if worker.poll() is None:
+                worker.kill()
+                worker.wait()
         for name in (*shared, "RANK", "LOCAL_RANK"):
             os.environ.pop(name, None)
 
 
-def _await(partners: Sequence[subprocess.Popen[bytes]], store: Any) -> None:
-    """Wait until every partner has reported; the engine itself would wait ten minutes for one that died."""
-    waiting = dict(enumerate(partners, start=1))
-    while waiting:
-        for rank, partner in list(waiting.items()):
+def _await(workers: Sequence[subprocess.Popen[bytes]], store: Any) -> None:
+    """Wait until every worker has reported; the backend itself would wait ten minutes for a dead one."""
+    missing = dict(enumerate(workers, start=1))
+    while missing:
+        for rank, worker in list(missing.items()):
             if store.check([f"here/{rank}"]):
-                del waiting[rank]
-            elif partner.poll() is not None:
+                del missing[rank]
+            elif worker.poll() is not None:
                 raise ResourceError(
-                    f"process {rank} of this run did not start (exit code {partner.returncode})",
+                    f"process {rank} of this run did not start (exit code {worker.returncode})",
                     "see its message above; train.processes=1 does without it",
                 )
         time.sleep(0.02)

@@ -1,11 +1,11 @@
-"""Parameters, gradients and optimizer state shared out over the processes, by torch's `fully_shard` (ZeRO, stage 3;
-Rajbhandari et al., 2020): models beyond one device.
+"""Parameters, gradients and optimizer state sharded over the processes, for models larger than one device, by torch's
+`fully_shard` (ZeRO, stage 3; Rajbhandari et al., 2020).
 
-A unit's parameters are whole only while it works: each Transformer layer is a unit, with the attention of a decoder
-layer to the source apart, as the source is projected before the layer's turn; all the rest is the root unit, whole
-throughout a step. Each call of a unit is an exchange between all processes. So all must call the same units in the same
-order: a step may not depend on chance or on room in ways that differ between processes, and validation, where each
-works through lines of its own, has a whole model beside the shared one.
+The parameters of a unit are gathered only while it computes. Each Transformer layer is a unit; the cross-attention of a
+decoder layer is a unit of its own, as it projects the source before the layer is called; everything else is the root
+unit, gathered throughout a step. Each call of a unit is a collective operation, so all processes must call the same
+units in the same order: a step may not depend on randomness or free memory that differ between processes. In
+validation each process reads different lines, so it uses a full copy of the model (`Replica`).
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from torch import Tensor, nn
 from seqkit.layers.stack import LayerStack
 from seqkit.layers.transformer import DecoderLayer, EncoderLayer
 from seqkit.loss import Tally
-from seqkit.parallel.parameters import Weights, named_tensors
+from seqkit.parallel.parameters import EvaluationWeights, named_tensors
 from seqkit.parallel.processes import Processes
-from seqkit.parallel.shards import local, whole
+from seqkit.parallel.shards import full_tensor, local_shard
 
 __all__ = ["Replica", "ShardedGradients", "shard"]
 
 
 def shard(objective: nn.Module, processes: Processes, device: torch.device) -> None:
-    """Leave this process its share of the parameters, on the device; their names and values stay what they are.
+    """Replace each parameter by this process's shard of it, on the device; names and values stay the same.
 
-    Before, every process must hold the same whole model, which may lie on the CPU: units go to the device one by one.
+    Every process must hold the same full model, which may be on the CPU: units are moved to the device one by one.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
-    # It is afraid of work in place on what units return, of which there is none.
+    # The warning concerns in-place operations on the outputs of units, and there are none.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
     mesh = init_device_mesh(device.type, (processes.world,))
     for layer in _layers(objective):
@@ -53,7 +53,7 @@ def shard(objective: nn.Module, processes: Processes, device: torch.device) -> N
     fully_shard(objective, mesh=mesh)
     for module in objective.modules():
         if isinstance(module, FSDPModule):
-            module.set_gradient_divide_factor(1.0)  # a sum: the loss was divided by all tokens already
+            module.set_gradient_divide_factor(1.0)  # a sum: the loss is already divided by the tokens of all processes
             module.set_force_sum_reduction_for_comms(True)
 
 
@@ -65,69 +65,70 @@ def _layers(model: nn.Module) -> Iterator[EncoderLayer | DecoderLayer]:
 
 
 class ShardedGradients:
-    """The gradients of parameters that are shared out: summed where they are made, so only the numbers of a step travel
-    here, among them the norm."""
+    """The gradients of sharded parameters. The backward pass itself sums them over the processes, so `sum` only adds up
+    the tallies of a step and the norm of the gradients."""
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.norm = 0.0
 
     def clear(self) -> None:
-        """Forget all gradients."""
+        """Set all gradients to None."""
         for parameter in self.parameters:
             parameter.grad = None
 
     def sum(self, processes: Processes, tally: Tally, *, stop: bool) -> tuple[Tally, bool]:
-        """Sum tallies over all processes; also whether any of them wishes to stop."""
+        """Sum tallies over all processes; also whether any of them requests a stop."""
         if all(parameter.grad is None for parameter in self.parameters):
             raise RuntimeError("no gradient came back from the processes: this torch does not see the loss")
         for parameter in self.parameters:
-            if parameter.grad is None:  # no process needed it; an optimizer's moments fade all the same
+            if parameter.grad is None:  # no process used it; the optimizer's moments must decay nevertheless
                 parameter.grad = torch.zeros_like(parameter)
-        square = torch.stack(torch._foreach_norm(self._shares())).double().square().sum()
-        wish = torch.full_like(square, float(stop))
-        numbers = torch.stack([*(part.double() for part in (tally.objective, tally.nll, tally.tokens)), wish, square])
+        square = torch.stack(torch._foreach_norm(self._shards())).double().square().sum()
+        request = torch.full_like(square, float(stop))
+        sums = [part.double() for part in (tally.objective, tally.nll, tally.tokens)]
+        numbers = torch.stack([*sums, request, square])
         processes.sum(numbers)
         objective, nll, tokens, stops, square = numbers
         self.norm = math.sqrt(float(square))
         return Tally(objective, nll, tokens), bool(stops > 0)
 
     def clip(self, maximum: float | None) -> float:
-        """Scale the gradients down to the norm `maximum`; their norm before."""
+        """Scale the gradients down to the norm `maximum`; returns their norm before."""
         if maximum is not None and self.norm > maximum:
-            torch._foreach_mul_(self._shares(), maximum / self.norm)
+            torch._foreach_mul_(self._shards(), maximum / self.norm)
         return self.norm
 
-    def _shares(self) -> list[Tensor]:
-        return [local(parameter.grad) for parameter in self.parameters if parameter.grad is not None]
+    def _shards(self) -> list[Tensor]:
+        return [local_shard(parameter.grad) for parameter in self.parameters if parameter.grad is not None]
 
 
 class Replica:
-    """A whole model beside a shared one, on every process, with memory only while it is applied.
+    """A full copy of a sharded model on every process, which has memory only while it is applied.
 
-    It is the price of validation, which shares out lines, not layers: a model must fit on a device by itself, though
-    not with its gradients and its optimizer's state.
+    Validation needs it, because it divides lines among the processes, not layers: a model must fit on one device by
+    itself, though not together with its gradients and its optimizer's state.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
-        """Copy a model before it is shared out."""
-        self.shared = model
+        """Copy a model before it is sharded."""
+        self.sharded = model
         self.model = copy.deepcopy(model).to(device).eval()
-        self.own = named_tensors(self.model)
-        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in self.own.values()}
+        self.tensors = named_tensors(self.model)
+        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in self.tensors.values()}
         self.storages = [(storage, storage.nbytes()) for storage in storages.values()]
-        self.average: Weights | None = None
+        self.average: EvaluationWeights | None = None
         self._free()
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Within the body the replica has the shared model's weights, or their averages; all processes come at once."""
+        """Within the body the replica has the sharded model's weights, or their average; collective."""
         try:
             for storage, size in self.storages:
                 storage.resize_(size)
             with contextlib.nullcontext() if self.average is None else self.average.applied(), torch.no_grad():
-                for name, tensor in named_tensors(self.shared).items():
-                    self.own[name].copy_(whole(tensor))
+                for name, tensor in named_tensors(self.sharded).items():
+                    self.tensors[name].copy_(full_tensor(tensor))
             yield
         finally:
             self._free()

@@ -1,6 +1,6 @@
-"""Tensors of which each process holds a share (torch's DTensor): their own part, the whole, and back.
+"""Tensors sharded over processes (torch's DTensor): the local shard, the full tensor, and sharding of a full one.
 
-Every function takes plain tensors too, and leaves them as they are.
+Every function also accepts plain tensors and leaves them unchanged.
 """
 
 from __future__ import annotations
@@ -10,48 +10,48 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from seqkit.parallel.processes import lost_partner_reported
+from seqkit.parallel.processes import lost_process_reported
 
-__all__ = ["is_shared", "local", "share_like", "whole", "whole_tensors"]
+__all__ = ["full_tensor", "full_tensors", "is_sharded", "local_shard", "shard_like"]
 
 
-def is_shared(tensor: Tensor) -> bool:
-    """Whether this process holds but a share of the tensor."""
-    # Loading it takes a second, which runs that share nothing need not wait for: none has made one before that.
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether this process holds only a shard of the tensor."""
+    # Importing the module takes a second; until something has imported it, there is no sharded tensor.
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
 
 
-def local(tensor: Tensor) -> Tensor:
-    """This process's share, in the same memory."""
-    share: Tensor = tensor.to_local() if is_shared(tensor) else tensor  # type: ignore[attr-defined]
-    return share
+def local_shard(tensor: Tensor) -> Tensor:
+    """This process's shard of a tensor, in the same memory."""
+    shard: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    return shard
 
 
-@lost_partner_reported()
-def whole(tensor: Tensor) -> Tensor:
-    """The tensor that all shares make; every process has to ask for it at the same time."""
-    full: Tensor = tensor.full_tensor() if is_shared(tensor) else tensor  # type: ignore[attr-defined]
+@lost_process_reported()
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The full tensor gathered from all shards: a collective operation, which every process must call."""
+    full: Tensor = tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
     return full
 
 
-def whole_tensors(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
-    """Each tensor as a whole, one after the other, on the CPU if it was shared; only `keep` has them stay.
+def full_tensors(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    """The full tensors, gathered one by one, on the CPU if they are sharded; without `keep` an empty dictionary.
 
-    Every process has to ask for the same ones at the same time; one alone needs the memory for all of them.
+    Every process must call this with the same names in the same order; only one with `keep` needs memory for all.
     """
-    found = {}
+    gathered = {}
     for name, tensor in tensors.items():
-        full = whole(tensor)
+        full = full_tensor(tensor)
         if keep:
-            found[name] = full.cpu().contiguous() if is_shared(tensor) else full
+            gathered[name] = full.cpu().contiguous() if is_sharded(tensor) else full
         del full
-    return found
+    return gathered
 
 
-def share_like(full: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, which every process has, shared out as `like` is; nothing is exchanged."""
-    if not is_shared(like):
+def shard_like(full: Tensor, like: Tensor) -> Tensor:
+    """A full tensor, present on every process, sharded as `like` is; needs no communication."""
+    if not is_sharded(like):
         return full
     from torch.distributed.tensor import distribute_tensor
 

@@ -14,7 +14,7 @@ import torch
 
 from seqkit import config
 from seqkit.errors import ConfigError, Interrupted, ResourceError
-from seqkit.parallel.processes import Processes, connect, launch, sigterm_ends
+from seqkit.parallel.processes import Processes, connect, launch, sigterm_terminates
 from seqkit.runs.attempt import Attempt
 from seqkit.runs.batch_size import find_batch_size
 from seqkit.runs.folder import Change, clear, out_of, record, replaceable, settle, tidy
@@ -178,7 +178,7 @@ def _make(run: Path) -> None:
 
 def _follow(run: Path, recipe: Recipe, device: torch.device, options: StartOptions, began: float) -> Progress:
     """A process that is not the first: it waits for the first to prepare, then trains along and writes nothing."""
-    with sigterm_ends():
+    with sigterm_terminates():
         processes = connect(device)
     try:
         processes.barrier()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 import torch
 
-from seqkit.parallel.shards import local
+from seqkit.parallel.shards import local_shard
 from seqkit.runs.folder import Change
 from seqkit.runs.setup import ProcessContext
 from seqkit.storage.checkpoint import Checkpoint
@@ -60,7 +60,7 @@ def summary_of(
     ]
     lines += [f"changed since: {key} = {old} -> {new}" for key, old, new in changes]
     if context.sharded:
-        share = sum(local(parameter).numel() for parameter in model.parameters())
+        share = sum(local_shard(parameter).numel() for parameter in model.parameters())
         lines.append(f"sharded: {share:,} parameters on this process, the whole model while it validates")
     if start is not None:
         lines.insert(0, f"resuming {context.run} at step {start.step} (epoch {trainer.progress.epoch + 1})")

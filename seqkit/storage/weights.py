@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from seqkit.errors import ModelError
 from seqkit.parallel.parameters import named_tensors
-from seqkit.parallel.shards import share_like
+from seqkit.parallel.shards import shard_like
 
 __all__ = ["check_shapes", "load_strictly", "optimizer_tensors", "restore_optimizer"]
 
@@ -42,7 +42,7 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         raise ModelError(f"the weights cannot be used: {_some(problems)}", "put a good copy of the weights back")
     with torch.no_grad():
         for name, tensor in expected.items():
-            tensor.copy_(share_like(tensors[name], tensor))
+            tensor.copy_(shard_like(tensors[name], tensor))
 
 
 def check_shapes(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -136,7 +136,7 @@ def restore_optimizer(
     for label in facts["tensors"]:
         name, _, key = label.rpartition("/")
         value, parameter = tensors[label].clone(), parameters[name]  # the tensor may be mapped from a file
-        value = share_like(value, parameter) if value.shape == parameter.shape else value
+        value = shard_like(value, parameter) if value.shape == parameter.shape else value
         state.setdefault(positions[name], {})[key] = value
     current = optimizer.state_dict()["param_groups"]
     groups = [

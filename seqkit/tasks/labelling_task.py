@@ -24,7 +24,7 @@ from seqkit.loss import cross_entropy
 from seqkit.metrics.label_scores import label_scores
 from seqkit.metrics.table import labelling_metrics
 from seqkit.models.sequence_labeller import SequenceLabeller
-from seqkit.parallel.parameters import Weights
+from seqkit.parallel.parameters import EvaluationWeights
 from seqkit.parallel.processes import Processes
 from seqkit.settings import Labelled, Recipe, TransformerLabeller, Words
 from seqkit.tasks.task import Scores, Task, ValidationContext, Validator
@@ -67,7 +67,7 @@ class LabellingTask(Task):
         return build_objective(self.recipe, model, device, kind=LabellingObjective)
 
     def validator(
-        self, model: nn.Module, place: ValidationContext, average: Weights | None
+        self, model: nn.Module, place: ValidationContext, average: EvaluationWeights | None
     ) -> Callable[[], ValidationReport] | None:
         """Loss, accuracy and, where labels mark spans, F1 on the development set."""
         return None if self.dev is None else LabellingValidator(self, self.dev, model, place, average)
@@ -200,7 +200,7 @@ class LabellingValidator(Validator):
         dev: LabelledText,
         model: nn.Module,
         place: ValidationContext,
-        average: Weights | None,
+        average: EvaluationWeights | None,
     ) -> None:
         """Raises ConfigError if the labels do not have the score `train.metric`, before any training."""
         super().__init__(model, place, average)

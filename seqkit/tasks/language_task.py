@@ -20,7 +20,7 @@ from seqkit.data.windows import Partition, WindowStream, fitting_rows
 from seqkit.engine.token_scores import Blocks, Context, stream_of, token_log_probs
 from seqkit.errors import ConfigError, DataError
 from seqkit.files import expand_braces, sha256
-from seqkit.parallel.parameters import Weights
+from seqkit.parallel.parameters import EvaluationWeights
 from seqkit.parallel.processes import Processes
 from seqkit.settings import Lines, Recipe, Stream
 from seqkit.state import Scorable
@@ -91,7 +91,7 @@ class LanguageTask(Task):
         return build_objective(self.recipe, model, device)
 
     def validator(
-        self, model: nn.Module, place: ValidationContext, average: Weights | None
+        self, model: nn.Module, place: ValidationContext, average: EvaluationWeights | None
     ) -> Callable[[], ValidationReport] | None:
         """Perplexity on the development text."""
         return None if self.dev is None else LanguageValidator(self, self.dev, model, place, average)
@@ -177,7 +177,7 @@ class LanguageValidator(Validator):
         dev: MonolingualText,
         model: nn.Module,
         place: ValidationContext,
-        average: Weights | None,
+        average: EvaluationWeights | None,
     ) -> None:
         super().__init__(model, place, average)
         self.scoring: Scorable = model  # type: ignore[assignment]  # every language model is one

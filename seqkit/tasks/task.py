@@ -15,7 +15,7 @@ from torch import nn
 
 from seqkit.data.loading import Examples, ExampleStream, Make
 from seqkit.loss import Tally
-from seqkit.parallel.parameters import Weights
+from seqkit.parallel.parameters import EvaluationWeights
 from seqkit.parallel.processes import Processes
 from seqkit.settings import Recipe
 from seqkit.text.codec import Codecs
@@ -62,7 +62,7 @@ class Task(ABC):
 
     @abstractmethod
     def validator(
-        self, model: nn.Module, place: ValidationContext, average: Weights | None
+        self, model: nn.Module, place: ValidationContext, average: EvaluationWeights | None
     ) -> Callable[[], ValidationReport] | None:
         """What scores a model on the development set; None if there is no such set."""
 
@@ -96,7 +96,7 @@ class Validator(ABC):
     Where a process wishes to stop, all leave the validation together, between two pieces of work, by `Abandoned`.
     """
 
-    def __init__(self, model: nn.Module, place: ValidationContext, average: Weights | None) -> None:
+    def __init__(self, model: nn.Module, place: ValidationContext, average: EvaluationWeights | None) -> None:
         self.model = model
         self.processes, self.device, self.wish = place
         self.average = average

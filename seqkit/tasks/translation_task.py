@@ -25,7 +25,7 @@ from seqkit.loss import cross_entropy
 from seqkit.metrics.table import DEFAULT_METRICS, translation_metrics
 from seqkit.metrics.translation_scores import corpus_scores, exact_match
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.parallel.parameters import Weights
+from seqkit.parallel.parameters import EvaluationWeights
 from seqkit.parallel.processes import Processes
 from seqkit.settings import Pairs, Recipe
 from seqkit.tasks.resampling import Resample, replace_examples, resample
@@ -81,7 +81,7 @@ class TranslationTask(Task):
         return build_objective(self.recipe, model, device)
 
     def validator(
-        self, model: nn.Module, place: ValidationContext, average: Weights | None
+        self, model: nn.Module, place: ValidationContext, average: EvaluationWeights | None
     ) -> Callable[[], ValidationReport] | None:
         """Loss, BLEU and exact matches on the development set."""
         return None if self.dev is None else TranslationValidator(self, self.dev, model, place, average)
@@ -157,7 +157,7 @@ class TranslationValidator(Validator):
         dev: ParallelText,
         model: nn.Module,
         place: ValidationContext,
-        average: Weights | None,
+        average: EvaluationWeights | None,
     ) -> None:
         super().__init__(model, place, average)
         if not isinstance(model, EncoderDecoder):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqkit.parallel.parameters import named_tensors
-from seqkit.parallel.shards import local, share_like
+from seqkit.parallel.shards import local_shard, shard_like
 
 __all__ = ["Average"]
 
@@ -50,7 +50,7 @@ class Average:
             weight = 1 / (1 + self.updates)
         else:
             weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(list(map(local, self.means)), list(map(local, self.current)), weight)
+        torch._foreach_lerp_(list(map(local_shard, self.means)), list(map(local_shard, self.current)), weight)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
@@ -75,7 +75,7 @@ class Average:
         self.begin()
         self.updates = updates
         for name, mean in zip(self.names, self.means, strict=True):
-            mean.copy_(share_like(tensors[name], mean))
+            mean.copy_(shard_like(tensors[name], mean))
 
     @torch.no_grad()
     def _set(self, values: list[Tensor]) -> None:

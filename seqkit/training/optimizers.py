@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from seqkit.parallel.processes import Processes
-from seqkit.parallel.shards import is_shared
+from seqkit.parallel.shards import is_sharded
 from seqkit.settings import SGD, Adam, AdamW, AveragedSGD, Muon, Optimizer, RMSprop
 from seqkit.training import muon
 
@@ -45,7 +45,7 @@ def build_optimizers(
                     lr=rate,
                     momentum=settings.momentum,
                     weight_decay=settings.weight_decay,
-                    fused=None if any(map(is_shared, everything)) else kernels,  # torch has none for shares
+                    fused=None if any(map(is_sharded, everything)) else kernels,  # torch has none for shares
                 )
             ]
         case AveragedSGD():

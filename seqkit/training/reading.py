@@ -12,7 +12,7 @@ from torch import Tensor
 from seqkit.batch import Batch
 from seqkit.errors import ResourceError
 from seqkit.loss import Tally
-from seqkit.parallel.processes import Processes, lost_partner_reported
+from seqkit.parallel.processes import Processes, lost_process_reported
 from seqkit.state import State, join, map_state, select
 from seqkit.training.memory import free, parts, ran_out
 from seqkit.training.objective import Objective
@@ -146,7 +146,7 @@ class GroupReader:
         self.tight += count > 1
         return found
 
-    @lost_partner_reported()
+    @lost_process_reported()
     def _pass(self, group: BatchGroup, place: tuple[int, int], count: int) -> GroupGradients:
         tally = Tally(*torch.zeros(3, device=self.device))
         state, lost = self.state, []

@@ -16,7 +16,7 @@ from torch import Tensor
 from seqkit.batch import Batch, Padded
 from seqkit.errors import DivergenceError, ModelError, ResourceError
 from seqkit.parallel.parameters import named_tensors
-from seqkit.parallel.shards import whole_tensors
+from seqkit.parallel.shards import full_tensors
 from seqkit.settings import Train
 from seqkit.state import map_state, tensors_of
 from seqkit.storage import checkpoint
@@ -121,12 +121,12 @@ class Saving(Callback):
                 name_best(self.folder, progress, metric=self.settings.metric, on_event=self.on_event)
             return
         began = time.monotonic()
-        model = whole_tensors(named_tensors(trainer.objective.model), keep=first)
+        model = full_tensors(named_tensors(trainer.objective.model), keep=first)
         names = {parameter: name for name, parameter in trainer.objective.model.named_parameters()}
         parts = [optimizer_tensors(optimizer, names) for optimizer in trainer.optimizers]
         states = {f"{i}/{name}": tensor for i, (part, _) in enumerate(parts) for name, tensor in part.items()}
-        states = whole_tensors(states, keep=first)
-        average = whole_tensors({} if self.average is None else self.average.tensors(), keep=first)
+        states = full_tensors(states, keep=first)
+        average = full_tensors({} if self.average is None else self.average.tensors(), keep=first)
         if not first:
             return
         if not all(bool(tensor.isfinite().all()) for tensor in model.values()):

@@ -18,7 +18,7 @@ from seqkit.models.build import Sizes, build
 from seqkit.parallel.parameters import named_tensors
 from seqkit.parallel.processes import Processes
 from seqkit.parallel.sharding import Replica, shard
-from seqkit.parallel.shards import is_shared, local, whole
+from seqkit.parallel.shards import full_tensor, is_sharded, local_shard
 from seqkit.settings import (
     SGD,
     Adam,
@@ -120,7 +120,7 @@ def trainer_of(
 
 
 def all_weights(model: nn.Module) -> Tensor:
-    return torch.cat([whole(tensor).flatten() for tensor in named_tensors(model).values()])
+    return torch.cat([full_tensor(tensor).flatten() for tensor in named_tensors(model).values()])
 
 
 class Steps:
@@ -187,9 +187,9 @@ def held(processes: Processes) -> tuple[int, int, int, int]:
     parameters = list(model.parameters())
     moments = [value for state in trainer.optimizers[0].state.values() for value in state.values() if value.ndim]
     return (
-        sum(local(tensor).numel() for tensor in parameters),
+        sum(local_shard(tensor).numel() for tensor in parameters),
         sum(tensor.numel() for tensor in parameters),
-        sum(local(tensor).numel() for tensor in moments),
+        sum(local_shard(tensor).numel() for tensor in moments),
         sum(tensor.numel() for tensor in moments),
     )
 
@@ -213,7 +213,7 @@ def resident(processes: Processes) -> list[str]:
     trainer, model = trainer_of(TRANSFORMER, processes, StopAt(1), sharded=True)
     found: list[str] = []
     model.decoder.norm.register_forward_pre_hook(
-        lambda *given: found.extend(name for name, tensor in model.named_parameters() if not is_shared(tensor))
+        lambda *given: found.extend(name for name, tensor in model.named_parameters() if not is_sharded(tensor))
     )
     trainer.run()
     return found
@@ -318,7 +318,7 @@ class Attempt:
         trainer.callbacks = [Averaging(average), *callbacks, saving]
         processes.barrier()  # the second has looked for what the first is about to write
         trainer.run()
-        means = torch.cat([whole(tensor).flatten() for tensor in average.tensors().values()])
+        means = torch.cat([full_tensor(tensor).flatten() for tensor in average.tensors().values()])
         return all_weights(model), means
 
 
@@ -405,7 +405,8 @@ def replicated(processes: Processes) -> tuple[bool, ...]:
     average = Average(objective.model, 0.5)
     trainer.callbacks.append(Averaging(average))
     trainer.run()
-    weights, means = all_weights(objective.model), torch.cat([whole(m).flatten() for m in average.tensors().values()])
+    weights = all_weights(objective.model)
+    means = torch.cat([full_tensor(m).flatten() for m in average.tensors().values()])
     reader, found = Objective(replica.model, smoothing=0.0), []
     for source, expected in ((None, weights), (average, means)):
         replica.average = source
@@ -426,7 +427,7 @@ def test_a_replica_has_what_is_validated_and_works_alone(pair: Pair) -> None:
 
 def test_nothing_is_shared_alone() -> None:
     tensor = torch.ones(3)
-    assert local(tensor) is whole(tensor) is tensor
+    assert local_shard(tensor) is full_tensor(tensor) is tensor
 
 
 def die(processes: Processes) -> str:

@@ -24,10 +24,12 @@ from torch import Tensor
 
 from seqkit.errors import ResourceError
 
-__all__ = ["Processes", "connect", "launch", "lost_process_reported", "sigterm_terminates"]
+__all__ = ["Processes", "connect", "joined_group", "launch", "lost_process_reported", "sigterm_terminates"]
 
 TIMEOUT = datetime.timedelta(minutes=10)
 LAUNCHED = "SEQKIT_LAUNCHED"  # distinguishes workers of `launch` from processes that torchrun started
+
+_joined = False
 
 
 class Processes:
@@ -130,7 +132,14 @@ def connect(device: torch.device) -> Processes:
     # Values other than gradients are exchanged on the CPU, whatever the device.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=TIMEOUT)
+    global _joined
+    _joined = True
     return Processes(rank, world)
+
+
+def joined_group() -> bool:
+    """Whether this process joined a group of several at any time, and so may have threads of the backend left."""
+    return _joined
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""`seqkit attend`: where a model looked in the source while it wrote a translation."""
+"""`seqkit attend`: the attention of a model to the source, for each word of a translation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import click
 from seqkit.cli import file_arguments as files
 from seqkit.cli import plot
 from seqkit.cli.conversation.showing import coloured
-from seqkit.cli.main import follow_up
+from seqkit.cli.main import suggest_next
 from seqkit.cli.streams import warn
 from seqkit.cli.words import runs_of, search_of
 from seqkit.errors import ConfigError, DataError
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-LONGEST = 30  # letters of a word in a picture
-INCHES = 0.4  # of a picture for each word, as far as it does not grow beyond MOST_INCHES
+LONGEST = 30  # characters of a word in a figure
+INCHES = 0.4  # of a figure for each word, at most MOST_INCHES in all
 MOST_INCHES = 30.0
 
 save_to = click.Path(path_type=Path, dir_okay=False)
@@ -75,29 +75,29 @@ def command(
     Rows are target words, columns source words; the weights of a row sum to 1. Without TEXT, or with -, lines are
     read from standard input.
     """
-    wanted = {form: path for form, path in (("png", png), ("svg", svg), ("npz", npz)) if path is not None}
-    for path in wanted.values():
+    outputs = {form: path for form, path in (("png", png), ("svg", svg), ("npz", npz)) if path is not None}
+    for path in outputs.values():
         if path.exists() and not overwrite:
             raise ConfigError(f"{path} exists", "--overwrite replaces it")
     if png or svg:
-        plot.empty(1, 1)  # that nothing can be drawn is told before the work
-    texts = list(_single(text, target, wanted)) if wanted or target is not None else _texts(text)
+        plot.empty(1, 1)  # where nothing can be drawn, the error comes before the work
+    texts = list(_single(text, target, outputs)) if outputs or target is not None else _texts(text)
 
     from seqkit.inference.translator import Translator
 
     translator = Translator.load(*runs_of([model]), device=device)
     search = search_of(translator.recipe, overrides)
-    for place, line in enumerate(texts):
-        if place:
+    for index, line in enumerate(texts):
+        if index:
             click.echo("")
-        found = _alignment(translator, line, target, search, layer=layer, head=head)
-        for row in heat_map(*found, width=shutil.get_terminal_size().columns, colour=coloured(sys.stdout)):
+        alignment = _alignment(translator, line, target, search, layer=layer, head=head)
+        for row in heat_map(*alignment, width=shutil.get_terminal_size().columns, colour=coloured(sys.stdout)):
             click.echo(row)
-        sys.stdout.flush()  # a program that waits for each answer gets it
-        if wanted:
-            _write(found, wanted)
-    if text != "-" and not wanted:
-        follow_up(escape(f"seqkit attend {shlex.quote(model)} {shlex.quote(text)} --png attention.png"))
+        sys.stdout.flush()  # for a program that waits for each answer
+        if outputs:
+            _write(alignment, outputs)
+    if text != "-" and not outputs:
+        suggest_next(escape(f"seqkit attend {shlex.quote(model)} {shlex.quote(text)} --png attention.png"))
 
 
 def _texts(word: str) -> Iterator[str]:
@@ -109,47 +109,47 @@ def _texts(word: str) -> Iterator[str]:
         yield decode(line)[0]
 
 
-def _single(word: str, target: str | None, wanted: dict[str, Path]) -> Iterator[str]:
+def _single(word: str, target: str | None, outputs: dict[str, Path]) -> Iterator[str]:
     """The one text that a file or a given translation is for. Raises ConfigError for another number of lines."""
-    found = list(_texts(word))
-    if len(found) != 1:
-        flag = "--target" if target is not None else f"--{next(iter(wanted))}"
-        raise ConfigError(f"{flag} is for one text, and standard input has {len(found)} lines", "give one line")
-    yield from found
+    texts = list(_texts(word))
+    if len(texts) != 1:
+        flag = "--target" if target is not None else f"--{next(iter(outputs))}"
+        raise ConfigError(f"{flag} is for one text, and standard input has {len(texts)} lines", "give one line")
+    yield from texts
 
 
 def _alignment(
     translator: Translator, text: str, target: str | None, search: Search, *, layer: int | None, head: int | None
 ) -> Alignment:
     if target is None:
-        [found] = translator.translate([text], search=search)
-        return translator.align(text, found, layer=layer, head=head)
+        [translation] = translator.translate([text], search=search)
+        return translator.align(text, translation, layer=layer, head=head)
     size = len(translator.loaded.codecs.source.encode(text))
     if size > translator.limit:
         warn(f"the text has {size} tokens and the model takes {translator.limit}: the rest is left out")
     return translator.align(text, decode(os.fsencode(target))[0], layer=layer, head=head)
 
 
-def _write(found: Alignment, wanted: dict[str, Path]) -> None:
-    if not found.source or not found.target:
+def _write(alignment: Alignment, outputs: dict[str, Path]) -> None:
+    if not alignment.source or not alignment.target:
         raise DataError("there is nothing to draw: the text or its translation is empty", "give another TEXT")
     for form in plot.FORMS:
-        if form in wanted:  # each its own picture: drawing one moves its parts
-            plot.write(wanted[form], plot.rendered(_picture(found), form))
-    if "npz" in wanted:
-        plot.write(wanted["npz"], _numbers(found))
+        if form in outputs:  # a figure for each format, because drawing one changes it
+            plot.write(outputs[form], plot.rendered(_figure(alignment), form))
+    if "npz" in outputs:
+        plot.write(outputs["npz"], _arrays(alignment))
 
 
-def _picture(found: Alignment) -> Figure:
-    """Words along two sides, weights as shades of blue."""
-    width, height = (min(2 + INCHES * len(words), MOST_INCHES) for words in (found.source, found.target))
+def _figure(alignment: Alignment) -> Figure:
+    """A heat map with the words along its two axes, and weights as shades of blue."""
+    width, height = (min(2 + INCHES * len(words), MOST_INCHES) for words in (alignment.source, alignment.target))
     figure = plot.empty(width, height)
     axes = figure.add_subplot(xlabel=NOTE)
-    shades = axes.imshow(found.weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for axis, words, inches in ((axes.xaxis, found.source, width), (axes.yaxis, found.target, height)):
-        # Words are foreign text: they are no formulas, whatever they hold.
-        shown = map(escape, words)
-        labels = [word if len(word) <= LONGEST else f"{word[: LONGEST - 1]}…" for word in shown]
+    shades = axes.imshow(alignment.weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for axis, words, inches in ((axes.xaxis, alignment.source, width), (axes.yaxis, alignment.target, height)):
+        # Words may hold anything: control characters are escaped, and `$` begins no formula.
+        escaped = map(escape, words)
+        labels = [word if len(word) <= LONGEST else f"{word[: LONGEST - 1]}…" for word in escaped]
         size = min(10.0, 0.8 * 72 * inches / len(words))
         axis.set_ticks(range(len(words)), labels=labels, fontsize=size, parse_math=False)
     axes.xaxis.tick_top()
@@ -158,11 +158,11 @@ def _picture(found: Alignment) -> Figure:
     return figure
 
 
-def _numbers(found: Alignment) -> bytes:
-    """weights (target x source), source and target as arrays."""
+def _arrays(alignment: Alignment) -> bytes:
+    """An npz file of weights (target x source), source and target."""
     import numpy as np
 
     content = io.BytesIO()
-    source, target = (np.array(words, dtype=np.str_) for words in (found.source, found.target))
-    np.savez(content, weights=np.array(found.weights, dtype=np.float64), source=source, target=target)
+    source, target = (np.array(words, dtype=np.str_) for words in (alignment.source, alignment.target))
+    np.savez(content, weights=np.array(alignment.weights, dtype=np.float64), source=source, target=target)
     return content.getvalue()

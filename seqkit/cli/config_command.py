@@ -18,7 +18,7 @@ from seqkit.system.terminal import escape
 
 __all__ = ["command"]
 
-EXAMPLE = {"data": {"train": ["data/train.en", "data/train.de"]}}  # the one setting that has no default
+EXAMPLE = {"data": {"train": ["data/train.en", "data/train.de"]}}  # the only setting without a default
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -48,8 +48,8 @@ def show(recipe: Path | None, overrides: tuple[str, ...], as_json: bool) -> None
     seqkit config show runs/en-de train.steps=20000
     seqkit config show > recipe.toml
     """
-    found = _read(recipe, overrides) if recipe else build(EXAMPLE, where="command line", overrides=overrides)
-    _print(msgspec.json.encode(found).decode() if as_json else dump(found).removesuffix("\n"))
+    settings = _read(recipe, overrides) if recipe else build(EXAMPLE, where="command line", overrides=overrides)
+    _print(msgspec.json.encode(settings).decode() if as_json else dump(settings).removesuffix("\n"))
 
 
 @command.command("keys")
@@ -66,15 +66,15 @@ def list_keys(prefix: str, as_json: bool) -> None:
     seqkit config keys model --json
     """
     every = keys()
-    found = [key for key in every if _under(key.path, prefix)]
-    if not found:
+    chosen = [key for key in every if _under(key.path, prefix)]
+    if not chosen:
         parts = {key.path for key in every} | {key.path.rpartition(".")[0] for key in every} - {""}
         near = closest(prefix, sorted(parts))
         raise ConfigError(f"no setting begins with {prefix}", f"did you mean {near}?" if near else "seqkit config keys")
     if as_json:
-        click.echo(msgspec.json.encode([key._asdict() for key in found]).decode())
+        click.echo(msgspec.json.encode([key._asdict() for key in chosen]).decode())
     else:
-        _print_table([Key("SETTING", "KIND", "TYPE", "DEFAULT", "MEANING"), *found])
+        _print_table([Key("SETTING", "KIND", "TYPE", "DEFAULT", "MEANING"), *chosen])
 
 
 @command.command()
@@ -88,17 +88,17 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
     seqkit config diff runs/first runs/second
     seqkit config diff recipe.toml runs/first --json
     """
-    found = difference(_read(old), _read(new))
+    differences = difference(_read(old), _read(new))
     if as_json:
-        rows = [{"setting": path, "old": before, "new": after} for path, before, after in found]
+        rows = [{"setting": path, "old": before, "new": after} for path, before, after in differences]
         _print(msgspec.json.encode(rows).decode())
         return
-    for path, before, after in found:
+    for path, before, after in differences:
         _print("\t".join([path, *("none" if value is None else toml.write(value) for value in (before, after))]))
 
 
 def _print(text: str) -> None:
-    """Show what recipes hold: as it is to a program, escaped to a person, for whom a name could forge the others."""
+    """Print text from recipes, with control characters escaped on a terminal, where they could forge other lines."""
     click.echo("\n".join(map(escape, text.split("\n"))) if sys.stdout.isatty() else text)
 
 

@@ -1,4 +1,4 @@
-"""`seqkit data`: look at texts before anything is learnt from them."""
+"""`seqkit data`: counts and frequencies of texts."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ __all__ = ["command"]
 
 NAMES = ("unigrams", "bigrams", "trigrams")
 SPACE = "\u2581"  # stands for a space among characters, as in sentencepiece
-LONGEST = 60  # characters of an n-gram that are shown
+LONGEST = 60  # characters of an n-gram in a table
 HEIGHT = 12  # of a curve, in lines
-WIDE = 60  # columns of a terminal on which the three curves fit side by side
+WIDE = 60  # columns at least of a terminal for three curves side by side
 GAP = "  "
 NO_DOTS = 0x2800  # of the braille characters; its dots by column and row:
 BRAILLE = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -64,22 +64,22 @@ def stats(texts: tuple[str, ...], tokens: str, top: int, png: Path | None, as_js
     """
     from seqkit.data.statistics import statistics
 
-    figure = plot.empty(6, 4) if png else None  # that it cannot be drawn is told before the work
+    figure = plot.empty(6, 4) if png else None  # where nothing can be drawn, the error comes before the work
     bad: dict[str, int] = {}
-    found = statistics((line.split() if tokens == "words" else line for line in _lines(texts, bad)), top=top)
+    results = statistics((line.split() if tokens == "words" else line for line in _lines(texts, bad)), top=top)
     for text, count in bad.items():
         if count and not common().quiet:
             click.echo(f"seqkit: {escape(text)}: lines with bytes that are not UTF-8, left out: {count}", err=True)
-    if not found.tokens:
+    if not results.tokens:
         raise DataError(f"there is no token in {' '.join(texts)}", "all lines are blank or not UTF-8")
     if as_json:
-        results = msgspec.json.encode(_results(found, texts, tokens, sum(bad.values())))
-        click.echo(escape(results.decode()) if sys.stdout.isatty() else results)
+        record = msgspec.json.encode(_record(results, texts, tokens, sum(bad.values())))
+        click.echo(escape(record.decode()) if sys.stdout.isatty() else record)
     else:
-        tops = [line for each in found.frequencies for line in _top(each, tokens)]
-        click.echo("\n".join([*_table(found), *tops, "", *_plot(found.frequencies)]))
+        tops = [line for ngrams in results.frequencies for line in _top(ngrams, tokens)]
+        click.echo("\n".join([*_table(results), *tops, "", *_plot(results.frequencies)]))
     if png and figure:
-        _draw(figure, found.frequencies, png)
+        _draw(figure, results.frequencies, png)
 
 
 def _lines(texts: Sequence[str], bad: dict[str, int]) -> Iterator[str]:
@@ -99,82 +99,88 @@ def _lines(texts: Sequence[str], bad: dict[str, int]) -> Iterator[str]:
             raise DataError(f"{text} is empty", "it must hold at least one line")
 
 
-def _results(found: Statistics, texts: Sequence[str], tokens: str, bad: int) -> dict[str, object]:
+def _record(results: Statistics, texts: Sequence[str], tokens: str, bad: int) -> dict[str, object]:
     return {
         "files": texts,
         "unit": tokens,
-        "lines": found.lines,
+        "lines": results.lines,
         "bad_lines": bad,
-        "tokens": found.tokens,
-        "mean_line": found.mean,
-        "longest_line": found.longest,
+        "tokens": results.tokens,
+        "mean_line": results.mean,
+        "longest_line": results.longest,
         "ngrams": [
             {
-                "order": each.order,
-                "total": int(each.ranked.sum()),
-                "types": each.types,
-                "hapaxes": each.hapaxes,
-                "zipf_slope": each.slope,
-                "top": each.top,
+                "order": ngrams.order,
+                "total": int(ngrams.ranked.sum()),
+                "types": ngrams.types,
+                "hapaxes": ngrams.hapaxes,
+                "zipf_slope": ngrams.slope,
+                "top": ngrams.top,
             }
-            for each in found.frequencies
+            for ngrams in results.frequencies
         ],
     }
 
 
-def _table(found: Statistics) -> list[str]:
-    """The numbers for a person."""
+def _table(results: Statistics) -> list[str]:
+    """The counts as lines of a table, a column for each order of n-grams."""
     rows = [("", *NAMES), ("all",), ("different",), ("seen once",), ("Zipf slope",)]
-    for each in found.frequencies:
-        share = f"{100 * each.hapaxes / max(each.types, 1):.1f} %"
-        slope = "-" if each.slope is None else f"{each.slope:.2f}"
-        cells = (f"{each.ranked.sum()}", f"{each.types}", f"{each.hapaxes} ({share})", slope)
+    for ngrams in results.frequencies:
+        share = f"{100 * ngrams.hapaxes / max(ngrams.types, 1):.1f} %"
+        slope = "-" if ngrams.slope is None else f"{ngrams.slope:.2f}"
+        cells = (f"{ngrams.ranked.sum()}", f"{ngrams.types}", f"{ngrams.hapaxes} ({share})", slope)
         rows[1:] = [(*row, cell) for row, cell in zip(rows[1:], cells, strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = [GAP.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    totals = {"lines": found.lines, "tokens": found.tokens, "mean line": f"{found.mean:.2f}", "longest": found.longest}
+    totals = {
+        "lines": results.lines,
+        "tokens": results.tokens,
+        "mean line": f"{results.mean:.2f}",
+        "longest": results.longest,
+    }
     return [*(f"{name.ljust(widths[0])}{GAP}{value}" for name, value in totals.items()), "", *table]
 
 
-def _top(found: Frequencies, tokens: str) -> list[str]:
-    """The most frequent n-grams of an order. They are foreign text and shown as such: escaped, and not too long."""
-    if not found.top:
+def _top(ngrams: Frequencies, tokens: str) -> list[str]:
+    """The most frequent n-grams of an order, escaped and not longer than `LONGEST`."""
+    if not ngrams.top:
         return []
-    table = ["", f"most frequent {NAMES[found.order - 1]}"]
-    for each in found.top:
-        text = " ".join(each.tokens) if tokens == "words" else "".join(each.tokens).replace(" ", SPACE)
-        shown = escape(text)
-        table.append(f"{each.count:10}{GAP}{shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + '…'}")
+    table = ["", f"most frequent {NAMES[ngrams.order - 1]}"]
+    for ngram in ngrams.top:
+        text = escape(" ".join(ngram.tokens) if tokens == "words" else "".join(ngram.tokens).replace(" ", SPACE))
+        table.append(f"{ngram.count:10}{GAP}{text if len(text) <= LONGEST else text[: LONGEST - 1] + '…'}")
     return table
 
 
 def _plot(frequencies: Sequence[Frequencies]) -> list[str]:
-    """Rank against frequency, both logarithmic, in braille; on a wide terminal side by side, else one below the other.
+    """Rank against frequency, both logarithmic, in braille: side by side on a wide terminal, else one below the other.
 
-    All three have the same scales, so that they can be compared.
+    All three curves have the same scales.
     """
     width = shutil.get_terminal_size().columns
     beside = width >= WIDE
     size = (width - 2 * len(GAP)) // 3 if beside else width
-    ranks = max(each.types for each in frequencies)
-    count = max(int(each.ranked[0]) for each in frequencies if each.types)
+    ranks = max(ngrams.types for ngrams in frequencies)
+    count = max(int(ngrams.ranked[0]) for ngrams in frequencies if ngrams.types)
     scales = math.log(max(ranks, 2)), math.log(max(count, 2))
-    panels = [[name.ljust(size), *_panel(each, size, scales)] for name, each in zip(NAMES, frequencies, strict=True)]
+    panels = [
+        [name.ljust(size), *_panel(ngrams, size, scales)] for name, ngrams in zip(NAMES, frequencies, strict=True)
+    ]
     picture = [GAP.join(row) for row in zip(*panels, strict=True)] if beside else list(chain(*panels))
     legend = f"rank 1 to {ranks} across, count 1 to {count} up, both logarithmic"
     return [*(line.rstrip() for line in picture), *textwrap.wrap(legend, width)]
 
 
-def _panel(found: Frequencies, size: int, scales: tuple[float, float]) -> list[str]:
+def _panel(ngrams: Frequencies, size: int, scales: tuple[float, float]) -> list[str]:
     """One curve, `size` cells wide; a cell has 2 x 4 dots."""
     import numpy as np
 
     cells = [[NO_DOTS] * size for _ in range(HEIGHT)]
-    ranks = np.log(np.arange(1, found.types + 1))
+    ranks = np.log(np.arange(1, ngrams.types + 1))
     across = np.linspace(0, scales[0], 2 * size)
     across = across[across <= ranks.max(initial=-1) + 1e-9]
     if len(across):
-        heights = np.interp(across, ranks, np.log(found.ranked)) / scales[1]
+        heights = np.interp(across, ranks, np.log(ngrams.ranked)) / scales[1]
         rows = np.rint((4 * HEIGHT - 1) * (1 - heights)).astype(int).tolist()
         for column, (last, row) in enumerate(zip(rows[:1] + rows[:-1], rows, strict=True)):
             for dot in range(min(last + 1, row), row + 1):  # no gap where the curve falls steeply
@@ -184,7 +190,7 @@ def _panel(found: Frequencies, size: int, scales: tuple[float, float]) -> list[s
 
 def _draw(figure: Figure, frequencies: Sequence[Frequencies], path: Path) -> None:
     axes = figure.add_subplot(xscale="log", yscale="log", xlabel="rank", ylabel="frequency")
-    for name, each in zip(NAMES, frequencies, strict=True):
-        axes.plot(range(1, each.types + 1), each.ranked, label=name)
+    for name, ngrams in zip(NAMES, frequencies, strict=True):
+        axes.plot(range(1, ngrams.types + 1), ngrams.ranked, label=name)
     axes.legend()
     plot.write(path, plot.rendered(figure, "png"))

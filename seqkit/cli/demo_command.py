@@ -1,4 +1,4 @@
-"""`seqkit demo`: the whole path on a built-in corpus, from text to a model in use."""
+"""`seqkit demo`: train and use a model on a built-in corpus."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def command(task: DemoTask, only: Path | None, out: Path | None, overwrite: bool
 
 
 def _translate(folder: Path) -> None:
-    """Show what a translator makes of the test lines."""
+    """Translate the test lines and print scores, examples and an alignment."""
     from seqkit.data.corpora import read_pairs
     from seqkit.inference.translator import Translator
 
@@ -76,7 +76,7 @@ def _translate(folder: Path) -> None:
     for translation, reference in list(zip(translations, test.target, strict=True))[:SHOWN]:
         mark = "" if translation.text == reference else f"   (should be: {reference})"
         click.echo(f"  {translation.source}\n    {translation.text}{mark}")
-    _picture(translator, translations)
+    _print_alignment(translator, translations)
     _say(
         "\nnext:"
         f"\n  seqkit translate {folder / 'run'}                     type your own"
@@ -86,22 +86,23 @@ def _translate(folder: Path) -> None:
 
 
 def _label(folder: Path) -> None:
-    """Show what a labeller makes of the test sentences."""
+    """Label the test sentences and print scores and examples."""
     from seqkit.data.labelled_text import read_labelled
     from seqkit.inference.labeller import Labeller
     from seqkit.metrics.label_scores import label_scores
 
     labeller = Labeller.load(folder / "run", device="auto")
     test = read_labelled([folder / "test.tsv"])
-    found = list(labeller.label(test.tokens))
+    predictions = list(labeller.label(test.tokens))
     _say(f"\n2. The {len(test)} test sentences, none of them seen in training:")
-    for line in table(label_scores(found, test.labels)):
+    for line in table(label_scores(predictions, test.labels)):
         click.echo(f"  {line}")
     _say(f"\n3. {SHOWN} of them, as the model labels them:")
-    for tokens, labels, right in list(zip(test.tokens, found, test.labels, strict=True))[:SHOWN]:
+    for tokens, labels, reference in list(zip(test.tokens, predictions, test.labels, strict=True))[:SHOWN]:
         columns = [max(map(len, pair)) for pair in zip(tokens, labels, strict=True)]
-        for row in (tokens, labels, *([] if labels == right else [right])):
-            click.echo("  " + " ".join(map(str.ljust, row, columns)).rstrip() + ("   (right)" if row is right else ""))
+        for row in (tokens, labels, *([] if labels == reference else [reference])):
+            mark = "   (right)" if row is reference else ""
+            click.echo("  " + " ".join(map(str.ljust, row, columns)).rstrip() + mark)
     _say(
         "\nnext:"
         f"\n  echo 'Victoria met Paris in Florence .' | seqkit label {folder / 'run'}     type your own"
@@ -122,10 +123,10 @@ def _train(recipe: Path, run: Path, *, overwrite: bool) -> None:
     from seqkit.training.callbacks import StopRequest
     from seqkit.training.display.progress import display
 
-    shown = display(terminal=sys.stderr.isatty(), quiet=common().quiet, log_seconds=10.0)
+    progress = display(terminal=sys.stderr.isatty(), quiet=common().quiet, log_seconds=10.0)
     request = StopRequest()
     with stopped_by_signals(request):
-        train(settings, out=run, overwrite=overwrite, display=shown, request=request)
+        train(settings, out=run, overwrite=overwrite, display=progress, request=request)
 
 
 def _scores(translations: list[Translation], references: list[str]) -> None:
@@ -139,8 +140,8 @@ def _scores(translations: list[Translation], references: list[str]) -> None:
         click.echo(f"  {score.name:11}  {score.value:5.1f}   +- {(score.high - score.low) / 2:.1f}   {score.signature}")
 
 
-def _picture(translator: Translator, translations: list[Translation]) -> None:
-    """Where the longest translation among the first looked while it was written."""
+def _print_alignment(translator: Translator, translations: list[Translation]) -> None:
+    """Print the attention of the longest translation among the first."""
     from seqkit.inference.heat_map import heat_map
 
     chosen = max(translations[:50], key=lambda translation: len(translation.target_ids))

@@ -1,4 +1,4 @@
-"""`seqkit doctor`: what is installed, what the machine offers, and what will get in the way."""
+"""`seqkit doctor`: print the installed versions, the machine's resources, and warnings about both."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def command(as_json: bool) -> None:
     report = examine()
     click.echo(_json(report) if as_json else _text(report))
     if not common().quiet and not as_json:
-        found = len(report.warnings)
-        click.echo(f"{found} warning{'s' * (found != 1)}" if found else "nothing will get in the way", err=True)
+        count = len(report.warnings)
+        click.echo(f"{count} warning{'s' * (count != 1)}" if count else "nothing will get in the way", err=True)
 
 
 def _text(report: Diagnosis) -> str:
@@ -47,5 +47,5 @@ def _text(report: Diagnosis) -> str:
 def _json(report: Diagnosis) -> str:
     import msgspec
 
-    told = [{"what": warning.what, "hint": warning.remedy} for warning in report.warnings]
-    return msgspec.json.encode({"warnings": told, "facts": report.facts}).decode()
+    warnings = [{"what": warning.what, "hint": warning.remedy} for warning in report.warnings]
+    return msgspec.json.encode({"warnings": warnings, "facts": report.facts}).decode()

@@ -1,4 +1,4 @@
-"""`seqkit export`: a trained model for other tools, checked against them before it is handed out."""
+"""`seqkit export`: convert a trained model for other tools, and check that they agree with ours."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def ct2(model: Path, folder: Path, quantization: str, overwrite: bool) -> None:
     from seqkit.exchange.ct2 import export_ct2
 
     exact, quantised = export_ct2(model, folder, quantization=quantization, overwrite=overwrite)
-    _tell(f"{folder}: {exact}")
+    _report(f"{folder}: {exact}")
     if quantised is not None:
-        _tell(f"{quantization}: {quantised}")
+        _report(f"{quantization}: {quantised}")
 
 
 @command.command()
@@ -73,9 +73,9 @@ def marian(model: Path, folder: Path, overwrite: bool) -> None:
     """
     from seqkit.exchange.marian import export_marian
 
-    _tell(f"{folder}: {export_marian(model, folder, overwrite=overwrite)}")
+    _report(f"{folder}: {export_marian(model, folder, overwrite=overwrite)}")
 
 
-def _tell(text: str) -> None:
+def _report(text: str) -> None:
     if not common().quiet:
         click.echo(text, err=True)

@@ -24,21 +24,21 @@ Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 
 class FilesOption(click.Option):
-    """An option that takes all the words that follow it."""
+    """An option whose values are all the words that follow it, up to the next option or setting."""
 
 
 class Command(click.Command):
-    """A command with options from `option`, or with `settings`: its words are spread out before they are parsed."""
+    """A command with options from `option`, or with `settings`: `spread` prepares its words for click."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the words, one option a file and one a setting."""
+        """Parse the words, after an option is put before each file and each setting."""
         options = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
         try:
             words = spread(
                 args,
-                files={name for one in options if isinstance(one, FilesOption) for name in one.opts},
-                values={name for one in options if not (one.is_flag or one.count) for name in one.opts},
-                settings=any("--set" in one.opts for one in options),
+                files={name for option in options if isinstance(option, FilesOption) for name in option.opts},
+                values={name for option in options if not (option.is_flag or option.count) for name in option.opts},
+                settings=any("--set" in option.opts for option in options),
             )
             return super().parse_args(ctx, words)
         except click.UsageError as error:
@@ -70,14 +70,14 @@ def spread(words: Sequence[str], *, files: Collection[str], values: Collection[s
     """
     result: list[str] = []
     taking: str | None = None  # the option whose files are being read
-    waiting = iter(words)
-    for word in waiting:
+    remaining = iter(words)
+    for word in remaining:
         name, equals, value = word.partition("=")
         if word == "--":
-            return [*result, word, *waiting]
+            return [*result, word, *remaining]
         if name in files:
             taking = name
-            first = value if equals else next(waiting, "--")
+            first = value if equals else next(remaining, "--")
             if len(first) > 1 and first.startswith("-"):
                 raise click.BadOptionUsage(name, f"Option {name!r} requires a file.")
             result += [name, first]
@@ -85,7 +85,7 @@ def spread(words: Sequence[str], *, files: Collection[str], values: Collection[s
             taking = None
             result.append(word)
             if word in values:
-                result += [following for following in [next(waiting, None)] if following is not None]
+                result += [following for following in [next(remaining, None)] if following is not None]
         elif settings and SETTING.fullmatch(word):
             taking = None
             result += ["--set", word]

@@ -15,7 +15,7 @@ import msgspec
 
 from seqkit.cli import file_arguments as files
 from seqkit.cli.main import common
-from seqkit.cli.streams import LineBlocks, opened, published, warn
+from seqkit.cli.streams import LineBlocks, input_stream, output_stream, warn
 from seqkit.errors import ConfigError
 from seqkit.files import decode, sha256
 from seqkit.system.terminal import escape
@@ -70,9 +70,9 @@ def command(
         _test(Labeller.load(model, device=device), test, as_json=as_json)
         return
     with contextlib.ExitStack() as stack:
-        # Reading begins before the model is there: it takes seconds, and the lines are then already waiting.
-        blocks = LineBlocks(*stack.enter_context(opened(source)))
-        target = stack.enter_context(published(output, overwrite=overwrite))
+        # Reading begins before the model is loaded, which takes seconds.
+        blocks = LineBlocks(*stack.enter_context(input_stream(source)))
+        target = stack.enter_context(output_stream(output, overwrite=overwrite))
 
         from seqkit.inference.labeller import Labeller
 
@@ -80,7 +80,7 @@ def command(
 
 
 def _filter(labeller: Labeller, *, blocks: LineBlocks, target: BinaryIO, form: Format) -> None:
-    """Write the labels of each line, as soon as its block is done, and then say how it went."""
+    """Write the labels of each line, as soon as its block is labelled, and print a report at the end."""
     show: Callable[[str], str] = escape if target.isatty() else str  # control characters must not reach a terminal
     number = bad = 0
     seconds = 0.0
@@ -93,11 +93,11 @@ def _filter(labeller: Labeller, *, blocks: LineBlocks, target: BinaryIO, form: F
             if not good and not bad and not common().quiet:
                 warn(f"line {number} is not UTF-8; such bytes become U+FFFD")
             bad += not good
-            shown = [show(label) for label in labels]
+            names = [show(label) for label in labels]
             if form == "text":
-                target.write(f"{' '.join(shown)}\n".encode())
+                target.write(f"{' '.join(names)}\n".encode())
             else:
-                rows = (f"{show(token)}\t{label}\n" for token, label in zip(tokens, shown, strict=True))
+                rows = (f"{show(token)}\t{label}\n" for token, label in zip(tokens, names, strict=True))
                 target.write(f"{''.join(rows)}\n".encode())
         target.flush()
         seconds += time.monotonic() - began
@@ -108,15 +108,15 @@ def _filter(labeller: Labeller, *, blocks: LineBlocks, target: BinaryIO, form: F
 
 
 def _test(labeller: Labeller, test: Sequence[str], *, as_json: bool) -> None:
-    """Label files whose labels are known, and print how many come out right."""
+    """Label files whose labels are known, and print the scores of the predictions."""
     from seqkit.data.labelled_text import read_labelled
     from seqkit.metrics.label_scores import label_scores
 
     text = read_labelled(test)
     began = time.monotonic()
-    found = list(labeller.label(text.tokens))
+    predictions = list(labeller.label(text.tokens))
     seconds = time.monotonic() - began
-    scores = label_scores(found, text.labels)
+    scores = label_scores(predictions, text.labels)
     if not as_json:
         click.echo("\n".join(table(scores)))
         if not common().quiet:
@@ -159,7 +159,7 @@ def _figures(spans: Spans) -> dict[str, float]:
 
 
 def table(scores: LabelScores) -> list[str]:
-    """The results for a person, a type of spans on each line; names from a corpus are escaped."""
+    """The scores as lines of a table, one for each type of spans; names from a corpus are escaped."""
     rows = [(escape(kind), spans) for kind, spans in scores.types.items()]
     rows += [] if scores.spans is None else [("all", scores.spans)]
     width = max([9, *(len(kind) for kind, _ in rows)])

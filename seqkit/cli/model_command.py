@@ -1,4 +1,4 @@
-"""`seqkit model`: what is in a run or model folder, and the mean of a run's checkpoints."""
+"""`seqkit model`: the contents of a run or model folder, and the mean of a run's checkpoints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from seqkit.cli.main import SuggestingGroup, common, follow_up
+from seqkit.cli.main import SuggestingGroup, common, suggest_next
 from seqkit.system.terminal import escape
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def info(model: Path) -> None:
     from seqkit.runs.trained_model import load
     from seqkit.storage import checkpoint, status
 
-    told = status.read(model)
-    if told is not None:  # said first: a run that ended before its first checkpoint has nothing else to tell
-        click.echo(f"{'run':12}{escape(told.text())}")
+    progress = status.read(model)
+    if progress is not None:  # first, because a run that ended before its first checkpoint has nothing else
+        click.echo(f"{'run':12}{escape(progress.text())}")
     loaded = load(model)
     for name, value in _facts(loaded):
         click.echo(f"{name:12}{escape(value)}")
@@ -49,9 +49,9 @@ def info(model: Path) -> None:
     if folder.is_dir():
         best = checkpoint.best(folder)
         for step in checkpoint.steps(folder):
-            wrong = checkpoint.verify(checkpoint.step_path(folder, step))
+            problem = checkpoint.verify(checkpoint.step_path(folder, step))
             mark = f"  best: {escape(best.metric)} {best.score:.4g}" if best is not None and best.step == step else ""
-            click.echo(f"{'checkpoint':12}step {step}  {'whole' if wrong is None else escape(wrong)}{mark}")
+            click.echo(f"{'checkpoint':12}step {step}  {'whole' if problem is None else escape(problem)}{mark}")
 
 
 @command.command()
@@ -78,19 +78,19 @@ def average(run: Path, out: Path, last: int | None, steps: str | None) -> None:
     used = mean_of(run, out, last=last, steps=[int(word) for word in words])
     if not common().quiet:
         click.echo(f"{escape(str(out))}: the mean of steps {', '.join(map(str, used))}", err=True)
-    follow_up(f"seqkit evaluate {out} TEST")
+    suggest_next(f"seqkit evaluate {out} TEST")
 
 
 def _facts(loaded: TrainedModel) -> list[tuple[str, str]]:
     import msgspec
 
-    from seqkit.models.ngram import NGramModel
     from seqkit.settings import Pairs
 
     recipe, codecs, model = loaded.recipe, loaded.codecs, loaded.model
     settings = {name: value for name, value in msgspec.to_builtins(recipe.model).items() if name != "kind"}
-    size = sum(tensor.numel() for tensor in model.state_dict().values()) if isinstance(model, NGramModel) else 0
-    size = size or sum(parameter.numel() for parameter in model.parameters())
+    # A counted model has no parameters; its buffers are its size.
+    tensors = model.parameters() if recipe.model.trained else model.state_dict().values()
+    size = sum(tensor.numel() for tensor in tensors)
     rows = [
         ("model", f"{msgspec.to_builtins(recipe.model)['kind']}, {size:,} parameters"),
         ("settings", ", ".join(f"{name}={value}" for name, value in settings.items())),
@@ -98,5 +98,5 @@ def _facts(loaded: TrainedModel) -> list[tuple[str, str]]:
     ]
     if isinstance(recipe.data, Pairs):
         rows.insert(0, ("languages", f"{recipe.data.source}-{recipe.data.target}"))
-    told = [("step", "step"), ("score", "score"), ("metric", "metric"), ("mean of", "mean_of")]
-    return [*rows, *((name, str(loaded.facts[key])) for name, key in told if loaded.facts.get(key) is not None)]
+    names = [("step", "step"), ("score", "score"), ("metric", "metric"), ("mean of", "mean_of")]
+    return [*rows, *((name, str(loaded.facts[key])) for name, key in names if loaded.facts.get(key) is not None)]

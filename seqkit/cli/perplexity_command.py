@@ -1,4 +1,4 @@
-"""`seqkit perplexity`: how well a text was predicted, with what was counted and what was scored together."""
+"""`seqkit perplexity`: how well models predict a text, with the counts and the context behind each figure."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def command(
     """
     from seqkit.inference.evaluation import ScoringOptions, score_files
 
-    ways = ScoringOptions(
+    options = ScoringOptions(
         context=_context(context, overlap),
         weights=weights,
         cache=cache,
@@ -68,7 +68,7 @@ def command(
         dynamic=dynamic,
         budget=batch_tokens,
     )
-    scored = score_files([Path(path) for path in model.split("+")], test, ways, device=device)
+    scored = score_files([Path(path) for path in model.split("+")], test, options, device=device)
     table = "\n".join(_table(scored))
     if per_line:
         click.echo("line\ttokens\tlog_prob\tperplexity")
@@ -83,7 +83,7 @@ def command(
 
 
 def _context(word: str | None, overlap: int | None) -> tuple[str, int | None, int | None] | None:
-    """The context as it was asked for: its kind, a size, an overlap."""
+    """The context as options give it: its kind, a size, an overlap."""
     if word is None:
         if overlap is not None:
             raise ConfigError("--overlap belongs to blocks of tokens", "give their size: --context N")

@@ -1,4 +1,4 @@
-"""Pictures as files, by matplotlib, which is an extra."""
+"""Figures as files, by matplotlib, which is an extra."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORMS: tuple[Form, ...] = ("png", "svg")
 
 
 def empty(width: float, height: float) -> Figure:
-    """A picture of so many inches with nothing on it. Raises ConfigError where matplotlib is not installed."""
+    """An empty figure of that size in inches. Raises ConfigError where matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
@@ -33,19 +33,19 @@ def empty(width: float, height: float) -> Figure:
 
 
 def rendered(figure: Figure, form: Form) -> bytes:
-    """The picture as the bytes of a file, the same ones for the same picture."""
+    """A figure as the bytes of a file, which are the same for the same figure."""
     import matplotlib
 
-    picture = io.BytesIO()
+    content = io.BytesIO()
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "seqkit"}):
-        # A script that the font lacks becomes boxes: the numbers are still right.
+        # Characters that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(picture, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
-    return picture.getvalue()
+        figure.savefig(content, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
+    return content.getvalue()
 
 
 def write(path: Path, content: bytes) -> None:
-    """Put a file in its place and say so. Raises ResourceError when it cannot be written."""
+    """Write a file and print its path. Raises ResourceError when it cannot be written."""
     try:
         replace_file(path, content)
     except OSError as error:

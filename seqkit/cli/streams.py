@@ -1,4 +1,4 @@
-"""Lines in and out of the commands that are filters: read as they arrive, published when they are complete."""
+"""Input and output of the commands that are filters: lines are read as they arrive, files appear when complete."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ import click
 from seqkit.errors import ConfigError, ResourceError
 from seqkit.files import lines, open_binary, replacing
 
-__all__ = ["LineBlocks", "opened", "published", "resumable", "warn"]
+__all__ = ["LineBlocks", "input_stream", "output_stream", "resumable_output", "warn"]
 
-BLOCK = 2000  # lines that are handled together, if so many are there
+BLOCK = 2000  # the most lines of a block
 
 
 class LineBlocks:
-    """The lines of a stream as lists of what has arrived, at most `BLOCK` at a time, never waiting for more than one.
+    """The lines of a stream in blocks: at least one line, and all others that have arrived, at most `BLOCK`.
 
-    A thread reads ahead, from now on: a file gets full batches, a program that waits for each answer gets it at once.
+    A thread reads ahead from the start: a file gives full blocks, and a program that waits for each answer gets it.
     """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
-        """`name` stands in the DataError for what cannot be read, which comes after the lines before it."""
-        self._room = threading.Semaphore(BLOCK)
-        self._waiting: SimpleQueue[bytes | BaseException | None] = SimpleQueue()
+        """`name` is for the DataError of a line that cannot be read, which is raised after the lines before it."""
+        self._slots = threading.Semaphore(BLOCK)
+        self._queue: SimpleQueue[bytes | BaseException | None] = SimpleQueue()
         threading.Thread(target=self._read, args=(lines(stream, name),), name="reader", daemon=True).start()
 
     def _read(self, source: Iterable[bytes]) -> None:
         end: BaseException | None = None
         try:
             for line in source:
-                self._room.acquire()
-                self._waiting.put(line)
-        except BaseException as error:  # whatever it is, the other thread must not wait for ever
+                self._slots.acquire()
+                self._queue.put(line)
+        except BaseException as error:  # the other thread raises it, and must not wait for ever
             end = error
-        self._waiting.put(end)
+        self._queue.put(end)
 
     def __iter__(self) -> Iterator[list[bytes]]:
         while True:
-            first = self._waiting.get()
-            block = [first, *(self._waiting.get() for _ in range(min(self._waiting.qsize(), BLOCK - 1)))]
-            ready = [line for line in block if isinstance(line, bytes)]
-            for _ in ready:
-                self._room.release()
-            if ready:
-                yield ready
-            if len(ready) < len(block):
+            first = self._queue.get()
+            block = [first, *(self._queue.get() for _ in range(min(self._queue.qsize(), BLOCK - 1)))]
+            arrived = [line for line in block if isinstance(line, bytes)]
+            for _ in arrived:
+                self._slots.release()
+            if arrived:
+                yield arrived
+            if len(arrived) < len(block):
                 end = block[-1]
                 if isinstance(end, BaseException):
                     raise end
@@ -61,21 +61,21 @@ class LineBlocks:
 
 
 @contextlib.contextmanager
-def opened(word: str) -> Iterator[tuple[BinaryIO, str]]:
-    """The input that a word names, `-` for standard input, and what to call it in errors."""
+def input_stream(word: str) -> Iterator[tuple[BinaryIO, str]]:
+    """The input that a word names, `-` for standard input, and its name for errors."""
     if word != "-":
         with open_binary(word) as stream:
             yield stream, word
         return
     standard = sys.stdin.buffer
-    # The reading thread may still wait for input when the program ends, and must then hold no lock of a buffer.
+    # Unbuffered: the reading thread may still wait when the program exits, and would hold the lock of a buffer.
     raw: object = standard.raw if isinstance(standard, io.BufferedReader) else standard
     yield raw, "standard input"  # type: ignore[misc]  # FileIO reads bytes like any BinaryIO
 
 
 @contextlib.contextmanager
-def published(word: str, *, overwrite: bool) -> Iterator[BinaryIO]:
-    """The output that a word names, `-` for standard output; a file takes its place when everything is in it.
+def output_stream(word: str, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """The output that a word names, `-` for standard output; a file appears when it is complete.
 
     Raises ConfigError for a file that exists unless `overwrite`, ResourceError for one that cannot be written.
     """
@@ -100,18 +100,18 @@ def published(word: str, *, overwrite: bool) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def resumable(
+def resumable_output(
     word: str, *, overwrite: bool, resume: bool, complete: Callable[[BinaryIO], tuple[int, int]]
 ) -> Iterator[tuple[BinaryIO, int]]:
-    """An output like that of `published` whose unfinished part stays as FILE.part, and how many lines it already has.
+    """An output like `output_stream` that stays as FILE.part after an interruption, and the number of lines in it.
 
-    With `resume` what is there is kept as far as `complete` says: so many lines of the input, in so many bytes.
+    With `resume` it keeps what `complete` gives for the partial file: a number of input lines, and their bytes.
     """
     path = Path(word)
     if word == "-" or (path.exists() and not path.is_file()):
         if resume:
             raise ConfigError("--resume needs an output file", "name it with -o")
-        with published(word, overwrite=overwrite) as stream:
+        with output_stream(word, overwrite=overwrite) as stream:
             yield stream, 0
         return
     if path.exists() and not overwrite:
@@ -133,5 +133,5 @@ def resumable(
 
 
 def warn(what: str) -> None:
-    """Tell a person of something that is odd."""
+    """Print a warning to stderr."""
     click.echo(f"seqkit: warning: {what}", err=True)

@@ -1,4 +1,4 @@
-"""`seqkit text`: the text layer by itself. The filters give one line for each line that they read."""
+"""`seqkit text`: the text layer by itself. The filters write one line for each line that they read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from seqkit.cli import file_arguments as files
-from seqkit.cli.main import SuggestingGroup, common, follow_up
+from seqkit.cli.main import SuggestingGroup, common, suggest_next
 from seqkit.config import build
 from seqkit.errors import ConfigError, DataError
 from seqkit.files import decode as decode_line
@@ -58,7 +58,10 @@ def learn(texts: tuple[str, ...], out: Path, overwrite: bool, overrides: tuple[s
     """
     if foreign := [word for word in overrides if word.partition("=")[0].partition(".")[0] != "text"]:
         raise ConfigError(f"{foreign[0]} has no effect here", "text learn takes only text.key=value")
-    data = {"data": {"train": list(texts)}, "model": {"tied": "none"}}  # no model is to share the vocabulary
+    data = {
+        "data": {"train": list(texts)},
+        "model": {"tied": "none"},
+    }  # the default, tied embeddings, would need a joint vocabulary
     settings = build(data, where="command line", overrides=overrides).text
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists", "--overwrite replaces it")
@@ -75,7 +78,7 @@ def learn(texts: tuple[str, ...], out: Path, overwrite: bool, overrides: tuple[s
     if not common().quiet:
         sizes = f"{len(codecs.source)}" if codecs.joint else f"{len(codecs.source)} + {len(codecs.target)}"
         click.echo(f"{escape(str(out))}: {sizes} tokens", err=True)
-    follow_up(f"seqkit text encode {out} < {texts[0]}")
+    suggest_next(f"seqkit text encode {out} < {texts[0]}")
 
 
 @command.command()
@@ -130,13 +133,13 @@ def vocabulary(folder: Path, side: str) -> None:
     seqkit text vocabulary codec | head
     seqkit text vocabulary runs/en-de --side target
     """
-    found = _codec(folder, side).vocabulary
-    for id in range(len(found)):
-        click.echo(f"{_printed(found.token(id))}\t{id}\t{found.count(id)}")
+    entries = _codec(folder, side).vocabulary
+    for id in range(len(entries)):
+        click.echo(f"{_printed(entries.token(id))}\t{id}\t{entries.count(id)}")
 
 
 def _read(texts: tuple[str, ...], *, joint: bool) -> tuple[list[str], list[str]]:
-    """The lines of the source and of the target side; with one vocabulary for both, all may be on the first."""
+    """The lines of the source and of the target side; with a joint vocabulary plain texts all go to the first."""
     from seqkit.data.corpora import read_lines, read_pairs
 
     if len(texts) == 1 and ".tsv" in Path(texts[0]).suffixes:
@@ -158,9 +161,9 @@ def _codec(folder: Path, side: str) -> Codec:
 
 
 def _filter(convert: Callable[[list[str]], Iterator[str]]) -> None:
-    """Write `convert` of the lines of standard input: as many lines as came in, blank ones blank."""
+    """Write `convert` of the lines of standard input, a line for each; blank lines stay blank."""
     reader = lines(sys.stdin.buffer, "standard input")
-    show: Callable[[str], str] = escape if sys.stdout.isatty() else str  # what a token spells may steer a terminal
+    show: Callable[[str], str] = escape if sys.stdout.isatty() else str  # a token may hold control characters
     bad = 0
     while block := [decode_line(line) for line in islice(reader, BLOCK)]:
         bad += sum(not good for _, good in block)
@@ -172,9 +175,9 @@ def _filter(convert: Callable[[list[str]], Iterator[str]]) -> None:
 
 
 def _id(word: str, codec: Codec) -> int:
-    """The id of a token as `encode` wrote it, where a space may stand as a mark."""
-    known = codec.vocabulary.id(word)
-    return known if codec.vocabulary.token(known) == word else codec.vocabulary.id(word.replace(SPACE, " "))
+    """The id of a token as `encode` writes it, with a mark in place of a space."""
+    id = codec.vocabulary.id(word)
+    return id if codec.vocabulary.token(id) == word else codec.vocabulary.id(word.replace(SPACE, " "))
 
 
 def _ids(words: list[str], codec: Codec, line: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""`seqkit train`: parse, install signal handlers, call `seqkit.runs.session.train`."""
+"""`seqkit train`: train a model, or go on with a run; signals stop it at a step and save."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import click
 
 from seqkit import config
 from seqkit.cli import file_arguments as files
-from seqkit.cli.main import common, follow_up
+from seqkit.cli.main import common, suggest_next
 from seqkit.errors import ConfigError
 from seqkit.settings import Recipe
 
@@ -65,10 +65,10 @@ def command(
     from seqkit.training.callbacks import StopRequest
     from seqkit.training.display.progress import display
 
-    shown = display(terminal=sys.stderr.isatty(), quiet=common().quiet, log_seconds=resolved.train.log_seconds)
+    progress = display(terminal=sys.stderr.isatty(), quiet=common().quiet, log_seconds=resolved.train.log_seconds)
     request = StopRequest()
-    partner = int(os.environ.get("RANK", "0")) > 0 and "SEQKIT_LAUNCHED" in os.environ
-    with stopped_by_signals(request, ignore=partner):
+    follower = int(os.environ.get("RANK", "0")) > 0 and "SEQKIT_LAUNCHED" in os.environ
+    with stopped_by_signals(request, ignore=follower):
         run_training(
             resolved,
             out=out,
@@ -77,12 +77,12 @@ def command(
             allow_data_change=allow_data_change,
             reset_best=reset_best,
             extend=extend,
-            display=shown,
+            display=progress,
             request=request,
             age=process_age(),
         )
     run = out_of(resolved, out)
-    follow_up(f"seqkit translate {run}")
+    suggest_next(f"seqkit translate {run}")
 
 
 def _recipe(recipe: Path | None, train: tuple[str, ...], dev: tuple[str, ...], overrides: tuple[str, ...]) -> Recipe:
@@ -103,9 +103,9 @@ def _toml_list(words: list[str]) -> str:
 
 @contextlib.contextmanager
 def stopped_by_signals(request: StopRequest, *, ignore: bool = False) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into a wish to stop, SIGUSR1 into one to save; a second SIGINT aborts at once.
+    """Turn the first SIGINT or SIGTERM into a request to stop, SIGUSR1 into one to save; a second SIGINT aborts.
 
-    A process that another one directs ignores them: the first process decides for all.
+    With `ignore` signals do nothing: in a process group the first process decides for all.
     """
     saving = getattr(signal, "SIGUSR1", None)  # not on every system
 
@@ -122,9 +122,9 @@ def stopped_by_signals(request: StopRequest, *, ignore: bool = False) -> Iterato
         request.reason, request.signal = signal.Signals(number).name, number
         click.echo("\nstopping after this step, saving ... (Ctrl-C again to abort)", err=True)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, saving) if number}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, saving) if number}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

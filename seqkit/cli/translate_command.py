@@ -14,7 +14,7 @@ import msgspec
 
 from seqkit.cli import file_arguments as files
 from seqkit.cli.main import common
-from seqkit.cli.streams import LineBlocks, opened, resumable, warn
+from seqkit.cli.streams import LineBlocks, input_stream, resumable_output, warn
 from seqkit.cli.words import runs_of, search_of
 from seqkit.errors import ConfigError, DataError
 from seqkit.files import decode
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-SEPARATORS = str.maketrans("\t\r\n", "   ")  # what would end a field or a row
+SEPARATORS = str.maketrans("\t\r\n", "   ")  # characters that end a field or a row
 
 Format = Literal["text", "tsv", "jsonl"]
 Links = Literal["pharaoh", "words"]
@@ -97,8 +97,8 @@ def command(
         converse(*runs_of(models), device=device, overrides=words, history=not no_history)
         return
     with contextlib.ExitStack() as stack:
-        # Reading begins before the model is there: it takes seconds, and the lines are then already waiting.
-        blocks = LineBlocks(*stack.enter_context(opened(source)))
+        # Reading begins before the model is loaded, which takes seconds.
+        blocks = LineBlocks(*stack.enter_context(input_stream(source)))
 
         from seqkit.inference.glossary import Glossary
         from seqkit.inference.translator import Translator
@@ -107,20 +107,22 @@ def command(
         keep_heap()
         glossary = None if terms is None else Glossary.load(terms)
         ranked = (nbest or 1) > 1 or any(word.startswith("search.nbest=") for word in overrides)
-        wanted = form or "text"
-        complete = _complete_groups if wanted == "tsv" or (ranked and form != "jsonl") else _complete_lines
-        target, done = stack.enter_context(resumable(output, overwrite=overwrite, resume=resume, complete=complete))
+        chosen = form or "text"
+        complete = _complete_groups if chosen == "tsv" or (ranked and form != "jsonl") else _complete_lines
+        target, done = stack.enter_context(
+            resumable_output(output, overwrite=overwrite, resume=resume, complete=complete)
+        )
         pool = None
         if workers is not None:
             from seqkit.inference.workers import Workers
 
-            # They load while this process does, which checks the models and reads what is set.
+            # The workers load while this process checks the models and reads the settings.
             pool = stack.enter_context(Workers(runs_of(models), count=workers, glossary=glossary))
         translator = Translator.load(*runs_of(models), device="cpu" if pool else device)
         search = search_of(translator.recipe, words)
         ranked = search.nbest > 1 and form != "jsonl"
-        layout = _Layout("tsv" if ranked else wanted, scores, links, terminal=target.isatty())
-        reading = _Reading(jsonl, prefix, skipped=done)
+        output_format = _OutputFormat("tsv" if ranked else chosen, scores, links, terminal=target.isatty())
+        input_format = _InputFormat(jsonl, prefix, skipped=done)
         translate: Translate
         if pool is not None:
             translate = partial(pool.translate, search=search, protect=protect, explain=links is not None)
@@ -128,7 +130,7 @@ def command(
             translate = partial(
                 translator.translate, search=search, glossary=glossary, protect=protect, explain=links is not None
             )
-        _filter(translate, blocks, reading, target, layout, limit=translator.limit)
+        _filter(translate, blocks, input_format, target, output_format, limit=translator.limit)
 
 
 class _Record(msgspec.Struct, forbid_unknown_fields=True):
@@ -139,15 +141,15 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
     terms: dict[str, list[str]] = {}
 
 
-class _Reading(NamedTuple):
-    """How lines of the input are understood."""
+class _InputFormat(NamedTuple):
+    """How the input is read."""
 
     jsonl: bool
-    prefix: str
-    skipped: int  # lines whose translations are already there
+    prefix: str  # of every translation, unless the line has its own
+    skipped: int  # lines at the beginning whose translations are already in the output
 
     def line(self, text: str, number: int) -> Line:
-        """A line and what is asked of its translation. Raises DataError, naming the line, for wrong JSON."""
+        """Parse a line of the input. Raises DataError, naming the line, for wrong JSON."""
         from seqkit.inference.glossary import Glossary
         from seqkit.inference.translation import Line
 
@@ -164,62 +166,63 @@ class _Reading(NamedTuple):
         return Line(record.source, record.prefix or self.prefix, Glossary(terms) if terms else None)
 
 
-class _Layout(NamedTuple):
-    """How translations become bytes."""
+class _OutputFormat(NamedTuple):
+    """How translations are written."""
 
     form: Format
     scores: bool
     links: Links | None
-    terminal: bool  # where control characters must not get through
+    terminal: bool  # escape control characters
 
-    def lines(self, number: int, found: Translation) -> bytes:
-        """What is written for line `number` of the input, counted from 1."""
+    def lines(self, number: int, translation: Translation) -> bytes:
+        """The output for line `number` of the input, counted from 1."""
         show: Callable[[str], str] = escape if self.terminal else str
-        texts = [(found.text, found.score), *found.alternatives]
-        linked = "" if self.links is None else "\t" + show(_links(found, self.links))
+        texts = [(translation.text, translation.score), *translation.alternatives]
+        links = "" if self.links is None else "\t" + show(_links(translation, self.links))
         match self.form:
             case "jsonl":
-                return msgspec.json.encode(_record(number, found, show, explained=self.links is not None)) + b"\n"
+                return msgspec.json.encode(_record(number, translation, show, explained=self.links is not None)) + b"\n"
             case "tsv":
                 rows = (
-                    f"{number}\t{rank}\t{score:.4f}\t{show(text.translate(SEPARATORS))}{'' if rank > 1 else linked}\n"
+                    f"{number}\t{rank}\t{score:.4f}\t{show(text.translate(SEPARATORS))}{'' if rank > 1 else links}\n"
                     for rank, (text, score) in enumerate(texts, start=1)
                 )
                 return "".join(rows).encode()
             case "text":
-                score = f"{found.score:.4f}\t" if self.scores and found.text else ""
-                return f"{score}{show(found.text)}{linked if found.text else ''}\n".encode()
+                text = translation.text
+                score = f"{translation.score:.4f}\t" if self.scores and text else ""
+                return f"{score}{show(text)}{links if text else ''}\n".encode()
 
 
-def _links(found: Translation, kind: Links) -> str:
+def _links(translation: Translation, kind: Links) -> str:
     """`0-0 2-1` (source-target, counted from 0), or the words themselves."""
     if kind == "pharaoh":
-        return " ".join(f"{source}-{target}" for source, target, _ in found.alignment)
-    return " ".join(f"{source}-{target}" for source, target in found.linked_words)
+        return " ".join(f"{source}-{target}" for source, target, _ in translation.alignment)
+    return " ".join(f"{source}-{target}" for source, target in translation.linked_words)
 
 
-def _record(number: int, found: Translation, show: Callable[[str], str], *, explained: bool) -> dict[str, object]:
+def _record(number: int, translation: Translation, show: Callable[[str], str], *, explained: bool) -> dict[str, object]:
     record: dict[str, object] = {
         "id": number,
-        "source": show(found.source),
-        "translation": show(found.text),
-        "score": found.score,
-        "log_prob": found.log_prob,
-        "confidence": found.confidence,
-        "alternatives": [{"translation": show(text), "score": score} for text, score in found.alternatives],
-        "unknown": found.unknown,
-        "truncated": found.truncated,
-        "parts": found.parts,
-        "missing": [show(term) for term in found.missing],
+        "source": show(translation.source),
+        "translation": show(translation.text),
+        "score": translation.score,
+        "log_prob": translation.log_prob,
+        "confidence": translation.confidence,
+        "alternatives": [{"translation": show(text), "score": score} for text, score in translation.alternatives],
+        "unknown": translation.unknown,
+        "truncated": translation.truncated,
+        "parts": translation.parts,
+        "missing": [show(term) for term in translation.missing],
     }
     if explained:
-        record["token_scores"] = found.token_scores
-        record["alignment"] = found.alignment
+        record["token_scores"] = translation.token_scores
+        record["alignment"] = translation.alignment
     return record
 
 
 def _complete_lines(stream: BinaryIO) -> tuple[int, int]:
-    """Lines with an end, and their bytes."""
+    """The number of complete lines, and their bytes."""
     count = size = 0
     for line in stream:
         if not line.endswith(b"\n"):
@@ -229,67 +232,74 @@ def _complete_lines(stream: BinaryIO) -> tuple[int, int]:
 
 
 def _complete_groups(stream: BinaryIO) -> tuple[int, int]:
-    """The same for rows that begin with the number of their line: its last row may be missing, so it is made again."""
+    """For rows that begin with the number of their line: all but the last line, whose last rows may be missing."""
     number, begin, size = b"", 0, 0
     for line in stream:
-        own = line.partition(b"\t")[0]
-        if own != number:
-            number, begin = own, size
+        field = line.partition(b"\t")[0]
+        if field != number:
+            number, begin = field, size
         size += len(line)
     return (int(number) - 1 if number.isdigit() else 0), begin
 
 
 def _filter(
-    translate: Translate, blocks: LineBlocks, reading: _Reading, target: BinaryIO, layout: _Layout, *, limit: int
+    translate: Translate,
+    blocks: LineBlocks,
+    input_format: _InputFormat,
+    target: BinaryIO,
+    output_format: _OutputFormat,
+    *,
+    limit: int,
 ) -> None:
-    """Write a translation for each line, as soon as its block is done, and then say how it went."""
-    told = _Told(limit)
+    """Write a translation for each line, as soon as its block is translated, and print a report at the end."""
+    report = _Report(limit)
     seconds = 0.0
     number = 0
     for block in blocks:
-        skipped = min(max(0, reading.skipped - number), len(block))
+        skipped = min(max(0, input_format.skipped - number), len(block))
         number += skipped
         began = time.monotonic()
         decoded = [decode(line) for line in block[skipped:]]
-        lines = [reading.line(text, number + place) for place, (text, _) in enumerate(decoded, start=1)]
+        lines = [input_format.line(text, number + index) for index, (text, _) in enumerate(decoded, start=1)]
         for translation, (_, good) in zip(translate(lines), decoded, strict=True):
             number += 1
-            target.write(layout.lines(number, translation))
-            told.about(number, translation, good=good)
+            target.write(output_format.lines(number, translation))
+            report.add(number, translation, good=good)
         target.flush()
         seconds += time.monotonic() - began
-    told.summary(number - min(number, reading.skipped), seconds)
+    report.summary(number - min(number, input_format.skipped), seconds)
 
 
-class _Told:
-    """What is odd in the input, said once for each kind, and counted."""
+class _Report:
+    """Irregular lines, by kind: the first of each kind gives a warning, all are counted for the summary."""
 
     def __init__(self, limit: int) -> None:
+        """`limit` is the longest source in tokens that is translated as one part."""
         self.quiet = common().quiet
         self.limit = limit
         self.counts: dict[str, int] = {"split": 0, "invalid UTF-8": 0, "with a term missing": 0}
 
-    def about(self, number: int, found: Translation, *, good: bool) -> None:
-        """Count what is odd about line `number`."""
-        terms = ", ".join(map(escape, found.missing))
+    def add(self, number: int, translation: Translation, *, good: bool) -> None:
+        """Add line `number`, whose bytes are `good` UTF-8 or not."""
+        terms = ", ".join(map(escape, translation.missing))
         cases = {
             "split": (
-                found.parts > 1,
+                translation.parts > 1,
                 f"line {number} is longer than {self.limit} tokens; such lines are translated in parts",
             ),
             "invalid UTF-8": (not good, f"line {number} is not UTF-8; such bytes become U+FFFD"),
-            "with a term missing": (bool(found.missing), f"line {number} could not be given its terms: {terms}"),
+            "with a term missing": (bool(translation.missing), f"line {number} could not be given its terms: {terms}"),
         }
-        for kind, (odd, what) in cases.items():
-            # Each line that lacks a term is named: somebody has to mend it by hand.
-            if odd and not self.quiet and (not self.counts[kind] or kind == "with a term missing"):
-                warn(what)
-            self.counts[kind] += odd
+        for kind, (irregular, message) in cases.items():
+            # A missing term has to be corrected by hand, so each such line is named.
+            if irregular and not self.quiet and (not self.counts[kind] or kind == "with a term missing"):
+                warn(message)
+            self.counts[kind] += irregular
 
     def summary(self, number: int, seconds: float) -> None:
-        """How many lines, how fast, how many odd ones."""
+        """Print the number of lines, their rate, and the numbers of irregular lines."""
         if self.quiet:
             return
         rate = f"{number / seconds:.0f}" if seconds > 0 else "0"
-        odd = "".join(f", {n} {kind}" for kind, n in self.counts.items() if n or kind == "split")
-        click.echo(f"{number} lines, {seconds:.1f} s, {rate} lines/s{odd}", err=True)
+        irregular = "".join(f", {n} {kind}" for kind, n in self.counts.items() if n or kind == "split")
+        click.echo(f"{number} lines, {seconds:.1f} s, {rate} lines/s{irregular}", err=True)

@@ -1,4 +1,4 @@
-"""Words of the command line that several commands read alike: which runs are meant, and which search settings."""
+"""Words of the command line that several commands share: those for run folders, and those for search settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def runs_of(words: Sequence[str]) -> list[Path]:
 
 
 def search_of(recipe: Recipe, overrides: Sequence[str]) -> Search:
-    """The recipe's search settings, those of the command line in their place. Raises ConfigError for any other word."""
+    """The recipe's search settings with those of the command line. Raises ConfigError for any other word."""
     for word in overrides:
         if not word.startswith("search."):
             raise ConfigError(f"{word} has no effect here", "a trained model takes only search.key=value")

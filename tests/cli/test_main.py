@@ -17,7 +17,7 @@ import pytest
 
 import seqkit.cli
 from seqkit import errors
-from seqkit.cli.main import COMMANDS, CommonOptions, common, follow_up, main
+from seqkit.cli.main import COMMANDS, CommonOptions, common, main, suggest_next
 
 Act = Callable[[], object]
 Install = Callable[[Act], None]
@@ -190,7 +190,7 @@ def test_the_next_command_is_named_only_to_a_person(
     install: Install, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def act(width: int | None = None) -> None:
-        follow_up("seqkit translate run")
+        suggest_next("seqkit translate run")
 
     install(act)
     main(["act"])

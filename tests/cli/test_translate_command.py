@@ -24,6 +24,7 @@ from seqkit import config
 from seqkit.cli import streams
 from seqkit.cli import translate_command as translate
 from seqkit.cli.main import main
+from seqkit.cli.words import search_of
 from seqkit.errors import ConfigError, DataError, ResourceError
 from seqkit.files import lines
 from seqkit.inference.glossary import Glossary
@@ -128,7 +129,7 @@ def test_blocks_keep_order_and_never_exceed_their_size() -> None:
 def test_a_block_is_full_when_so_many_lines_are_there() -> None:
     blocks = streams.LineBlocks(io.BytesIO(b"a\n" * 3 * streams.BLOCK), "a file")
     limit = time.monotonic() + 100
-    while blocks._waiting.qsize() < streams.BLOCK and time.monotonic() < limit:
+    while blocks._queue.qsize() < streams.BLOCK and time.monotonic() < limit:
         time.sleep(0.01)
     assert len(next(iter(blocks))) == streams.BLOCK
 
@@ -166,7 +167,7 @@ def test_the_summary_and_one_warning_of_each_kind_go_to_stderr(echo: Echo, capfd
 
 
 def test_foreign_control_characters_do_not_reach_a_terminal(echo: Echo) -> None:
-    layout = translate._Layout("text", False, None, terminal=True)
+    layout = translate._OutputFormat("text", False, None, terminal=True)
     [found] = echo.translate(["J2[\x1b [/foo] \u202e \x9b"])
     shown = layout.lines(1, found).decode()
     assert not set(shown) & set("\x1b\u202e\x9b")
@@ -243,7 +244,7 @@ def test_pipe_file_and_python_say_the_same(trained: Path, tmp_path: Path) -> Non
     (tmp_path / "in").write_bytes(given)
     through([str(trained), "-q", "search.beam=2", "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out")], b"")
     translator = Translator.load(trained)
-    search = translate.search_of(translator.recipe, ["search.beam=2"])
+    search = search_of(translator.recipe, ["search.beam=2"])
     texts = [found.text for found in translator.translate(WORDS, search=search)]
     assert piped.decode().split("\n")[:-1] == (tmp_path / "out").read_text("utf-8").split("\n")[:-1] == texts
     assert len(set(texts)) > 3

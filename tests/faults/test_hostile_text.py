@@ -226,12 +226,12 @@ def test_what_is_being_written_is_its_owner_s_alone(tmp_path: Path) -> None:
 HOLD = """
 import sys, types, click
 from seqkit.cli import main
-from seqkit.cli.streams import published
+from seqkit.cli.streams import output_stream
 
 @click.command()
 @click.argument("path")
 def command(path):
-    with published(path, overwrite=False) as stream:
+    with output_stream(path, overwrite=False) as stream:
         stream.write(b"half")
         stream.flush()
         print("writing", flush=True)

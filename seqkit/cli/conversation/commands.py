@@ -1,15 +1,15 @@
-"""The commands of a conversation, `:beam 4`, and what can be typed after them."""
+"""The commands of a conversation, `:beam 4`, and the completion of their words."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
-from seqkit.cli.conversation.showing import aside, joined, scored, word_diff
+from seqkit.cli.conversation.showing import print_note, score_lines, spaced, word_diff
 from seqkit.cli.conversation.talk import Conversation
 from seqkit.cli.words import runs_of
 from seqkit.errors import ConfigError, ResourceError, closest
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "ConversationCommand", "command", "complete"]
 
 OFF = "off"
-SEPARATORS = str.maketrans("\t\r\n", "   ")  # what would end a field or a row
+SEPARATORS = str.maketrans("\t\r\n", "   ")  # characters that end a field or a row
 Run = Callable[[Conversation, str], None]
 Values = Callable[[str], Iterable[str]]
 
 
 class ConversationCommand(NamedTuple):
-    """One row of the table of commands."""
+    """A row of the table of commands."""
 
     run: Run  # given the words after its name
     usage: str
     purpose: str
-    values: Values = lambda _: ()  # which words may stand after its name, given the beginning of them
+    values: Values = lambda _: ()  # completions of the words after its name, given their beginning
 
 
 def command(name: str) -> ConversationCommand:
@@ -46,26 +46,26 @@ def command(name: str) -> ConversationCommand:
 
 
 def complete(line: str) -> tuple[int, list[str]]:
-    """How the last characters of a line may go on: how many of them are replaced, and by what."""
+    """The completions of a line: how many of its last characters they replace, and with which words."""
     if not line.startswith(":") or line.startswith("::"):
         return 0, []
     name, space, typed = line[1:].partition(" ")
     if not space:
-        return len(name), [each for each in COMMANDS if each.startswith(name)]
+        return len(name), [command for command in COMMANDS if command.startswith(name)]
     typed = typed.lstrip()
     values = COMMANDS[name].values(typed) if name in COMMANDS else ()
     return len(typed), [value for value in values if value.startswith(typed)]
 
 
-# What is searched for
+# Commands for the search
 
 
 def _setting(key: str) -> Run:
-    """A command that changes one search setting, or shows it."""
+    """A command that changes a search setting, or without words shows it."""
 
     def run(conversation: Conversation, words: str) -> None:
         if words:
-            conversation.change(f"search.{key}={words}")
+            conversation.change_settings(f"search.{key}={words}")
         else:
             _show_settings(conversation, key)
 
@@ -76,9 +76,9 @@ def _set(conversation: Conversation, words: str) -> None:
     key, equals, value = (part.strip() for part in words.partition("="))
     name = key.removeprefix("search.")
     if equals and not value and name in schema.fields(Search):
-        conversation.restore(f"search.{name}")
+        conversation.reset_setting(f"search.{name}")
     elif equals:
-        conversation.change(f"{key if '.' in key else f'search.{key}'}={value}")
+        conversation.change_settings(f"{key if '.' in key else f'search.{key}'}={value}")
     else:
         _show_settings(conversation, name)
 
@@ -97,16 +97,16 @@ def _show_settings(conversation: Conversation, only: str) -> None:
         if only in ("", name)
     }
     width = max(map(len, rows))
-    for shown, field in rows.items():
-        aside(f"{shown:{width}}   {field.description} ({schema.words(field.annotation)})")
+    for setting, field in rows.items():
+        print_note(f"{setting:{width}}   {field.description} ({schema.words(field.annotation)})")
 
 
 def _sample(conversation: Conversation, words: str) -> None:
-    usual = conversation.translator.recipe.search.method
+    default = conversation.translator.recipe.search.method
     if words == OFF:
-        conversation.change(f"search.method={'beam' if usual == 'sample' else usual}")
+        conversation.change_settings(f"search.method={'beam' if default == 'sample' else default}")
     elif words:
-        conversation.change("search.method=sample", f"search.temperature={words}")
+        conversation.change_settings("search.method=sample", f"search.temperature={words}")
     else:
         _show_settings(conversation, "method")
         _show_settings(conversation, "temperature")
@@ -124,17 +124,17 @@ def _terms(conversation: Conversation, words: str) -> None:
     elif words:
         conversation.terms = (words, Glossary.load(Path(words).expanduser()))
     elif conversation.terms is None:
-        aside("no terms are asked for")
+        print_note("no terms are asked for")
     else:
         path, glossary = conversation.terms
-        aside(f"{len(glossary.entries)} terms of {path}")
+        print_note(f"{len(glossary.entries)} terms of {path}")
 
 
-# What is shown
+# Commands for the output
 
 
 def _switch(name: str) -> Run:
-    """A command that turns something on or off, or over."""
+    """A command that turns a switch on or off, or without words toggles it."""
 
     def run(conversation: Conversation, words: str) -> None:
         if words not in ("on", OFF, ""):
@@ -145,20 +145,27 @@ def _switch(name: str) -> Run:
     return run
 
 
-def _place(name: str) -> Run:
-    """A command that chooses a layer or head of the attention, and draws from then on."""
-    usual, back = ("the last but one", OFF) if name == "layer" else ("the mean of all", "mean")
+def _attention_choice(name: Literal["layer", "head"]) -> Run:
+    """A command that chooses a layer or head of the attention, and turns its drawing on."""
+    default, reset = ("the last but one", OFF) if name == "layer" else ("the mean of all", "mean")
+
+    def choose(conversation: Conversation, number: int | None) -> None:
+        if name == "layer":
+            conversation.layer = number
+        else:
+            conversation.head = number
 
     def run(conversation: Conversation, words: str) -> None:
         count = min(model.attention_places[name == "head"] for model in conversation.translator.models)
         if not words:
-            aside(f"{name}: {getattr(conversation, name) or usual}, of {count}")
-        elif words == back:
-            setattr(conversation, name, None)
+            number = conversation.layer if name == "layer" else conversation.head
+            print_note(f"{name}: {number or default}, of {count}")
+        elif words == reset:
+            choose(conversation, None)
         elif not words.isdigit() or not 1 <= int(words) <= count:
-            raise ConfigError(f":{name} is 1 to {count}, or {back} for {usual}, not {words}", f"write :{name} 1")
+            raise ConfigError(f":{name} is 1 to {count}, or {reset} for {default}, not {words}", f"write :{name} 1")
         else:
-            setattr(conversation, name, int(words))
+            choose(conversation, int(words))
             conversation.switches = conversation.switches | {"align"}
 
     return run
@@ -168,77 +175,77 @@ def _help(_: Conversation, words: str) -> None:
     rows = [command(words.removeprefix(":"))] if words else list(COMMANDS.values())
     width = max(len(row.usage) for row in rows)
     for row in rows:
-        aside(f"{row.usage:{width}}  {row.purpose}")
+        print_note(f"{row.usage:{width}}  {row.purpose}")
     if not words:
-        aside(f"{'::TEXT':{width}}  translate a text that begins with a colon")
+        print_note(f"{'::TEXT':{width}}  translate a text that begins with a colon")
 
 
-# What is done with translations
+# Commands for translations
 
 
 def _again(conversation: Conversation, _: str) -> None:
-    if not conversation.asked:
+    if not conversation.last_input:
         raise ConfigError("nothing was translated yet", "type a text first")
-    conversation.translate(conversation.asked)
+    conversation.translate(conversation.last_input)
 
 
 def _reference(conversation: Conversation, words: str) -> None:
     if not words:
         raise ConfigError(":ref needs a text to compare with", "write :ref TEXT")
-    if not conversation.found:
+    if not conversation.translations:
         raise ConfigError("nothing was translated yet", "type a text first")
     from seqkit.metrics.sacrebleu_scores import utilities
 
-    output = conversation.found[-1].text
+    output = conversation.translations[-1].text
     [chrf], [bleu] = utilities(output, [words], utility="chrf"), utilities(output, [words], utility="bleu")
-    aside(f"of this sentence: chrF {chrf:.1f}   BLEU {bleu:.1f}")
-    aside(*joined(word_diff(output, words)))
+    print_note(f"of this sentence: chrF {chrf:.1f}   BLEU {bleu:.1f}")
+    print_note(*spaced(word_diff(output, words)))
 
 
 def _score(conversation: Conversation, words: str) -> None:
     source, _, target = (part.strip() for part in words.partition("|||"))
     if not source or not target:
         raise ConfigError(":score needs a text and its translation", "write :score TEXT ||| TRANSLATION")
-    [found] = conversation.translator.score([source], [target])
+    [score] = conversation.translator.score([source], [target])
     codec = conversation.translator.loaded.codecs.target
-    for line in scored([*codec.tokens(codec.encode(target)), "</s>"], found):
-        aside(*line)
+    for line in score_lines([*codec.tokens(codec.encode(target)), "</s>"], score):
+        print_note(*line)
 
 
 def _save(conversation: Conversation, words: str) -> None:
     path = Path(words).expanduser()
     if path.suffix not in (".tsv", ".jsonl"):
         raise ConfigError(f"{words or ':save'} does not say how to write", "write :save FILE.tsv or :save FILE.jsonl")
-    if not conversation.found:
+    if not conversation.translations:
         raise ConfigError("there is nothing to save yet", "type a text first")
     if path.exists():
         raise ConfigError(f"{path} exists", "choose another name")
     form = _row if path.suffix == ".tsv" else _record
     try:
-        replace_file(path, b"".join(form(found) for found in conversation.found))
+        replace_file(path, b"".join(form(translation) for translation in conversation.translations))
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error.strerror}", "choose another file") from None
-    aside(f"{len(conversation.found)} translations are in {path}")
+    print_note(f"{len(conversation.translations)} translations are in {path}")
 
 
-def _row(found: Translation) -> bytes:
-    """Source and translation: a corpus that other commands read."""
-    return f"{found.source.translate(SEPARATORS)}\t{found.text.translate(SEPARATORS)}\n".encode()
+def _row(translation: Translation) -> bytes:
+    """Source and translation as a line of TSV, which other commands read as parallel text."""
+    return f"{translation.source.translate(SEPARATORS)}\t{translation.text.translate(SEPARATORS)}\n".encode()
 
 
-def _record(found: Translation) -> bytes:
-    alternatives = [{"translation": text, "score": score} for text, score in found.alternatives]
+def _record(translation: Translation) -> bytes:
+    alternatives = [{"translation": text, "score": score} for text, score in translation.alternatives]
     record = {
-        "source": found.source,
-        "translation": found.text,
-        "score": found.score,
-        "log_prob": found.log_prob,
-        "confidence": found.confidence,
+        "source": translation.source,
+        "translation": translation.text,
+        "score": translation.score,
+        "log_prob": translation.log_prob,
+        "confidence": translation.confidence,
         "alternatives": alternatives,
-        "unknown": found.unknown,
-        "truncated": found.truncated,
-        "parts": found.parts,
-        "missing": found.missing,
+        "unknown": translation.unknown,
+        "truncated": translation.truncated,
+        "parts": translation.parts,
+        "missing": translation.missing,
     }
     return msgspec.json.encode(record) + b"\n"
 
@@ -248,10 +255,10 @@ def _model(conversation: Conversation, words: str) -> None:
         raise ConfigError(":model needs a run folder", "write :model PATH")
     from seqkit.inference.translator import Translator
 
-    aside(f"loading {words} ...")
+    print_note(f"loading {words} ...")
     paths = [path.expanduser() for path in runs_of([words])]
-    conversation.move(Translator.load(*paths, device=conversation.device))
-    aside(conversation.translator.description)
+    conversation.change_model(Translator.load(*paths, device=conversation.device))
+    print_note(conversation.translator.description)
 
 
 def _paste(conversation: Conversation, _: str) -> None:
@@ -262,7 +269,7 @@ def _quit(_: Conversation, __: str) -> None:
     raise EOFError
 
 
-# What Tab offers
+# Completions
 
 
 def _on_off(_: str) -> Iterable[str]:
@@ -280,7 +287,7 @@ def _settings(_: str) -> Iterator[str]:
 
 
 def _paths(typed: str) -> Iterator[str]:
-    """Files and folders whose path begins like this; none whose name could not be shown as it is."""
+    """Files and folders whose path begins so, apart from names with control characters."""
     folder, slash, start = typed.rpartition("/")
     with contextlib.suppress(OSError):
         for entry in sorted(Path(folder + slash or ".").expanduser().iterdir()):
@@ -319,10 +326,13 @@ COMMANDS = {
         _switch("align"), ":align on|off", "draw which source words each word attended to", _on_off
     ),
     "layer": ConversationCommand(
-        _place("layer"), ":layer N|off", "draw layer N's attention; off: the last but one's", lambda _: (OFF,)
+        _attention_choice("layer"),
+        ":layer N|off",
+        "draw layer N's attention; off: the last but one's",
+        lambda _: (OFF,),
     ),
     "head": ConversationCommand(
-        _place("head"), ":head N|mean", "draw one head's attention, or the mean of all", lambda _: ("mean",)
+        _attention_choice("head"), ":head N|mean", "draw one head's attention, or the mean of all", lambda _: ("mean",)
     ),
     "tokens": ConversationCommand(
         _switch("tokens"), ":tokens on|off", "show what is read and written; unknown: marked", _on_off

@@ -1,4 +1,4 @@
-"""A conversation at a terminal: how lines are asked for, remembered and completed. What they do is in `conversation`."""
+"""A conversation at a terminal: the prompt with editing, history and completion, and the loop around it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from seqkit.cli.conversation.answering import FENCE, answer
 from seqkit.cli.conversation.commands import complete
-from seqkit.cli.conversation.showing import aside
+from seqkit.cli.conversation.showing import print_note
 from seqkit.cli.conversation.talk import Conversation
 from seqkit.cli.words import search_of
 
@@ -23,35 +23,35 @@ REMEMBERED = 1000  # lines of history
 
 
 def converse(*models: Path, device: str, overrides: Sequence[str], history: bool) -> None:
-    """Talk until the user leaves, by :quit or Ctrl-D; Ctrl-C only cancels what is going on.
+    """Read and answer lines until :quit or Ctrl-D; Ctrl-C cancels only what is running.
 
-    Raises what `Translator.load` and `search_of` raise.
+    Raises the errors of `Translator.load` and `search_of`.
     """
-    aside(f"loading {' '.join(map(str, models))} ...")
+    print_note(f"loading {' '.join(map(str, models))} ...")
 
     from seqkit.inference.translator import Translator
 
     translator = Translator.load(*models, device=device)
     changed = {word.partition("=")[0]: word for word in overrides}
     conversation = Conversation(translator, search_of(translator.recipe, overrides), device, changed)
-    aside(f"{translator.description}  (:help)")
+    print_note(f"{translator.description}  (:help)")
     read = reader(history=history)
     while _exchange(conversation, read):
         pass
 
 
 def _exchange(conversation: Conversation, read: Callable[[str], str]) -> bool:
-    """Ask for a line, and answer it. False when the user wants to leave."""
-    note = ""  # the line on which Ctrl-C was typed stays behind
+    """Read a line and answer it; False when the conversation ends."""
+    note = ""  # Ctrl-C in a prompt only ends its line
     try:
         try:
             typed = read(conversation.prompt)
         except EOFError:
             if conversation.pending is None:
                 return False
-            typed = FENCE  # what is being pasted ends here
+            typed = FENCE  # the end of a text of several lines
         note = "cancelled"
-        # What is pasted may be several lines.
+        # A paste may hold several lines.
         for line in typed.split("\n"):
             answer(conversation, line)
     except EOFError:
@@ -59,14 +59,14 @@ def _exchange(conversation: Conversation, read: Callable[[str], str]) -> bool:
     except KeyboardInterrupt:
         conversation.pending = None
         with contextlib.suppress(KeyboardInterrupt):
-            aside(note)
+            print_note(note)
     return True
 
 
 def reader(*, history: bool) -> Callable[[str], str]:
-    """How a line is asked for: with editing, history and Tab where the terminal is up to it, else plainly.
+    """A function that reads a line after a prompt: with editing, history and completion where the terminal has them.
 
-    The function that comes back takes a prompt, and raises EOFError for Ctrl-D and KeyboardInterrupt for Ctrl-C.
+    It raises EOFError for Ctrl-D and KeyboardInterrupt for Ctrl-C.
     """
     if os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
         return input
@@ -84,11 +84,11 @@ def _editor(history: Path | None) -> PromptSession[str]:
     from prompt_toolkit.history import FileHistory
 
     class Words(Completer):
-        """What `complete` says."""
+        """The completions of `complete`."""
 
         def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
-            replaced, found = complete(document.text_before_cursor)
-            yield from (Completion(word, start_position=-replaced) for word in found)
+            replaced, words = complete(document.text_before_cursor)
+            yield from (Completion(word, start_position=-replaced) for word in words)
 
     return PromptSession(
         history=FileHistory(history) if history else None, completer=Words(), complete_while_typing=False
@@ -96,7 +96,7 @@ def _editor(history: Path | None) -> PromptSession[str]:
 
 
 def _history_file() -> Path | None:
-    """Where lines are remembered, made so that only its owner reads it, and shortened; None where none can be kept."""
+    """The file of the history, readable for its owner alone and cut to `REMEMBERED` lines; None where it cannot be."""
     from platformdirs import user_state_path
     from prompt_toolkit.history import FileHistory
 

@@ -98,14 +98,14 @@ def test_the_bare_translation_is_all_that_stdout_gets(say: Say, translator: Tran
     assert "unknown: none" in err
     assert "unknown: 1" in say("h a @")[1]
     assert say("  ") == say("") == ("", "")
-    assert len(say.session.found) == 2
+    assert len(say.session.translations) == 2
 
 
 def test_a_text_may_begin_with_a_colon_and_hold_bytes_that_are_no_text(say: Say) -> None:
     assert "unknown: 1" in say("::quit")[1]
-    assert say.session.found[-1].source == ":quit"
+    assert say.session.translations[-1].source == ":quit"
     say("h \udcff a\0")
-    assert say.session.found[-1].source == "h \ufffd a "
+    assert say.session.translations[-1].source == "h \ufffd a "
 
 
 def test_several_lines_are_translated_one_by_one_and_hold_no_commands(say: Say, translator: Translator) -> None:
@@ -180,14 +180,19 @@ def test_the_beam_and_the_longest_translation_are_obeyed(say: Say, translator: T
 
 def test_draws_depend_on_the_seed_only(say: Say) -> None:
     say(":sample 3", ":seed 1")
-    assert say.session.search.method == "sample"
+    assert method_of(say) == "sample"
     first = [say("h a t s")[0], *(say(":again")[0] for _ in range(3))]
     assert len(set(first)) == 1
     say(":seed 2")
     others = {say(":again")[0]} | {say(f":seed {seed}", ":again")[0] for seed in range(3, 8)}
     assert others - set(first)
     say(":sample off")
-    assert say.session.search.method == "beam"
+    assert method_of(say) == "beam"
+
+
+def method_of(say: Say) -> str:
+    """How the conversation searches now."""
+    return say.session.search.method
 
 
 def test_a_prefix_stays_until_it_is_taken_away(say: Say, translator: Translator) -> None:
@@ -237,7 +242,7 @@ def test_the_alignment_is_drawn_within_the_terminal(say: Say, monkeypatch: pytes
 def test_a_layer_and_a_head_are_chosen_and_left_again(say: Say, translator: Translator) -> None:
     layers, heads = translator.models[0].attention_places
     say("h a t s")
-    [found] = say.session.found
+    [found] = say.session.translations
     drawn = set()
     for layer in range(1, layers + 1):
         for head in range(1, heads + 1):
@@ -257,7 +262,7 @@ def test_a_layer_and_a_head_are_chosen_and_left_again(say: Say, translator: Tran
             in say(wrong)[1]
         )
     say(":layer 1")
-    say.session.move(translator)
+    say.session.change_model(translator)
     assert say.session.layer is None
 
 
@@ -281,27 +286,27 @@ def test_tokens_are_shown_and_unknown_ones_marked(say: Say) -> None:
     say(":tokens on")
     _, err = say("h @ t")
     assert "source  h [<unk>] t" in err.splitlines()
-    assert "target  " + " ".join(say.session.found[-1].text.split()) in err.splitlines()
+    assert "target  " + " ".join(say.session.translations[-1].text.split()) in err.splitlines()
 
 
 def test_bytes_are_marked_where_a_piece_is_missing() -> None:
     lines = ["the hat is red and the cat is black", "a hat, a cat, and a bat"] * 9
     codec = Codec.learn(lines, SentencePiece(size=300, byte_fallback=True))
     ids = codec.encode("the ü hat")
-    found = list(showing.pieces(codec, ids))
-    assert [part.text for part in found if part.look == "marked"] == ["<0xC3>", "<0xBC>"]
+    found = list(showing.token_spans(codec, ids))
+    assert [part.text for part in found if part.style == "marked"] == ["<0xC3>", "<0xBC>"]
     assert [part.text for part in found] == codec.tokens(ids)
     words = Codec.learn(["<0xC3> a"], Words(split="spaces"))  # here it is a word
-    assert [part.look for part in showing.pieces(words, words.encode("<0xC3> b"))] == ["dim", "marked"]
+    assert [part.style for part in showing.token_spans(words, words.encode("<0xC3> b"))] == ["dim", "marked"]
 
 
 def test_marks_are_underlined_or_in_brackets(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    showing.aside("a ", Span("b\x1b[2J", "marked"), Span("c", "plain"))
+    showing.print_note("a ", Span("b\x1b[2J", "marked"), Span("c", "plain"))
     assert capsys.readouterr().err == "a [b\\x1b[2J]c\n"
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    showing.aside("a ", Span("b\x1b[2J", "marked"), Span("c", "plain"))
+    showing.print_note("a ", Span("b\x1b[2J", "marked"), Span("c", "plain"))
     assert capsys.readouterr().err == "\x1b[2ma \x1b[0m\x1b[1m\x1b[4mb\\x1b[2J\x1b[0mc\n"
     monkeypatch.setenv("NO_COLOR", "1")
     assert not showing.coloured(sys.stderr)
@@ -310,7 +315,7 @@ def test_marks_are_underlined_or_in_brackets(monkeypatch: pytest.MonkeyPatch, ca
 def test_words_that_differ_are_marked() -> None:
     other = list(showing.changed_words("the red hat is here", "the blue hat was there"))
     assert [part.text for part in other] == ["the", "blue", "hat", "was there"]
-    assert [part.look for part in other] == ["dim", "marked", "dim", "marked"]
+    assert [part.style for part in other] == ["dim", "marked", "dim", "marked"]
     diff = " ".join(part.text for part in showing.word_diff("the red hat here", "the blue hat"))
     assert diff == "the [-red-] {+blue+} hat [-here-]"
     assert list(showing.word_diff("", "")) == []
@@ -355,8 +360,8 @@ def test_a_given_translation_is_scored_and_its_worst_token_marked(say: Say, tran
     assert tokens.split("   ")[1].startswith(f"worst: {expected[worst]}, p ")
     expected[worst] = f"[{expected[worst]}]"
     assert tokens.split("   ")[0].split() == expected
-    [_, line] = showing.scored(["a", "b"], ForcedScore((-3.0, -1.0), -4.0, -2.0))
-    assert next(part.look for part in line if isinstance(part, Span)) == "marked"
+    [_, line] = showing.score_lines(["a", "b"], ForcedScore((-3.0, -1.0), -4.0, -2.0))
+    assert next(part.style for part in line if isinstance(part, Span)) == "marked"
 
 
 def test_the_last_input_is_done_again_with_the_settings_now(say: Say, translator: Translator) -> None:
@@ -368,7 +373,7 @@ def test_the_last_input_is_done_again_with_the_settings_now(say: Say, translator
 
 def test_a_session_is_saved_once(say: Say, tmp_path: Path) -> None:
     say("h a t", "a\tb", ":n 2", "o n e")
-    texts = [found.text for found in say.session.found]
+    texts = [found.text for found in say.session.translations]
     assert say(f":save {tmp_path}/x.tsv") == ("", f"3 translations are in {tmp_path}/x.tsv\n")
     pairs = read_pairs([str(tmp_path / "x.tsv")])
     assert (pairs.source, pairs.target) == (["h a t", "a b", "o n e"], texts)
@@ -584,14 +589,14 @@ def test_control_c_cancels_and_never_leaves(session: Conversation, capsys: Captu
         typist = converse(session, KeyboardInterrupt, "h a t", FENCE, "x", KeyboardInterrupt, ":quit")
     assert typist.prompts == ["word> ", "word> ", "word> ", "... ", "... ", "word> "]
     assert capsys.readouterr() == ("", "\ncancelled\n\n")
-    assert session.found == []
+    assert session.translations == []
 
 
 def test_control_d_ends_what_is_pasted_and_then_leaves(session: Conversation, capsys: Captured) -> None:
     converse(session, ":paste", "h a t", "o n e", EOFError, "z\n\nh a t", EOFError)
-    assert [found.source for found in session.found] == ["h a t", "o n e", "z", "h a t"]
+    assert [found.source for found in session.translations] == ["h a t", "o n e", "z", "h a t"]
     converse(session, "z\n:quit\nh a t")
-    assert [found.source for found in session.found][4:] == ["z"]
+    assert [found.source for found in session.translations][4:] == ["z"]
 
 
 def test_history_is_private_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What a trained model is, by its run: a translator, a writer or a labeller."""
+"""Load a trained model as what it is for: a translator, a writer or a labeller."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ def load(path: str | Path, *others: str | Path, device: str = "auto") -> Transla
     Raises ModelError when there is no sound model, ConfigError for a device that is not there and for several models
     that do not translate.
     """
-    place = device_of(device)
-    models = [load_model(Path(name), device=place) for name in (path, *others)]
+    resolved = device_of(device)
+    models = [load_model(Path(folder), device=resolved) for folder in (path, *others)]
     first = models[0]
-    purpose = first.recipe.model.purpose
-    if purpose == "translation":
-        return Translator(*models, device=place)
+    if first.purpose == "translation":
+        return Translator(*models, device=resolved)
     if others:
         raise ConfigError(f"{first.path} does not translate, and only translators become an ensemble", "load one model")
-    return Writer(first, device=place) if purpose == "language" else Labeller(first, device=place)
+    return Writer(first, device=resolved) if first.purpose == "language" else Labeller(first, device=resolved)

@@ -52,9 +52,9 @@ def compare(arguments: argparse.Namespace) -> None:
         row(runs, test, ScoringOptions(weights=tuned, cache=arguments.cache), "mixed, with a cache")
 
 
-def row(runs: list[Path], test: list[str], ways: ScoringOptions, name: str) -> None:
+def row(runs: list[Path], test: list[str], options: ScoringOptions, name: str) -> None:
     """Score and print."""
-    scored = score_files(runs, test, ways)
+    scored = score_files(runs, test, options)
     figures = scored.figures
     print(f"{name:40} {figures.per_word:10.2f} {figures.bits_per_character:10.4f}   {scored.mixture or scored.context}")
 

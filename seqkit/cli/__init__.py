@@ -1,1 +1,1 @@
-"""The command line: a doorway. Each command parses, calls public functions of the package, and prints."""
+"""The command line: each command parses its words, calls public functions of the package, and prints."""

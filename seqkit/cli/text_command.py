@@ -58,10 +58,8 @@ def learn(texts: tuple[str, ...], out: Path, overwrite: bool, overrides: tuple[s
     """
     if foreign := [word for word in overrides if word.partition("=")[0].partition(".")[0] != "text"]:
         raise ConfigError(f"{foreign[0]} has no effect here", "text learn takes only text.key=value")
-    data = {
-        "data": {"train": list(texts)},
-        "model": {"tied": "none"},
-    }  # the default, tied embeddings, would need a joint vocabulary
+    # There is no model here, and the default of model.tied needs a joint vocabulary.
+    data = {"data": {"train": list(texts)}, "model": {"tied": "none"}}
     settings = build(data, where="command line", overrides=overrides).text
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists", "--overwrite replaces it")

@@ -1,3 +1,3 @@
-"""Trained models in the formats of other tools. Each is checked against the tool itself before it is handed out."""
+"""Export of trained models to the formats of other tools, each checked against the tool before it is written."""
 
 __all__: list[str] = []

@@ -1,3 +1,3 @@
-"""Trained models at work: text in, and translations, labels, more text or figures out."""
+"""The use of trained models: text in, and translations, labels, more text or figures out."""
 
 __all__: list[str] = []

@@ -89,7 +89,7 @@ class Writer:
         return [self._generated(*parts) for parts in zip(prompts, ids, hypotheses, strict=True)]
 
     def stream(self, prompt: str, *, search: Search, number: int = 0) -> Iterator[str]:
-        """The text that `generate` has for prompt `number` if it is this one, bit by bit: first the prompt."""
+        """The text that `generate` gives to this prompt as the one with that number, in pieces: first the prompt."""
         ids = self._encode(prompt)
         drawn = stream(
             self.model,
@@ -114,7 +114,7 @@ class Writer:
             text = self.codec.decode(last)
             if not text.endswith(UNFINISHED):
                 yield text[len(written) :]
-                last = last[-1:]  # how a token is written depends on the one before it, and no other
+                last = last[-1:]  # the text of a token depends on the one before it alone
                 written = self.codec.decode(last)
         yield self.codec.decode(last)[len(written) :]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from seqkit.batch import Batch
 from seqkit.data.loading import ExampleGroup
-from seqkit.data.windows import WindowStream, fitting_rows
+from seqkit.data.windows import WindowStream, usable_rows
 from seqkit.text.vocabulary import BOS
 
 FIRST = 10  # each token of a text is its place + 10, so that a batch shows which places it holds
@@ -57,7 +57,7 @@ def test_no_token_is_read_twice_and_few_are_left_out(sizes: dict[str, Any], epoc
     assert len(found) == len(np.unique(found))
     assert found.min() >= 0
     assert found.max() < tokens
-    rows = fitting_rows(tokens, rows=sizes["rows"], window=window)
+    rows = usable_rows(tokens, rows=sizes["rows"], window=window)
     spare = window - 1 if tokens >= 2 * rows * window else 0
     rest = rows if sizes["partition"] == "sequential" else min(window, tokens)  # what does not fill a row, a window
     assert spare <= tokens - len(found) < spare + rest
@@ -173,7 +173,9 @@ def test_the_beginning_wanders_over_a_window() -> None:
 
 @pytest.mark.parametrize("partition", ["sequential", "random"])
 @pytest.mark.parametrize("count", [1, 2, 7, 8])
-def test_a_text_that_is_shorter_than_a_window_is_one_row(partition: str, count: int) -> None:
+def test_a_text_that_is_shorter_than_a_window_is_one_row(
+    partition: Literal["sequential", "random"], count: int
+) -> None:
     stream = make(
         np.arange(FIRST, FIRST + count, dtype=np.int32),
         rows=5,
@@ -192,7 +194,7 @@ def test_a_text_that_is_shorter_than_a_window_is_one_row(partition: str, count: 
 
 @given(st.integers(1, 500), st.integers(1, 20), st.integers(1, 40))
 def test_rows_are_as_many_as_have_a_window_each(tokens: int, rows: int, window: int) -> None:
-    fitting = fitting_rows(tokens, rows=rows, window=window)
+    fitting = usable_rows(tokens, rows=rows, window=window)
     assert 1 <= fitting <= rows
     assert fitting * window <= tokens or fitting == 1
     assert fitting == rows or (fitting + 1) * window > tokens

@@ -200,7 +200,7 @@ def test_a_model_that_learns_while_it_is_scored_is_spelt_out(kind: str, context:
     found = dynamic_log_probs(model, LINES, context, rate=0.1, segment=5, device=CPU)
     match context:
         case "lines":
-            ends = np.flatnonzero(STREAM == EOS) + 1
+            ends = [int(end) + 1 for end in np.flatnonzero(STREAM == EOS)]
             cuts = [(begin, begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
         case "whole":
             cuts = [(begin, begin, min(begin + 5, 33)) for begin in range(0, 33, 5)]

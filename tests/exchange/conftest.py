@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.exports import Make, tiny_model
+from tests.support.exports import Make, Tree, tiny_model
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Make:
     """Small models, each made once."""
     made: dict[str, Path] = {}
 
-    def make(text: dict[str, object], model: dict[str, object], *, steps: int = 50) -> Path:
+    def make(text: Tree, model: Tree, *, steps: int = 50) -> Path:
         key = json.dumps([text, model, steps])
         if key not in made:
             made[key] = tiny_model(tmp_path_factory.mktemp("tiny"), text=text, model=model, steps=steps)

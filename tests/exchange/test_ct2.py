@@ -22,11 +22,11 @@ from seqkit.search.beam import beam
 from seqkit.settings import Search
 from seqkit.storage.manifest import check
 from seqkit.text.vocabulary import BOS, EOS
-from tests.support.exports import CHARACTERS, PIECES, TARGETS, WORDS, Make, program_of, tiny_model
+from tests.support.exports import CHARACTERS, PIECES, TARGETS, WORDS, Make, Tree, program_of, tiny_model
 
 LONGEST = 30
 
-VARIANTS: list[tuple[dict[str, object], dict[str, object]]] = [
+VARIANTS: list[tuple[Tree, Tree]] = [
     (WORDS, {"norm": "pre", "activation": "relu", "positions": "sinusoidal", "tied": "all"}),
     (WORDS, {"norm": "post", "activation": "gelu", "positions": "learned", "maximum_positions": 3, "tied": "output"}),
     (WORDS, {"norm": "post", "activation": "swiglu", "positions": "rotary", "tied": "none", "decoder_layers": 3}),
@@ -42,15 +42,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("run"), text=WORDS, model={}, dev=True)
 
 
-def names(variant: tuple[dict[str, object], dict[str, object]]) -> str:
+def names(variant: tuple[Tree, Tree]) -> str:
     return "-".join(str(value) for each in variant for value in each.values())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS, ids=map(names, VARIANTS))
-def test_every_kind_of_transformer_says_the_same(
-    variant: tuple[dict[str, object], dict[str, object]], tiny: Make, tmp_path: Path
-) -> None:
+def test_every_kind_of_transformer_says_the_same(variant: tuple[Tree, Tree], tiny: Make, tmp_path: Path) -> None:
     library = pytest.importorskip("ctranslate2")
     path = tiny(*variant, steps=100 if variant[0] is CHARACTERS else 50)  # long ones come to an end later
     exact, quantised = export_ct2(path, tmp_path / "out")
@@ -63,8 +61,9 @@ def test_every_kind_of_transformer_says_the_same(
     translator = library.Translator(str(tmp_path / "out"), compute_type="float32", intra_threads=1)
     # Without a reward for length the tool ends early, when the best is there and the second perhaps not.
     for reward, count in ((0.0, 1), (1.0, 2)):
-        lengths = {"maximum_length": LONGEST, "maximum_extra": LONGEST}
-        settings = Search(beam=4, nbest=count, length_reward=reward, patience=0.0, **lengths)
+        settings = Search(
+            beam=4, nbest=count, length_reward=reward, patience=0.0, maximum_length=LONGEST, maximum_extra=LONGEST
+        )
         ours = beam(loaded.model, pad([[*ids, EOS] for ids in sources]), settings)
         theirs = translator.translate_batch(
             [codecs.source.tokens(ids) for ids in sources],
@@ -114,7 +113,7 @@ def test_it_looks_where_we_say_that_it_looks(tiny: Make, tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [WORDS, PIECES, {**PIECES, "joint": False}], ids=["words", "joint", "separate"])
 def test_the_readme_is_a_program_that_translates(
-    text: dict[str, object],
+    text: Tree,
     tiny: Make,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -19,12 +19,12 @@ from seqkit.runs.trained_model import load
 from seqkit.search.beam import beam
 from seqkit.settings import Search
 from seqkit.text.vocabulary import EOS
-from tests.support.exports import CHARACTERS, PIECES, TARGETS, WORDS, Make, program_of, tiny_model
+from tests.support.exports import CHARACTERS, PIECES, TARGETS, WORDS, Make, Tree, program_of, tiny_model
 
 ADVICE = "ignore:Recommended. pip install sacremoses:UserWarning"  # of the tokenizer, wherever it is loaded
 LONGEST = 30
 
-VARIANTS: list[tuple[dict[str, object], dict[str, object]]] = [
+VARIANTS: list[tuple[Tree, Tree]] = [
     (WORDS, {"norm": "post", "activation": "relu", "tied": "all", "decoder_layers": 3}),
     (WORDS, {"norm": "post", "activation": "gelu", "tied": "output", "heads": 1, "width": 13}),
     (CHARACTERS, {"norm": "post", "activation": "relu", "tied": "none"}),
@@ -38,15 +38,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("run"), text=WORDS, model={"norm": "post"}, dev=True)
 
 
-def names(variant: tuple[dict[str, object], dict[str, object]]) -> str:
+def names(variant: tuple[Tree, Tree]) -> str:
     return "-".join(str(value) for each in variant for value in each.values())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS, ids=map(names, VARIANTS))
-def test_every_model_that_fits_says_the_same(
-    variant: tuple[dict[str, object], dict[str, object]], tiny: Make, tmp_path: Path
-) -> None:
+def test_every_model_that_fits_says_the_same(variant: tuple[Tree, Tree], tiny: Make, tmp_path: Path) -> None:
     library = pytest.importorskip("transformers")
     path = tiny(*variant)
     found = export_marian(path, tmp_path / "out")
@@ -80,7 +78,7 @@ def test_every_model_that_fits_says_the_same(
 @pytest.mark.filterwarnings(ADVICE)
 @pytest.mark.parametrize("text", [WORDS, PIECES, {**PIECES, "joint": False}], ids=["words", "joint", "separate"])
 def test_the_readme_is_a_program_that_translates(
-    text: dict[str, object],
+    text: Tree,
     tiny: Make,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -171,9 +169,7 @@ def test_channels_are_put_in_another_order_and_none_is_lost(run: Path) -> None:
     ],
     ids=["pre", "rotary", "learned", "swiglu", "recurrent"],
 )
-def test_what_does_not_fit_is_refused_by_name(
-    model: dict[str, object], setting: str, remedy: str, tmp_path: Path
-) -> None:
+def test_what_does_not_fit_is_refused_by_name(model: Tree, setting: str, remedy: str, tmp_path: Path) -> None:
     path = tiny_model(tmp_path / "run", text=WORDS, model=model, steps=0)
     with pytest.raises(ConfigError) as caught:
         export_marian(path, tmp_path / "out")

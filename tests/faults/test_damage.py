@@ -14,8 +14,10 @@ from seqkit.errors import ModelError
 from seqkit.storage import checkpoint
 from tests.support.faults import assert_same_end, attempt, events, files, write_corpus
 
-WORDS = ("train", "recipe.toml", "--out", "run", "--device", "cpu", "train.steps=9", "train.keep=9")
-WORDS += ("train.save_every=2", "train.validate_every=3", "train.log_seconds=1000")
+WORDS = (
+    "train", "recipe.toml", "--out", "run", "--device", "cpu", "train.steps=9", "train.keep=9",
+    "train.save_every=2", "train.validate_every=3", "train.log_seconds=1000",
+)  # fmt: skip
 FILES = ("model.safetensors", "average.safetensors", "optimizer.safetensors", "training.json", "manifest.json")
 
 

@@ -16,8 +16,10 @@ from seqkit.training.callbacks import Validation
 from tests.support.faults import assert_nothing_broken, assert_same_end, attempt, events, files, scores, write_corpus
 
 # Nine steps: saves, validations that are the best and others, pruning, and a last step at which all of it happens.
-WORDS = ("train", "recipe.toml", "--out", "run", "--device", "cpu", "train.steps=9", "train.keep=1")
-WORDS += ("train.save_every=2", "train.validate_every=3", "train.log_seconds=1000")
+WORDS = (
+    "train", "recipe.toml", "--out", "run", "--device", "cpu", "train.steps=9", "train.keep=1",
+    "train.save_every=2", "train.validate_every=3", "train.log_seconds=1000",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,17 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import pytest
 
 from seqkit.storage import checkpoint
 from tests.support.faults import assert_nothing_broken, assert_same_end, attempt, events, files, write_corpus
 
-WORDS = ("train", "recipe.toml", "--out", "run", "--device", "cpu", "train.save_every=2", "train.keep=9")
-WORDS += ("train.validate_every=3", "train.log_seconds=1000")
+WORDS = (
+    "train", "recipe.toml", "--out", "run", "--device", "cpu", "train.save_every=2", "train.keep=9",
+    "train.validate_every=3", "train.log_seconds=1000",
+)  # fmt: skip
 LIMIT = 12_000  # bytes of a file: less than the weights, more than all else
 
 
@@ -36,7 +39,7 @@ def full_for_a_while() -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         return save(*arguments, **rest)
 
-    checkpoint.save = saving  # type: ignore[assignment]
+    patch.object(checkpoint, "save", saving).start()
 
 
 def two_lines(told: str) -> tuple[str, str]:

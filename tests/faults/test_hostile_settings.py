@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ EVERY_KEY = {f"{key.path} of {key.kind}" if key.kind else key.path: key for key 
 every_key = pytest.mark.parametrize("key", EVERY_KEY.values(), ids=EVERY_KEY)
 # TOML that is right for no setting at all, and what is wrong for settings of one type.
 WRONG = ("nan", "inf", "-inf", "1e400", "1979-05-27", "07:32:00", "[[[]]]", "{a = {b = 1}}", "[{}]", "-" + "9" * 80)
-TINY = ("text=words", "train.steps=1", "train.processes=1", "model.width=16", "model.heads=2", "model.feed_forward=16")
-TINY += ("model.encoder_layers=1", "model.decoder_layers=1")
+TINY = (
+    "text=words", "train.steps=1", "train.processes=1", "model.width=16", "model.heads=2", "model.feed_forward=16",
+    "model.encoder_layers=1", "model.decoder_layers=1",
+)  # fmt: skip
 
 
 def recipe(key: Key, value: str) -> str:
@@ -102,7 +105,8 @@ def test_a_file_that_is_no_recipe_is_one_line(content: bytes, tmp_path: Path, as
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
 def test_a_compressed_recipe_that_is_none_is_one_line(suffix: str, tmp_path: Path, ask: Ask) -> None:
     path = tmp_path / f"recipe.toml{suffix}"
-    whole = {".gz": gzip.compress, ".xz": lzma.compress}.get(suffix, bytes)(b"name = 'a'\n" * 99)
+    compress: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}
+    whole = compress.get(suffix, bytes)(b"name = 'a'\n" * 99)
     for content in (b"name = 'a'\n", whole[: len(whole) // 2], whole[:9] + bytes(99)):
         path.write_bytes(content)
         assert str(path) in ask.refused(2, "config", "show", path)

@@ -19,8 +19,10 @@ SECRETS = {
     "USER": "secretuser",
     "LOGNAME": "secretuser",
 }
-TINY = ("text=words", "train.steps=2", "train.processes=1", "model.width=16", "model.heads=2", "model.feed_forward=16")
-TINY += ("model.encoder_layers=1", "model.decoder_layers=1", "train.validate_every=1")
+TINY = (
+    "text=words", "train.steps=2", "train.processes=1", "model.width=16", "model.heads=2", "model.feed_forward=16",
+    "model.encoder_layers=1", "model.decoder_layers=1", "train.validate_every=1",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -111,7 +113,7 @@ def kept(folder: Path, said: str) -> list[tuple[str, str]]:
 def test_neither_a_run_nor_its_failure_tells_a_secret(
     debug: list[str], secretive: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
 ) -> None:
-    words = ("train", "--train", corpus, "--dev", corpus, "--device", "cpu", *TINY, *debug)
+    words: tuple[str | Path, ...] = ("train", "--train", corpus, "--dev", corpus, "--device", "cpu", *TINY, *debug)
     whole = ask(*words, "--out", secretive / "whole")
     assert whole.code == 0
 

@@ -6,19 +6,22 @@ import os
 import signal
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from seqkit.storage import checkpoint
+from seqkit.storage import checkpoint, manifest
 from tests.support.faults import assert_nothing_broken, assert_same_end, attempt, files, write_corpus
 
-WORDS = ("train", "recipe.toml", "--out", "run", "--device", "cpu", "train.steps=9", "train.keep=9")
-WORDS += ("train.save_every=2", "train.validate_every=3", "train.log_seconds=1000")
+WORDS = (
+    "train", "recipe.toml", "--out", "run", "--device", "cpu", "train.steps=9", "train.keep=9",
+    "train.save_every=2", "train.validate_every=3", "train.log_seconds=1000",
+)  # fmt: skip
 
 
 def signalled(*numbers: int) -> None:
     """The signals come in the middle of the first checkpoint, when some of its files are written."""
-    write, calls = checkpoint.write_tensors, 0
+    write, calls = manifest.write_tensors, 0
 
     def writing(*arguments: Any, **rest: Any) -> None:
         nonlocal calls
@@ -28,7 +31,7 @@ def signalled(*numbers: int) -> None:
             for number in numbers:
                 os.kill(os.getpid(), number)
 
-    checkpoint.write_tensors = writing
+    patch.object(checkpoint, "write_tensors", writing).start()
 
 
 def terminated() -> None:

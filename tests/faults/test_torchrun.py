@@ -94,7 +94,7 @@ def weights(folder: Path) -> tuple[int, torch.Tensor]:
 
 def workers(process: subprocess.Popen[str]) -> dict[str, int]:
     """The processes that the launcher started, by rank."""
-    found = {}
+    found: dict[str, int] = {}
     for entry in Path("/proc").iterdir():
         try:
             parent = re.search(r"PPid:\t(\d+)", (entry / "status").read_text(encoding="utf-8"))

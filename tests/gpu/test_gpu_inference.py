@@ -18,7 +18,6 @@ from seqkit.inference.translator import Translator
 from seqkit.inference.writer import Writer
 from seqkit.runs.session import train
 from seqkit.search.beam import beam
-from seqkit.settings import Search
 from seqkit.settings import Model, Search
 from seqkit.system.device import device_of
 from tests.support.gpu import recipe_of, words

@@ -5,18 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from seqkit.batch import Batch, Padded
 from seqkit.config import dump
 from seqkit.errors import Interrupted
 from seqkit.inference.translator import Translator
 from seqkit.layers.recurrent import RecurrentStack
-from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.runs.session import train
 from seqkit.settings import Adam, Model, Muon, Optimizer, RecurrentLanguageModel
 from seqkit.storage import checkpoint
@@ -26,29 +24,16 @@ from seqkit.training.objective import Objective
 from seqkit.training.optimizers import build_optimizers
 from seqkit.training.precision import Precision
 from tests.support.gpu import SMALL, dev_of, recipe_of, words
-from tests.support.models import MODELS, every_model, make, sources, tokens
+from tests.support.models import MODELS, batch_for, every_model, make
 
 GPU = torch.device("cuda", 0)
-
-
-class Group(NamedTuple):
-    batches: list[Batch]
-    tokens: int
-    padded: int
-
-
-def batch_of(model: object) -> Batch:
-    ids = tokens(3, 6)
-    mask = torch.arange(5) < torch.tensor([[5], [2], [4]])
-    source = sources(4, 2, 5) if isinstance(model, EncoderDecoder) else None
-    return Batch(source, ids[:, :-1], Padded(ids[:, 1:], mask))
 
 
 def one_step(settings: Model, device: torch.device, optimizer: Optimizer, **arithmetic: Any) -> tuple[Tensor, Tensor]:
     """The gradients of one batch, and the weights after a step along them, each in one vector."""
     model = make(settings, dtype=torch.float32).to(device).train()
     objective = Objective(model, smoothing=0.1, **arithmetic)
-    tally, _ = objective(batch_of(model).to(device))
+    tally, _ = objective(batch_for(model).to(device))
     (tally.objective / 11).backward()
     named = dict(model.named_parameters())
     matrices = {name for name, each in named.items() if each.ndim == 2 and "embedding" not in name}
@@ -102,7 +87,7 @@ def test_a_recurrent_layer_gives_gradients_in_both_modes(cell: Any, weight_drop:
     settings = RecurrentLanguageModel(cell=cell, width=7, embedding=6, layers=2, weight_drop=weight_drop)
     for mode in (True, False):
         model = make(settings, dtype=torch.float32).to(GPU).train(mode)
-        tally, _ = Objective(model, smoothing=0.0)(batch_of(model).to(GPU))
+        tally, _ = Objective(model, smoothing=0.0)(batch_for(model).to(GPU))
         tally.objective.backward()
         assert all(bool(each.grad.isfinite().all()) for each in model.parameters() if each.grad is not None)
 

@@ -8,7 +8,7 @@ import pytest
 
 from seqkit.errors import DataError
 from seqkit.inference.glossary import Glossary, encode_terms, missing_terms, protected_terms, word_boundaries
-from seqkit.settings import Characters, SentencePiece, Words
+from seqkit.settings import Characters, SentencePiece, Text, Words
 from seqkit.text.codec import Codec
 from seqkit.text.vocabulary import EOS, UNKNOWN
 
@@ -22,7 +22,7 @@ LINES = [
 
 @pytest.fixture(scope="module", params=["pieces", "words", "characters"])
 def codec(request: pytest.FixtureRequest) -> Codec:
-    kinds = {
+    kinds: dict[str, Text] = {
         "pieces": SentencePiece(size=330, byte_fallback=True),
         "words": Words(split="spaces"),
         "characters": Characters(),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
 
 from seqkit.errors import ConfigError, ModelError
 from seqkit.inference.mixing import cache_log_probs, check_same_tokens, mix, tune
@@ -21,10 +22,11 @@ from seqkit.text import Codec, Codecs
 Weights = st.lists(st.floats(0.01, 1), min_size=1, max_size=4).map(lambda ws: [w / sum(ws) for w in ws])
 
 
-def distributions(parts: int, tokens: int, vocabulary: int, seed: int) -> np.ndarray:
+def distributions(parts: int, tokens: int, vocabulary: int, seed: int) -> NDArray[np.float64]:
     """Random log-probabilities: (parts, tokens, vocabulary)."""
     logits = np.random.default_rng(seed).normal(0, 3, (parts, tokens, vocabulary))
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    log_probs: NDArray[np.float64] = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return log_probs
 
 
 @given(Weights, st.integers(0, 2**32 - 1))

@@ -22,10 +22,11 @@ from seqkit.inference.glossary import Glossary, missing_terms
 from seqkit.inference.translation import Line
 from seqkit.inference.translator import Translator
 from seqkit.metrics.sacrebleu_scores import utilities
+from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.runs.trained_model import load
 from seqkit.search import Hypothesis, beam
 from seqkit.search.forced_score import forced_scores
-from seqkit.settings import Search
+from seqkit.settings import Pairs, Search
 from seqkit.system.device import CPU
 from seqkit.text.codec import Codec
 from seqkit.text.vocabulary import BOS, EOS
@@ -78,6 +79,7 @@ def test_blank_lines_are_empty_and_the_model_is_not_asked(
 
 
 def test_scores_are_those_of_a_forced_pass(translator: Translator) -> None:
+    assert isinstance(translator.loaded.model, EncoderDecoder)
     for found in translator.translate(LINES[:10]):
         source = pad([[*found.source_ids, EOS]])
         if not found.truncated:
@@ -87,6 +89,7 @@ def test_scores_are_those_of_a_forced_pass(translator: Translator) -> None:
 
 def test_alternatives_are_the_rest_of_the_n_best_list(translator: Translator) -> None:
     settings = searching(translator, beam=4, nbest=3)
+    assert isinstance(translator.loaded.model, EncoderDecoder)
     for found in translator.translate(LINES, search=settings):
         [hypotheses] = beam(translator.loaded.model, pad([[*found.source_ids, EOS]]), settings)
         texts = [translator.loaded.codecs.target.decode(one.ids) for one in hypotheses]
@@ -99,6 +102,7 @@ def test_alternatives_are_the_rest_of_the_n_best_list(translator: Translator) ->
 
 
 def test_too_long_a_line_is_translated_in_parts(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(translator.recipe.data, Pairs)
     assert translator.limit == 2 * translator.recipe.data.maximum_length
     monkeypatch.setattr(translator, "limit", 4)
     long, exact, rest = translator.translate(["h a t s m o r e", "h a t s", "m o r e"])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from seqkit.batch import Batch
 from seqkit.data.datasets import Encoded
 from seqkit.data.loading import translation_batch
 from seqkit.loss import Tally
@@ -18,6 +16,7 @@ from seqkit.settings import Constant, Model
 from seqkit.training.objective import Objective
 from seqkit.training.trainer import Progress, Trainer
 from tests.support.models import MODELS, TARGET, close, every_model, make
+from tests.support.training import Group, NoStream, group_of
 
 LENGTHS = (1, 10, 3, 7, 2, 5, 1, 4)
 PARTITIONS = {
@@ -32,12 +31,6 @@ ONES = ("transformer-pre", "gru-additive-feeding", "plain-lstm", "mixed-lstm", "
 one_of_each_kind = pytest.mark.parametrize("settings", [MODELS[name] for name in ONES], ids=ONES)
 
 
-class Group(NamedTuple):
-    batches: list[Batch]
-    tokens: int
-    padded: int = 0
-
-
 def sides() -> tuple[Encoded, Encoded]:
     """Eight pairs whose targets differ much in length."""
     random = np.random.default_rng(0)
@@ -48,8 +41,7 @@ def sides() -> tuple[Encoded, Encoded]:
 
 def group(partition: Sequence[Sequence[int]]) -> Group:
     source, target = sides()
-    batches = [translation_batch(source, target, np.array(indices, dtype=np.int64)) for indices in partition]
-    return Group(batches, sum(int(batch.targets.mask.sum()) for batch in batches))
+    return group_of(*(translation_batch(source, target, np.array(indices, dtype=np.int64)) for indices in partition))
 
 
 def trainer(settings: Model, *, clip: float | None = None, smoothing: float = 0.1) -> Trainer:
@@ -58,22 +50,12 @@ def trainer(settings: Model, *, clip: float | None = None, smoothing: float = 0.
         objective=objective,
         optimizers=[_based(torch.optim.SGD(objective.parameters(), lr=0.1))],
         schedule=Constant(),
-        stream=_NoStream(),
+        stream=NoStream(),
         callbacks=[],
         seed=1,
         clip=clip,
         progress=Progress(),
     )
-
-
-class _NoStream:
-    carries = 0
-
-    def groups(self, epoch: int, start: int = 0) -> Iterator[Group]:
-        yield from ()
-
-    def count(self, epoch: int) -> int:
-        return 0
 
 
 def _based(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -86,13 +68,14 @@ def stepped(settings: Model, partition: Sequence[Sequence[int]], *, clip: float 
     """Loss sums, gradient norm, gradient and weights after one step over a group."""
     engine = trainer(settings, clip=clip)
     step = engine.step(group(partition))
-    tally = step.tally
+    tally, vector = step.tally, engine.reader.vector
+    assert vector is not None
     numbers = torch.stack([tally.objective.double(), tally.nll.double(), tally.tokens.double()])
     weights = torch.cat([parameter.detach().flatten() for parameter in engine.objective.parameters()])
     return (
         numbers,
         torch.tensor(step.norm, dtype=torch.float64),
-        engine.gradients.vector[: len(weights)].clone(),
+        vector[: len(weights)].clone(),
         weights,
     )
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from seqkit.layers.attention import MultiHeadAttention
 from seqkit.models.language_model import LanguageModel
+from seqkit.models.ngram import NGramModel
 from seqkit.settings import Model
 from tests.support.models import (
     AnyModel,
@@ -48,7 +49,9 @@ def check_gradient(model: AnyModel) -> None:
         vectors.append(out)
 
     memory, state = model.start(sources(4, 2))
-    hook = (model.reader if isinstance(model, LanguageModel) else model.decoder).embedding.register_forward_hook(kept)
+    assert not isinstance(model, NGramModel)
+    reader = model.reader if isinstance(model, LanguageModel) else model.decoder
+    hook = reader.embedding.register_forward_hook(kept)
     out = model.advance(tokens(2, LENGTH), memory, state).logits
     hook.remove()
     for place in range(LENGTH):

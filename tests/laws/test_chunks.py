@@ -8,6 +8,7 @@ from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.loss import cross_entropy
+from seqkit.models.autoregressive import Autoregressive
 from seqkit.settings import Model
 from tests.support.models import AnyModel, close, every_model, make, sources, tokens
 
@@ -25,6 +26,7 @@ def by_hand(model: AnyModel, source: Padded, ids: Tensor, targets: Padded) -> tu
 @every_model
 def test_chunks_change_neither_loss_nor_gradient(settings: Model) -> None:
     model, source, ids = make(settings), sources(5, 2, 4), tokens(3, 5)
+    assert isinstance(model, Autoregressive)
     targets = Padded(ids.roll(-1, 1), torch.tensor([5, 2, 4])[:, None] > torch.arange(5))
     parameters = list(model.parameters())
     objective, nll = by_hand(model, source, ids, targets)

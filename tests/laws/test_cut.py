@@ -84,6 +84,7 @@ class Forgetful:
 
     def __init__(self, model: AnyModel) -> None:
         self.model = model
+        self.first: State = None
 
     def start(self, source: Padded | None) -> tuple[Memory, State]:
         memory, self.first = self.model.start(source)

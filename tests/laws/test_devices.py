@@ -6,18 +6,28 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from seqkit.batch import Batch, Padded
 from seqkit.data.datasets import Encoded
 from seqkit.engine.batch_search import search_batches
 from seqkit.engine.fused_transformer import FusedTransformer, fused
 from seqkit.engine.search_engine import Constraints
-from seqkit.engine.token_scores import Blocks, dynamic_log_probs, pair_log_probs, token_features, token_log_probs
+from seqkit.engine.token_scores import (
+    Blocks,
+    Context,
+    dynamic_log_probs,
+    pair_log_probs,
+    token_features,
+    token_log_probs,
+)
+from seqkit.models.build import build_language_model
 from seqkit.models.ensemble import Ensemble
 from seqkit.models.language_model import LanguageModel
 from seqkit.models.seq2seq import EncoderDecoder
@@ -29,7 +39,6 @@ from seqkit.search.sample import sample
 from seqkit.settings import (
     Constant,
     Model,
-    NGram,
     RecurrentLabeller,
     Search,
     Transformer,
@@ -49,17 +58,18 @@ from tests.support.models import (
     FIRST,
     MODELS,
     TARGET,
+    batch_for,
     close,
     every_decodable,
     every_model,
     make,
     sources,
-    tokens,
     tried,
 )
+from tests.support.training import NoStream, group_of
 
 CPU = torch.device("cpu")
-READ = ([4, 5, 6, 7], [8], [], [5, 5, 4])  # as sources, as prompts, and as lines to score
+READ: Sequence[list[int]] = ([4, 5, 6, 7], [8], [], [5, 5, 4])  # as sources, as prompts, and as lines to score
 LINES = Encoded.from_lists(READ)
 
 
@@ -76,20 +86,6 @@ def on(device: torch.device, module: AnyModule) -> AnyModule:
     return module if device == CPU else elsewhere(module)
 
 
-class Group(NamedTuple):
-    batches: Sequence[Batch]
-    tokens: int
-    padded: int
-
-
-def batch_of(model: object) -> Batch:
-    """Three rows of text of unequal length, with a source for a model that reads one."""
-    ids = tokens(3, 6)
-    mask = torch.arange(5) < torch.tensor([[5], [2], [4]])
-    source = sources(4, 2, 5) if isinstance(model, EncoderDecoder) else None
-    return Batch(source, ids[:, :-1], Padded(ids[:, 1:], mask))
-
-
 def trainer_of(objective: Objective, device: torch.device) -> Trainer:
     """Both kinds of optimizer: our own, and one of torch's that needs no kernels for the device."""
     parameters = list(objective.parameters())
@@ -103,7 +99,7 @@ def trainer_of(objective: Objective, device: torch.device) -> Trainer:
         objective=objective,
         optimizers=optimizers,
         schedule=Constant(),
-        stream=cast(Any, type("NoStream", (), {"carries": 0})()),
+        stream=NoStream(),
         callbacks=[],
         seed=1,
         clip=0.5,
@@ -127,13 +123,14 @@ def train_on_both(settings: Model, *, products: torch.dtype | None, tolerance: f
     for device in (CPU, ELSEWHERE):
         model = on(device, make(settings, dtype=torch.float32))
         trainer = trainer_of(Objective(model, smoothing=0.1, precision=Precision(output=products)), device)
-        batch = batch_of(model)
-        group = Group([batch, batch], 2 * int(batch.targets.mask.sum()), 2 * batch.targets.mask.numel())
+        vector = trainer.reader.vector
+        assert vector is not None
+        group = group_of(batch_for(model), batch_for(model))
         trainer.step(group)
-        slopes.append(trainer.gradients.vector.cpu().clone())
+        slopes.append(vector.cpu().clone())
         trainer.step(group)
         assert all(parameter.device == device for parameter in model.parameters())
-        assert isinstance(trainer.gradients.vector, Elsewhere) == (device == ELSEWHERE)
+        assert isinstance(vector, Elsewhere) == (device == ELSEWHERE)
         weights.append(torch.cat([part.detach().cpu().flatten() for part in model.parameters()]))
     torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-4, atol=tolerance)
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=0.01)  # Muon makes much of a last bit
@@ -142,7 +139,7 @@ def train_on_both(settings: Model, *, products: torch.dtype | None, tolerance: f
 @every_decodable
 def test_search(settings: Model) -> None:
     model, source = make(settings), sources(5, 2, 4)
-    searches = [
+    searches: list[tuple[Search, Sequence[Rule]]] = [
         (Search(beam=3, nbest=3, maximum_length=5), []),
         (Search(beam=1, maximum_length=5, no_repeat=2), [Ban((FIRST,))]),
         (Search(beam=4, groups=2, maximum_length=4, repetition_penalty=1.5), [BanPhrases(((4, 5), (6,)))]),
@@ -166,7 +163,7 @@ def test_search_in_a_narrow_arithmetic() -> None:
 
 def test_search_with_all_that_can_be_asked_of_it() -> None:
     models = [make(Transformer(width=8, heads=2, feed_forward=12), seed=seed) for seed in (1, 2)]
-    speaker = LanguageModel(**make(TransformerLanguageModel(width=8, heads=2, feed_forward=8))._modules)
+    speaker = build_language_model(TransformerLanguageModel(width=8, heads=2, feed_forward=8), TARGET).double().eval()
     bounds = torch.ones(TARGET, dtype=torch.bool)
     terms = [[[[7, 8], [8]], [[5]]], [], [], [[[6]]]]
     found = []
@@ -202,19 +199,18 @@ def test_drawing_and_searching_without_a_source(settings: Model) -> None:
 
 @every_decodable
 def test_scoring(settings: Model) -> None:
-    found = []
+    scores: list[list[NDArray[np.floating]]] = []
     for device in (CPU, ELSEWHERE):
-        model = cast(Any, on(device, make(settings)))
+        model = on(device, make(settings))
         if isinstance(model, EncoderDecoder):
-            found.append([pair_log_probs(model, LINES, LINES, device=device, budget=8)])
+            scores.append([pair_log_probs(model, LINES, LINES, device=device, budget=8)])
             continue
-        found.append(
-            [token_log_probs(model, LINES, each, device=device, budget=8) for each in ("lines", "whole", Blocks(4, 2))]
-        )
-        if not isinstance(settings, NGram):
-            found[-1].append(token_features(model, LINES, "whole", device=device, budget=8))
-            found[-1].append(dynamic_log_probs(model, LINES, "whole", rate=0.1, segment=4, device=device))
-    for one, other in zip(*found, strict=True):
+        contexts: list[Context] = ["lines", "whole", Blocks(4, 2)]
+        scores.append([token_log_probs(model, LINES, context, device=device, budget=8) for context in contexts])
+        if isinstance(model, LanguageModel):
+            scores[-1].append(token_features(model, LINES, "whole", device=device, budget=8))
+            scores[-1].append(dynamic_log_probs(model, LINES, "whole", rate=0.1, segment=4, device=device))
+    for one, other in zip(*scores, strict=True):
         close(torch.from_numpy(other), torch.from_numpy(one))
 
 
@@ -243,7 +239,11 @@ def test_labelling(settings: RecurrentLabeller | TransformerLabeller) -> None:
 
 def test_a_tensor_left_on_the_cpu_is_noticed() -> None:
     there = torch.ones(2, 3).to(ELSEWHERE)
-    mixed = (lambda: there + torch.ones(3), lambda: torch.ones(4)[there[:, 0].long()], lambda: there[torch.arange(1)])
+    mixed: tuple[Callable[[], Tensor], ...] = (
+        lambda: there + torch.ones(3),
+        lambda: torch.ones(4)[there[:, 0].long()],
+        lambda: there[torch.arange(1)],
+    )
     for mistake in mixed:
         with pytest.raises(RuntimeError, match=r"meets one that is elsewhere|device"):
             mistake()

@@ -47,7 +47,7 @@ def test_rows_are_moved_doubled_and_dropped(settings: Model) -> None:
     _, state = stepper.advance(ids[:, :ROOM], memory, state)
     found = []
     memory, state = select(memory, kept), select(state, rows)
-    for token in ids[rows, ROOM:].split(1, dim=1):
+    for token in torch.split(ids[rows, ROOM:], 1, dim=1):
         out, state = stepper.advance(token, memory, state)
         found.append(out)
     with torch.no_grad():

@@ -9,7 +9,7 @@ from torch import Tensor
 from seqkit.batch import Batch, Padded
 from seqkit.models.decoders import PlainDecoder
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.settings import Model
+from seqkit.settings import Model, TranslationSettings
 from seqkit.training.objective import Objective
 from tests.support.models import close, every_model, every_translation, logits, make, sources, tokens
 
@@ -40,7 +40,7 @@ def alone(model: EncoderDecoder, source: Padded, ids: Tensor) -> Tensor:
 
 @every_translation
 @pytest.mark.parametrize("columns", [0, 1, 7, 50])
-def test_padding_changes_nothing(settings: Model, columns: int) -> None:
+def test_padding_changes_nothing(settings: TranslationSettings, columns: int) -> None:
     model, source, ids = make(settings), sources(*LENGTHS), tokens(3, 5)
     with torch.no_grad():
         expected = alone(model, source, ids)
@@ -57,7 +57,7 @@ def encoded_alone(model: EncoderDecoder, source: Padded) -> Tensor:
 
 
 @every_translation
-def test_padding_changes_no_more_than_rounding_in_float32(settings: Model) -> None:
+def test_padding_changes_no_more_than_rounding_in_float32(settings: TranslationSettings) -> None:
     model, source, ids = make(settings, dtype=torch.float32), sources(*LENGTHS), tokens(3, 5)
     with torch.no_grad():
         torch.testing.assert_close(
@@ -66,7 +66,7 @@ def test_padding_changes_no_more_than_rounding_in_float32(settings: Model) -> No
 
 
 @every_translation
-def test_a_huge_embedding_of_padding_changes_nothing(settings: Model) -> None:
+def test_a_huge_embedding_of_padding_changes_nothing(settings: TranslationSettings) -> None:
     model, source, ids = make(settings), sources(*LENGTHS), tokens(3, 5)
     with torch.no_grad():
         model.encoder.embedding.weight[0] = 1e3
@@ -76,7 +76,7 @@ def test_a_huge_embedding_of_padding_changes_nothing(settings: Model) -> None:
 
 
 @every_translation
-def test_a_real_token_with_the_lowest_id_is_read(settings: Model) -> None:
+def test_a_real_token_with_the_lowest_id_is_read(settings: TranslationSettings) -> None:
     """Padding is known by lengths, never by an id."""
     model, source, ids = make(settings), sources(4), tokens(1, 5)
     with torch.no_grad():
@@ -90,7 +90,7 @@ def test_a_real_token_with_the_lowest_id_is_read(settings: Model) -> None:
 
 
 @every_translation
-def test_the_law_notices_a_mask_that_was_left_out(settings: Model) -> None:
+def test_the_law_notices_a_mask_that_was_left_out(settings: TranslationSettings) -> None:
     model, source, ids = make(settings), sources(*LENGTHS), tokens(3, 5)
     wide = widened(source, 1)
     with torch.no_grad(), pytest.raises(AssertionError):
@@ -118,7 +118,7 @@ def measured(objective: Objective, batch: Batch) -> tuple[Tensor, ...]:
 
 
 @every_translation
-def test_a_source_of_nothing_but_its_end_is_read_without_harm(settings: Model) -> None:
+def test_a_source_of_nothing_but_its_end_is_read_without_harm(settings: TranslationSettings) -> None:
     """No NaN, in outputs, alignment or gradients; alone and beside a longer one."""
     model = make(settings)
     objective = Objective(model, smoothing=0.1)

@@ -9,7 +9,9 @@ from torch import Tensor
 from seqkit.batch import pad
 from seqkit.kernels.arithmetic import products_in
 from seqkit.layers.stack import LayerStack
-from seqkit.models.build import Sizes, build
+from seqkit.models.build import Sizes, build_translation
+from seqkit.models.decoders import TransformerDecoder
+from seqkit.models.encoders import TransformerEncoder
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.settings import Transformer
 from seqkit.state import tensors_of
@@ -26,9 +28,14 @@ def model(*, layer_drop: float = 0.0, dropout: float = 0.0, layers: int = 3) -> 
         dropout=dropout,
         layer_drop=layer_drop,
     )
-    built = build(settings, Sizes(12, 12, joint=True))
-    assert isinstance(built, EncoderDecoder)
-    return built
+    return build_translation(settings, Sizes(12, 12, joint=True))
+
+
+def stacks(model: EncoderDecoder) -> tuple[LayerStack, LayerStack]:
+    """The layers of encoder and decoder."""
+    assert isinstance(model.encoder, TransformerEncoder)
+    assert isinstance(model.decoder, TransformerDecoder)
+    return model.encoder.layers, model.decoder.layers
 
 
 def hidden(model: EncoderDecoder, *, seed: int = 1) -> Tensor:
@@ -49,12 +56,12 @@ def test_a_layer_is_passed_over_as_often_as_was_asked_for(rate: float) -> None:
 def test_a_layer_that_is_passed_over_leaves_everything_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same as a model that never had the layer, and what is known of its past is what it would have been."""
     deep, shallow = model(layers=3).train(), model(layers=3).train()
-    for part in (shallow.encoder, shallow.decoder):
-        del part.layers[1]  # type: ignore[union-attr]
+    for stack in stacks(shallow):
+        del stack[1]
     calls = iter([False, True, False] * 2)
     monkeypatch.setattr(LayerStack, "_skips", lambda self: next(calls) if self.layer_drop else False)
-    for part in (deep.encoder, deep.decoder):
-        part.layers.layer_drop = 0.5  # type: ignore[union-attr, assignment]
+    for stack in stacks(deep):
+        stack.layer_drop = 0.5
     torch.testing.assert_close(hidden(deep), hidden(shallow))
 
 
@@ -63,7 +70,8 @@ def test_what_a_layer_passed_over_remembers_is_what_it_would_have_read() -> None
     source, tokens = pad([[5, 6, 2]]), torch.tensor([[1, 5, 6, 7]])
     memory, state = whole.start(source)
     read = whole.features(tokens, memory, state).state
-    whole.decoder.layers.layer_drop = 1.0  # type: ignore[union-attr, assignment]
+    _, layers = stacks(whole)
+    layers.layer_drop = 1.0
     passed = whole.features(tokens, memory, state).state
     assert [part.length for part in passed] == [part.length for part in read]
     torch.testing.assert_close(tensors_of(passed[0]), tensors_of(read[0]))  # the first layer reads the same either way
@@ -76,25 +84,28 @@ def test_only_training_passes_layers_over() -> None:
     assert not torch.equal(hidden(dropping), hidden(plain))
 
 
+class Counting:
+    """Counts the entries of what is kept for the way back."""
+
+    entries = 0
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        self.entries += tensor.numel()
+        return tensor
+
+
 @pytest.mark.parametrize("products", [None, torch.bfloat16])
 def test_working_activations_out_again_changes_no_gradient_and_keeps_less(products: torch.dtype | None) -> None:
     grown, kept = [], []
     for recompute in (False, True):
         deep = model(dropout=0.3, layer_drop=0.2).train()
-        for part in (deep.encoder, deep.decoder):
-            part.layers.recompute = recompute  # type: ignore[union-attr, assignment]
-        saved: list[int] = []
-        with (
-            torch.autograd.graph.saved_tensors_hooks(
-                lambda tensor, saved=saved: (saved.append(tensor.numel()), tensor)[1],  # type: ignore[misc]
-                lambda tensor: tensor,
-            ),
-            products_in(products),
-        ):
+        for stack in stacks(deep):
+            stack.recompute = recompute
+        with torch.autograd.graph.saved_tensors_hooks(save := Counting(), lambda tensor: tensor), products_in(products):
             out = hidden(deep)
-        out.square().sum().backward()
+        torch.autograd.backward(out.square().sum())
         grown.append([None if p.grad is None else p.grad.clone() for p in deep.parameters()])
-        kept.append(sum(saved))
+        kept.append(save.entries)
     assert kept[1] < kept[0] / 3
     for one, two in zip(*grown, strict=True):
         assert (one is None) == (two is None)

@@ -9,14 +9,15 @@ import torch
 from seqkit.batch import pad
 from seqkit.errors import ConfigError, ModelError
 from seqkit.layers.attention import MultiHeadAttention
-from seqkit.models.build import Sizes, build
+from seqkit.layers.transformer import DecoderLayer
+from seqkit.models.build import Sizes, build, build_translation
 from seqkit.models.decoders import PlainDecoder, RecurrentDecoder, TransformerDecoder
 from seqkit.models.encoders import RecurrentEncoder, TransformerEncoder
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.settings import Mixed, Model, Plain, Recurrent, Transformer
+from seqkit.settings import Mixed, Plain, Recurrent, Transformer, TranslationSettings
 from seqkit.state import Decodable
 
-SMALL: list[Model] = [
+SMALL: list[TranslationSettings] = [
     Transformer(width=8, heads=2, feed_forward=8, encoder_layers=1, decoder_layers=1),
     Recurrent(width=8, embedding=6),
     Plain(width=8, embedding=6),
@@ -26,12 +27,15 @@ JOINT, APART = Sizes(9, 9, joint=True), Sizes(11, 9, joint=False)
 every_kind = pytest.mark.parametrize("settings", SMALL, ids=lambda settings: type(settings).__name__)
 
 
-def weights(model: EncoderDecoder) -> int:
+def size_of(model: EncoderDecoder) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_each_kind_has_its_encoder_and_decoder() -> None:
-    parts = [(type(model.encoder), type(model.decoder)) for model in (build(settings, JOINT) for settings in SMALL)]
+    parts = [
+        (type(model.encoder), type(model.decoder))
+        for model in (build_translation(settings, JOINT) for settings in SMALL)
+    ]
     assert parts == [
         (TransformerEncoder, TransformerDecoder),
         (RecurrentEncoder, RecurrentDecoder),
@@ -41,12 +45,12 @@ def test_each_kind_has_its_encoder_and_decoder() -> None:
 
 
 @every_kind
-def test_every_model_is_decodable(settings: Model) -> None:
+def test_every_model_is_decodable(settings: TranslationSettings) -> None:
     assert isinstance(build(settings, JOINT), Decodable)
 
 
 @every_kind
-def test_the_seed_decides_the_weights(settings: Model) -> None:
+def test_the_seed_decides_the_weights(settings: TranslationSettings) -> None:
     def fresh(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
         return torch.cat([parameter.flatten() for parameter in build(settings, JOINT).parameters()])
@@ -56,44 +60,44 @@ def test_the_seed_decides_the_weights(settings: Model) -> None:
 
 
 @every_kind
-def test_tying_shares_what_it_says(settings: Model) -> None:
+def test_tying_shares_what_it_says(settings: TranslationSettings) -> None:
     none, output, everything = (
-        build(msgspec.structs.replace(settings, tied=tied), JOINT) for tied in ("none", "output", "all")
+        build_translation(msgspec.structs.replace(settings, tied=tied), JOINT) for tied in ("none", "output", "all")
     )
     assert none.output.weight is not none.decoder.embedding.weight is not none.encoder.embedding.weight
     assert output.output.weight is output.decoder.embedding.weight is not output.encoder.embedding.weight
     assert everything.output.weight is everything.decoder.embedding.weight is everything.encoder.embedding.weight
     size = none.output.weight.numel()
-    assert (weights(none), weights(output)) == (weights(everything) + 2 * size, weights(everything) + size)
+    assert (size_of(none), size_of(output)) == (size_of(everything) + 2 * size, size_of(everything) + size)
 
 
 @every_kind
-def test_one_matrix_for_two_vocabularies_is_refused(settings: Model) -> None:
+def test_one_matrix_for_two_vocabularies_is_refused(settings: TranslationSettings) -> None:
     with pytest.raises(ConfigError, match="one vocabulary") as caught:
-        build(msgspec.structs.replace(settings, tied="all"), APART)
+        build_translation(msgspec.structs.replace(settings, tied="all"), APART)
     assert caught.value.hint is not None
     assert "text.joint" in caught.value.hint
 
 
 @every_kind
-def test_each_side_has_its_own_vocabulary(settings: Model) -> None:
-    model = build(msgspec.structs.replace(settings, tied="output"), APART)
+def test_each_side_has_its_own_vocabulary(settings: TranslationSettings) -> None:
+    model = build_translation(msgspec.structs.replace(settings, tied="output"), APART)
     assert len(model.encoder.embedding.weight) == 11
     memory, state = model.start(pad([[10, 2]]))
     assert model.advance(torch.tensor([[1, 8]]), memory, state).logits.shape == (1, 2, 9)
 
 
 @every_kind
-def test_a_model_without_a_source_says_what_is_missing(settings: Model) -> None:
+def test_a_model_without_a_source_says_what_is_missing(settings: TranslationSettings) -> None:
     with pytest.raises(ModelError, match="source"):
-        build(settings, JOINT).start(None)
+        build_translation(settings, JOINT).start(None)
 
 
 def test_settings_reach_the_layers() -> None:
     settings = Transformer(
         width=8, heads=4, feed_forward=24, encoder_layers=3, decoder_layers=2, attention_dropout=0.25, dropout=0.5
     )
-    model = build(settings, JOINT)
+    model = build_translation(settings, JOINT)
     attentions = [module for module in model.modules() if isinstance(module, MultiHeadAttention)]
     assert len(attentions) == 3 + 2 * 2
     assert {(module.heads, module.rate, module.rotary) for module in attentions} == {(4, 0.25, False)}
@@ -102,6 +106,9 @@ def test_settings_reach_the_layers() -> None:
 
 def test_attention_to_the_source_is_never_rotary() -> None:
     """The distance between a source and a target place means nothing."""
-    model = build(Transformer(width=8, heads=2, feed_forward=8, positions="rotary"), JOINT)
-    assert isinstance(model.decoder, TransformerDecoder)
-    assert all(layer.attention.rotary and not layer.cross_attention.rotary for layer in model.decoder.layers)
+    model = build_translation(
+        Transformer(width=8, heads=2, feed_forward=8, decoder_layers=2, positions="rotary"), JOINT
+    )
+    layers = [module for module in model.modules() if isinstance(module, DecoderLayer)]
+    assert len(layers) == 2
+    assert all(layer.attention.rotary and not layer.cross_attention.rotary for layer in layers)

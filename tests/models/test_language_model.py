@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import nn
 
 from seqkit.batch import Batch, Padded, pad
@@ -17,12 +18,13 @@ from seqkit.training.objective import Objective
 
 VOCABULARY = 11
 TOKENS = torch.tensor([[1, 4, 5, 6], [1, 7, 7, 3]])
-BOTH = (RecurrentLanguageModel(width=6, embedding=5, layers=2), TransformerLanguageModel(width=8, heads=2, layers=2))
+SMALL = RecurrentLanguageModel(width=6, embedding=5, layers=2)
+BOTH = (SMALL, TransformerLanguageModel(width=8, heads=2, layers=2))
 
 
-def recurrent(**options: object) -> LanguageModel:
+def recurrent(settings: RecurrentLanguageModel = SMALL) -> LanguageModel:
     torch.manual_seed(0)
-    return build_language_model(RecurrentLanguageModel(width=6, embedding=5, layers=2, **options), VOCABULARY).double()
+    return build_language_model(settings, VOCABULARY).double()
 
 
 @pytest.mark.parametrize("settings", BOTH)
@@ -63,7 +65,7 @@ def test_a_tied_output_layer_reads_vectors_of_the_embeddings_size(embedding: int
 @pytest.mark.parametrize(("size", "change"), [(2.0, 0.0), (0.0, 3.0), (0.5, 0.25)])
 def test_penalties_are_mean_squares_of_outputs_and_of_their_changes(size: float, change: float) -> None:
     """Merity et al., 2017, equations 3 and 4: the first of what is dropped out, the second of what is not."""
-    model = recurrent(activation_penalty=size, slowness_penalty=change, dropout=0.5)
+    model = recurrent(replace(SMALL, activation_penalty=size, slowness_penalty=change, dropout=0.5))
     reader = model.reader
     assert isinstance(reader, RecurrentReader)
     found = model.train().features(TOKENS, None, None)
@@ -76,7 +78,7 @@ def test_penalties_are_mean_squares_of_outputs_and_of_their_changes(size: float,
 
 
 def test_penalties_are_part_of_what_is_minimised_and_not_of_the_loss() -> None:
-    model = recurrent(activation_penalty=2.0, slowness_penalty=1.0)
+    model = recurrent(replace(SMALL, activation_penalty=2.0, slowness_penalty=1.0))
     objective = Objective(model, smoothing=0.0)
     mask = torch.tensor([[True] * 4, [True, True, False, False]])
     batch = Batch(None, TOKENS, Padded(TOKENS.roll(-1, 1), mask))

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from seqkit.batch import Padded, pad
 from seqkit.errors import ConfigError, ModelError
-from seqkit.models.build import Sizes, build
+from seqkit.models.build import Sizes, build_translation
 from seqkit.models.decoders import RecurrentDecoder
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.settings import Mixed, Model, Plain, Recurrent, Transformer
+from seqkit.settings import Mixed, Plain, Recurrent, Transformer, TranslationSettings
 
-ATTENTIVE: dict[str, Model] = {
+ATTENTIVE: dict[str, TranslationSettings] = {
     "transformer": Transformer(width=8, heads=2, feed_forward=8, encoder_layers=1, decoder_layers=2),
     "transformer-one-layer": Transformer(width=8, heads=2, feed_forward=8, encoder_layers=1, decoder_layers=1),
     "recurrent": Recurrent(width=8, embedding=6, decoder_layers=2),
@@ -23,9 +23,9 @@ ATTENTIVE: dict[str, Model] = {
 every_attentive_model = pytest.mark.parametrize("settings", ATTENTIVE.values(), ids=ATTENTIVE)
 
 
-def made(settings: Model) -> EncoderDecoder:
+def made(settings: TranslationSettings) -> EncoderDecoder:
     torch.manual_seed(0)
-    return build(settings, Sizes(9, 9, joint=True)).double().eval()
+    return build_translation(settings, Sizes(9, 9, joint=True)).double().eval()
 
 
 def given() -> tuple[Padded, Tensor]:
@@ -33,7 +33,7 @@ def given() -> tuple[Padded, Tensor]:
 
 
 @every_attentive_model
-def test_alignments_are_probabilities_over_the_real_source(settings: Model) -> None:
+def test_alignments_are_probabilities_over_the_real_source(settings: TranslationSettings) -> None:
     source, inputs = given()
     weights = made(settings).alignment(source, inputs)
     assert weights.shape == (2, 3, 5)
@@ -43,7 +43,7 @@ def test_alignments_are_probabilities_over_the_real_source(settings: Model) -> N
 
 
 @every_attentive_model
-def test_alignments_look_at_no_later_token(settings: Model) -> None:
+def test_alignments_look_at_no_later_token(settings: TranslationSettings) -> None:
     source, inputs = given()
     model, other = made(settings), inputs.clone()
     other[:, 2] = 7
@@ -71,7 +71,7 @@ def test_a_recurrent_decoder_reports_the_weights_that_it_used(name: str, monkeyp
 
 
 @every_attentive_model
-def test_layers_and_heads_are_looked_at_one_by_one(settings: Model) -> None:
+def test_layers_and_heads_are_looked_at_one_by_one(settings: TranslationSettings) -> None:
     source, inputs = given()
     model = made(settings)
     layers, heads = model.attention_places
@@ -94,7 +94,7 @@ def test_a_model_without_attention_says_so() -> None:
 
 
 @every_attentive_model
-def test_alignment_is_for_looking_and_changes_nothing(settings: Model) -> None:
+def test_alignment_is_for_looking_and_changes_nothing(settings: TranslationSettings) -> None:
     source, inputs = given()
     model = made(settings)
     memory, state = model.start(source)

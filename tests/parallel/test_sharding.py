@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from seqkit.batch import Batch
 from seqkit.errors import ResourceError
 from seqkit.models.build import Sizes, build
+from seqkit.models.decoders import TransformerDecoder
 from seqkit.parallel.parameters import named_tensors
 from seqkit.parallel.processes import Processes
 from seqkit.parallel.sharding import Replica, shard
@@ -212,6 +213,7 @@ def resident(processes: Processes) -> list[str]:
     """Whose parameters are whole on this process when all layers have done their part of a step."""
     trainer, model = trainer_of(TRANSFORMER, processes, StopAt(1), sharded=True)
     found: list[str] = []
+    assert isinstance(model.decoder, TransformerDecoder)
     model.decoder.norm.register_forward_pre_hook(
         lambda *given: found.extend(name for name, tensor in model.named_parameters() if not is_sharded(tensor))
     )
@@ -259,7 +261,7 @@ class WishIn(Callback):
 
     def stepped(self, trainer: Trainer, step: Update) -> None:
         if trainer.processes.rank == 1 and trainer.progress.step == 3:
-            trainer.wish = "signal"
+            trainer.stop_reason = "signal"
 
 
 def wished(processes: Processes) -> tuple[Any, ...]:

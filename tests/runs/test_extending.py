@@ -75,7 +75,7 @@ def recipe(corpus: Path, *, data: str = "train", **settings: Any) -> Recipe:
     ids=["steps", "epochs"],
 )
 def test_another_limit_is_refused_where_the_rate_falls_towards_it(
-    corpus: Path, kind: str, limits: dict[str, int], words: tuple[str, str]
+    corpus: Path, kind: str, limits: dict[str, Any], words: tuple[str, str]
 ) -> None:
     train(recipe(corpus, schedule=kind), out=corpus / "run", device="cpu")
     refused(recipe(corpus, schedule=kind, **limits), corpus / "run", ConfigError, *words, "--extend")

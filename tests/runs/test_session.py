@@ -19,6 +19,7 @@ from seqkit.batch import pad
 from seqkit.config import build
 from seqkit.demo import reverse
 from seqkit.errors import ConfigError, DataError, DivergenceError, Interrupted, ModelError
+from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.parallel.processes import Processes
 from seqkit.runs.network import build_model, recipe_optimizers
 from seqkit.runs.session import train
@@ -262,11 +263,11 @@ def test_changed_data_are_taken_when_that_is_wished_and_the_epoch_begins_anew(co
 
 
 def test_the_best_score_is_forgotten_when_that_is_wished(corpus: Path) -> None:
-    settings = {"validate_every": 2, "metric": "loss", "save_every": 2}
-    train(recipe(corpus, steps=4, **settings), out=corpus / "run", device="cpu")
+    train(recipe(corpus, steps=4, validate_every=2, metric="loss", save_every=2), out=corpus / "run", device="cpu")
     first = progress(corpus / "run")
     assert first.best is not None
-    train(recipe(corpus, steps=6, **settings), out=corpus / "run", device="cpu", reset_best=True)
+    longer = recipe(corpus, steps=6, validate_every=2, metric="loss", save_every=2)
+    train(longer, out=corpus / "run", device="cpu", reset_best=True)
     again = progress(corpus / "run")
     assert again.best_step == 6
     told = (corpus / "run" / "log.jsonl").read_text(encoding="utf-8")
@@ -274,8 +275,10 @@ def test_the_best_score_is_forgotten_when_that_is_wished(corpus: Path) -> None:
 
 
 def test_patience_that_was_used_up_begins_anew_with_the_best(corpus: Path) -> None:
-    settings = {"validate_every": 1, "metric": "chrf", "patience": 2, "schedule": {"kind": "constant"}}
-    stopping = recipe(corpus, steps=30, learning_rate=1e-12, **settings)
+    constant = {"kind": "constant"}
+    stopping = recipe(
+        corpus, steps=30, learning_rate=1e-12, validate_every=1, metric="chrf", patience=2, schedule=constant
+    )
     assert train(stopping, out=corpus / "run", device="cpu").stop == "patience"
     at = progress(corpus / "run").step
     assert train(stopping, out=corpus / "run", device="cpu").step == at  # it is complete
@@ -423,6 +426,7 @@ def test_the_development_loss_is_a_sum_over_all_tokens_however_they_are_batched(
     assert isinstance(task, TranslationTask)
     assert task.dev is not None
     model = build_model(settings, task.codecs).eval()
+    assert isinstance(model, EncoderDecoder)
     validate = task.validator(model, ValidationContext(Processes(), CPU), None)
     assert validate is not None
     tally = validate().tally
@@ -471,7 +475,7 @@ class Tracker(Callback):
 
     def stepped(self, trainer: Trainer, step: Update) -> None:
         if trainer.progress.step == self.stop_at:
-            trainer.wish = "enough"
+            trainer.stop_reason = "enough"
 
     def validated(self, trainer: Trainer, report: ValidationReport) -> None:
         self.scores.append(report.scores)

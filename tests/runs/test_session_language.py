@@ -195,7 +195,7 @@ def test_what_validation_says_is_what_the_command_says(
     corpus: Path, model: dict[str, Any], data: dict[str, Any]
 ) -> None:
     """One number for one model and one text, whoever asks."""
-    limits = {} if model["kind"] == "ngram" else {"steps": 6, "validate_every": 6}
+    limits: dict[str, Any] = {} if model["kind"] == "ngram" else {"steps": 6, "validate_every": 6}
     train(recipe(corpus, model, data, **limits), out=corpus / "run", device="cpu")
     said = validations(corpus / "run")[-1]
     found = score_files([corpus / "run"], [str(corpus / "dev.txt")], ScoringOptions()).figures
@@ -222,7 +222,13 @@ def test_counts_that_were_saved_and_not_published_are_published_by_the_same_comm
 def test_two_processes_train_as_one(corpus: Path, seen: list[Seen], batch_tokens: int, accumulate: int) -> None:
     """With carried state too: rows are dealt out, and each keeps its own; also where one process has no row at all."""
     quiet = {name: value for name, value in LSTM.items() if name in ("kind", "layers", "width", "embedding")}
-    limits = {"average": 0.0, "steps": None, "epochs": 2, "batch_tokens": batch_tokens, "accumulate": accumulate}
+    limits: dict[str, Any] = {
+        "average": 0.0,
+        "steps": None,
+        "epochs": 2,
+        "batch_tokens": batch_tokens,
+        "accumulate": accumulate,
+    }
     for processes in (1, 2):
         settings = recipe(corpus, quiet, STREAM, processes=processes, validate_every=5, **limits)
         train(settings, out=corpus / str(processes), device="cpu")
@@ -266,7 +272,7 @@ def test_counting_twice_counts_once(corpus: Path) -> None:
 
 @pytest.mark.parametrize("model", [NGRAM, LSTM], ids=["ngram", "lstm"])
 def test_changed_data_are_refused(corpus: Path, model: dict[str, Any]) -> None:
-    limits = {} if model is NGRAM else {"steps": 2}
+    limits: dict[str, Any] = {} if model is NGRAM else {"steps": 2}
     train(recipe(corpus, model, STREAM, **limits), out=corpus / "run", device="cpu")
     with (corpus / "train.txt").open("a", encoding="utf-8") as stream:
         stream.write("w1 w2\n")

@@ -40,7 +40,8 @@ def one_by_one(model: Decodable, source: Padded, search: Search) -> list[list[Hy
 def greedy(model: Decodable, source: Padded | None, *, maximum: int) -> Hypothesis:
     """The textbook loop."""
     memory, state = model.start(source)
-    last, ids, total = BOS, [], 0.0
+    last, total = BOS, 0.0
+    ids: list[int] = []
     while len(ids) < maximum:
         logits, state = model.advance(torch.tensor([[last]]), memory, state)
         log_p = logits[0, -1].log_softmax(0)
@@ -317,7 +318,7 @@ def test_what_a_model_builds_on_the_way_stays_usable_in_training() -> None:
     model = Lazy(random_table(6, 2))
     beam(model, None, Search(beam=2, maximum_length=3))
     weights = torch.ones(6, requires_grad=True)
-    (weights * model.scale).sum().backward()
+    torch.autograd.backward((weights * model.scale).sum())
     assert weights.grad is not None
 
 

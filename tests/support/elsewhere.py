@@ -27,11 +27,11 @@ MOVES = (torch.ops.aten.copy_.default,)  # what may read from one device and wri
 class Elsewhere(Tensor):
     """A tensor on the second device."""
 
-    inner: Tensor
+    content: Tensor  # on the CPU
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> Elsewhere:
-        return Tensor._make_wrapper_subclass(  # type: ignore[attr-defined,no-any-return]
+        return Tensor._make_wrapper_subclass(
             cls,
             inner.shape,
             strides=inner.stride(),
@@ -41,13 +41,15 @@ class Elsewhere(Tensor):
         )
 
     def __init__(self, inner: Tensor) -> None:
-        self.inner = inner
+        self.content = inner
 
     def __repr__(self) -> str:  # type: ignore[override]
-        return f"Elsewhere({self.inner})"
+        return f"Elsewhere({self.content})"
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]  # torch declares it as no method of the class, and calls it as one
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs = dict(kwargs or {})
         returns = func is torch.ops.aten._to_copy.default and kwargs.get("device") == torch.device("cpu")
         for leaf in tree_leaves((args, kwargs)):
@@ -55,7 +57,7 @@ class Elsewhere(Tensor):
                 raise RuntimeError(f"{func}: a tensor on the CPU, {tuple(leaf.shape)}, meets one that is elsewhere")
         if kwargs.get("device") is not None:
             kwargs["device"] = torch.device("cpu")
-        args, kwargs = tree_map(lambda part: part.inner if isinstance(part, Elsewhere) else part, (args, kwargs))
+        args, kwargs = tree_map(lambda part: part.content if isinstance(part, Elsewhere) else part, (args, kwargs))
         found = func(*args, **kwargs)
         return found if returns else tree_map(lambda part: _moved(part) if isinstance(part, Tensor) else part, found)
 
@@ -89,7 +91,7 @@ class SecondDevice(TorchFunctionMode):
         if isinstance(first, Elsewhere) and name in ("tolist", "numpy"):
             if name == "numpy":
                 raise TypeError("a tensor that is elsewhere is no array of numpy's")
-            return first.inner.tolist()
+            return first.content.tolist()
         if name == "__setitem__" and isinstance(first, Elsewhere) and not isinstance(args[2], Tensor):
             args = (*args[:2], Elsewhere(torch.tensor(args[2], dtype=first.dtype)))
         if name == "where":

@@ -24,23 +24,25 @@ SOURCES = ["a cat sat on the mat", "two dogs ran", "the cat saw the dogs", "a do
 TARGETS = ["eine Katze saß auf der Matte", "zwei Hunde liefen", "die Katze sah die Hunde", "ein Hund saß", "ja"]
 SEARCH = {"beam": 4, "maximum_length": 20, "maximum_extra": 20}
 
-WORDS = {"kind": "words"}
-CHARACTERS = {"kind": "characters", "joint": False}
-PIECES = {"kind": "sentencepiece", "size": 300}
-SMALL = {"width": 12, "heads": 2, "feed_forward": 20, "encoder_layers": 2, "decoder_layers": 2}
+Tree = dict[str, object]  # settings of one section, as a recipe has them
+
+WORDS: Tree = {"kind": "words"}
+CHARACTERS: Tree = {"kind": "characters", "joint": False}
+PIECES: Tree = {"kind": "sentencepiece", "size": 300}
+SMALL: Tree = {"width": 12, "heads": 2, "feed_forward": 20, "encoder_layers": 2, "decoder_layers": 2}
 
 
 class Make(Protocol):
     """Makes, or has made, the model folder for these settings; not to be written to."""
 
-    def __call__(self, text: dict[str, object], model: dict[str, object], *, steps: int = 50) -> Path: ...
+    def __call__(self, text: Tree, model: Tree, *, steps: int = 50) -> Path: ...
 
 
 def tiny_model(
     folder: Path,
     *,
-    text: dict[str, object],
-    model: dict[str, object],
+    text: Tree,
+    model: Tree,
     dev: bool = False,
     more: Sequence[str] = (),
     steps: int = 50,
@@ -83,7 +85,7 @@ def drilled(recipe: Recipe, codecs: Codecs, *, steps: int) -> EncoderDecoder:
         logits, _state = model.advance(inputs.ids, *model.start(source))
         loss = F.cross_entropy(logits[wanted.mask], wanted.ids[wanted.mask])
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
     return model
 

@@ -46,6 +46,7 @@ class Recurrent:
         self.end_bias = end_bias
         self.begins = begins  # whether `start` already makes a state
         self.rows_advanced = 0
+        self.calls: list[int] = []  # the tokens that each call of `advance` read
 
     def start(self, source: Padded | None) -> tuple[Memory, State]:
         if source is None:
@@ -60,6 +61,7 @@ class Recurrent:
     def advance(self, tokens: Tensor, memory: Memory, state: State) -> Step:
         rows = len(tokens)
         self.rows_advanced += rows
+        self.calls.append(tokens.numel())
         past: Past = self.beginning(torch.zeros(rows, 8)) if state is None else state
         hidden, count = past.hidden, past.layers[0]
         context = torch.zeros(rows, 8) if memory is None else memory[0].repeat_interleave(rows // len(memory[0]), 0)

@@ -15,7 +15,7 @@ from seqkit.batch import Batch
 from seqkit.data.datasets import Encoded
 from seqkit.data.loading import translation_batch
 from seqkit.loss import Tally
-from seqkit.models.build import Sizes, build
+from seqkit.models.build import Sizes, build_translation
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.parallel.processes import Processes
 from seqkit.settings import Adam, Constant, Optimizer, Recurrent, Schedule
@@ -29,10 +29,33 @@ ADAM, STEADY = Adam(), Constant()
 
 
 class Group(NamedTuple):
+    """The batches of one step; `padded` is for display, and `examples` is for messages."""
+
     batches: Sequence[Batch]
     tokens: int
-    padded: int
+    padded: int = 0
     examples: Sequence[Sequence[int]] = ()
+
+
+def group_of(*batches: Batch) -> Group:
+    """These batches as one step."""
+    masks = [batch.targets.mask for batch in batches]
+    return Group(batches, sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks))
+
+
+class NoStream:
+    """A stream of nothing, for tests that hand their groups to `Trainer.step` themselves."""
+
+    carries = 0
+
+    def groups(self, epoch: int, start: int = 0) -> Iterator[Group]:
+        yield from ()
+
+    def count(self, epoch: int) -> int:
+        return 0
+
+    def largest(self, epoch: int) -> Group:
+        raise IndexError("there is nothing in it")
 
 
 @dataclass
@@ -61,15 +84,13 @@ def toy_group(seed: int) -> Group:
     source, target = (
         Encoded.from_lists([random.integers(3, VOCABULARY, size=n).tolist() for n in side]) for side in lengths
     )
-    batches = [translation_batch(source, target, np.arange(first, first + 3)) for first in (0, 3)]
-    masks = [batch.targets.mask for batch in batches]
-    return Group(batches, sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks))
+    return group_of(*(translation_batch(source, target, np.arange(first, first + 3)) for first in (0, 3)))
 
 
 def toy_model(*, seed: int = 0, dropout: float = 0.0) -> EncoderDecoder:
     torch.manual_seed(seed)
     settings = Recurrent(width=6, embedding=6, attention="dot", tied="output", dropout=dropout)
-    return build(settings, Sizes(VOCABULARY, VOCABULARY, joint=False))
+    return build_translation(settings, Sizes(VOCABULARY, VOCABULARY, joint=False))
 
 
 def toy_trainer(
@@ -133,7 +154,14 @@ class Crowded(Objective):
         if full and not self.late:
             raise torch.OutOfMemoryError("no room")
         tally, state = super().forward(batch, state)
-        return Tally(Failing.apply(tally.objective) if full else tally.objective, tally.nll, tally.tokens), state
+        objective = failing(tally.objective) if full else tally.objective
+        return Tally(objective, tally.nll, tally.tokens), state
+
+
+def failing(x: Tensor) -> Tensor:
+    """`x`, whose gradient there is no memory for."""
+    result: Tensor = Failing.apply(x)  # type: ignore[no-untyped-call]  # torch's stubs do not say what it takes
+    return result
 
 
 class Failing(torch.autograd.Function):

@@ -47,8 +47,8 @@ def recipe(folder: Path, *overrides: str, train: LabelledText = TRAIN, dev: Labe
     for name, text in (("train", train), ("dev", dev)):
         (folder / f"{name}.tsv").write_bytes(text.dump())
     data = {"kind": "labelled", "train": [str(folder / "train.tsv")], "dev": [str(folder / "dev.tsv")]}
-    text = {"kind": "words", "split": "spaces", "joint": False, "minimum_count": 2}
-    settings = {"data": data, "text": text, "model": SMALL, "train": {"steps": 5, "batch_tokens": 256, "processes": 1}}
+    words = {"kind": "words", "split": "spaces", "joint": False, "minimum_count": 2}
+    settings = {"data": data, "text": words, "model": SMALL, "train": {"steps": 5, "batch_tokens": 256, "processes": 1}}
     return resolve(build(settings, where="the test", overrides=overrides))
 
 
@@ -77,7 +77,8 @@ LENGTHS = st.lists(st.integers(0, 7), min_size=1, max_size=9)
 def test_a_batch_holds_its_sentences_and_counts_nothing_at_their_ends(lengths: list[int], data: st.DataObject) -> None:
     sides = [[data.draw(st.lists(st.integers(4, 99), min_size=n, max_size=n)) for n in lengths] for _ in range(2)]
     chosen = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1))
-    batch = label_batch(*map(Encoded.from_lists, sides), np.array(chosen, dtype=np.int64))
+    read, wanted = map(Encoded.from_lists, sides)
+    batch = label_batch(read, wanted, np.array(chosen, dtype=np.int64))
     assert batch.source is not None
     assert batch.inputs is None
     assert batch.source.ids.shape == batch.targets.ids.shape
@@ -192,8 +193,9 @@ def test_the_objective_is_the_cross_entropy_of_the_labels(tmp_path: Path) -> Non
 def alone(task: LabellingTask, model: SequenceLabeller, sentences: list[list[str]]) -> list[list[str]]:
     """The labels of each sentence in a batch of its own."""
     found = []
-    for ids in encode(task.codecs.source, sentences):
-        read = pad([[*ids.tolist(), EOS]])
+    encoded = encode(task.codecs.source, sentences)
+    for i in range(len(encoded)):
+        read = pad([[*encoded[i].tolist(), EOS]])
         found.append(task.codecs.target.tokens(model.predict(read)[0, :-1].tolist()))
     return found
 
@@ -240,11 +242,11 @@ def test_validation_scores_what_the_model_says(tmp_path: Path) -> None:
     assert report.samples[0] == tuple(" ".join(row) for row in (DEV.tokens[0], DEV.labels[0], found[0]))
     assert len(report.samples) == 3
     nll = 0.0
-    for tokens, labels in zip(
-        encode(task.codecs.source, DEV.tokens), encode(task.codecs.target, DEV.labels), strict=True
-    ):
-        logits = model(pad([[*tokens.tolist(), EOS]]))[0, :-1].detach()
-        nll += float(F.cross_entropy(logits, torch.from_numpy(labels).long(), reduction="sum"))
+    tokens, labels = encode(task.codecs.source, DEV.tokens), encode(task.codecs.target, DEV.labels)
+    assert len(tokens) == len(labels)
+    for i in range(len(tokens)):
+        logits = model(pad([[*tokens[i].tolist(), EOS]]))[0, :-1].detach()
+        nll += float(F.cross_entropy(logits, torch.from_numpy(labels[i]).long(), reduction="sum"))
     assert int(report.tally.tokens) == sum(map(len, DEV.tokens))
     assert float(report.tally.nll) == pytest.approx(nll, rel=1e-4)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
-
 import numpy as np
 import pytest
 import torch
@@ -12,18 +9,19 @@ import torch
 from seqkit.batch import Batch
 from seqkit.data.datasets import Encoded
 from seqkit.data.loading import translation_batch
-from seqkit.models.build import Sizes, build
+from seqkit.models.build import Sizes, build_translation
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.search.beam import beam
-from seqkit.settings import AdamW, Constant, Mixed, Model, Plain, Recurrent, Search, Transformer
+from seqkit.settings import AdamW, Constant, Mixed, Plain, Recurrent, Search, Transformer, TranslationSettings
 from seqkit.training.objective import Objective
 from seqkit.training.optimizers import build_optimizers
 from seqkit.training.trainer import Trainer
+from tests.support.training import NoStream, group_of
 
 pytestmark = pytest.mark.slow
 STEPS = 300
 VOCABULARY = 12
-KINDS: dict[str, Model] = {
+KINDS: dict[str, TranslationSettings] = {
     "transformer-pre": Transformer(width=32, heads=2, feed_forward=64, encoder_layers=1, decoder_layers=1, dropout=0.0),
     "transformer-post-rotary": Transformer(
         width=32,
@@ -43,27 +41,6 @@ KINDS: dict[str, Model] = {
 }
 
 
-class Group(NamedTuple):
-    batches: list[Batch]
-    tokens: int
-    padded: int = 0
-
-
-class OneGroup:
-    """The same batch for ever."""
-
-    carries = 0
-
-    def __init__(self, batch: Batch) -> None:
-        self.group = Group([batch], int(batch.targets.mask.sum()))
-
-    def count(self, epoch: int) -> int:
-        return 1
-
-    def groups(self, epoch: int, start: int = 0) -> Iterator[Group]:
-        yield from [self.group][start:]
-
-
 def pairs() -> tuple[list[list[int]], list[list[int]]]:
     """Eight sources and targets that have nothing to do with each other."""
     random = np.random.default_rng(0)
@@ -74,27 +51,26 @@ def pairs() -> tuple[list[list[int]], list[list[int]]]:
     return source, target
 
 
-def learnt(settings: Model, *, shift: bool = True) -> tuple[EncoderDecoder, float, Batch]:
+def learnt(settings: TranslationSettings, *, shift: bool = True) -> tuple[EncoderDecoder, float, Batch]:
     """A model after three hundred steps over one batch, and its loss; without `shift` it reads what it must say."""
     torch.manual_seed(0)
-    model = build(settings, Sizes(VOCABULARY, VOCABULARY, joint=True))
+    model = build_translation(settings, Sizes(VOCABULARY, VOCABULARY, joint=True))
     source, target = map(Encoded.from_lists, pairs())
     batch = translation_batch(source, target, np.arange(8))
     if not shift:
         batch = Batch(batch.source, batch.targets.ids, batch.targets)
-    stream = OneGroup(batch)
     trainer = Trainer(
         objective=Objective(model, smoothing=0.0),
         optimizers=build_optimizers(AdamW(), dict(model.named_parameters()), rate=5e-3, matrices=()),
         schedule=Constant(warmup=20),
-        stream=stream,
+        stream=NoStream(),
         callbacks=[],
         seed=1,
         clip=1.0,
     )
     trainer.objective.train()
     for _ in range(STEPS):
-        step = trainer.step(stream.group)
+        step = trainer.step(group_of(batch))
     return model.eval(), step.tally.loss, batch
 
 

@@ -154,7 +154,7 @@ def test_patience_and_the_best_go_on_through_a_stop() -> None:
 @pytest.mark.parametrize(("metric", "values", "step"), [("bleu", (1, 2, 3, 4), 3), ("loss", (9, 2, 3, 1), 2)])
 def test_a_target_ends_the_run_when_it_is_reached(metric: str, values: tuple[float, ...], step: int) -> None:
     waiting = iter(values)
-    settings = Train(target=3.0, metric=metric)  # type: ignore[arg-type]
+    settings = Train(target=3.0, metric=metric)
     validation = Validation(settings, every=1, validate=lambda: report(bleu=(v := next(waiting)), loss=v))
     progress = toy_trainer(validation).run()
     assert (progress.step, progress.stop) == (step, "target")
@@ -214,7 +214,7 @@ def test_a_run_stops_where_its_validation_was_left_and_the_next_attempt_begins_w
     assert (progress.step, progress.stop, progress.validated, progress.best) == (6, "SIGTERM", 3, 1.0)
     assert len(first.reports) == 1
     assert trainer.objective.training
-    progress.stop = None
+    progress = replace(progress, stop=None)
     limits = Limits(settings, began=0.0, clock=lambda: 0.0)
     toy_trainer(limits, Validation(settings, every=3, validate=left_at()), second, progress=progress).run()
     assert second.moments == ["started", "validated", "stepped", "validated", "ended"]
@@ -230,7 +230,7 @@ def test_the_last_validation_can_be_left_too_and_the_run_is_not_complete_without
 
     progress = attempt(left_at(2), None, Notes())
     assert (progress.step, progress.stop, progress.validated) == (4, "SIGTERM", 3)
-    progress.stop, notes = None, Notes()
+    progress, notes = replace(progress, stop=None), Notes()
     attempt(left_at(), progress, notes)
     assert notes.moments == ["started", "validated", "ended"]
     assert (progress.step, progress.stop, progress.validated) == (4, "steps", 4)

@@ -77,8 +77,8 @@ def test_one_graph_serves_batches_of_any_shape() -> None:
     counter = torch._dynamo.utils.counters
     counter.clear()
     for rows, source, target in ((3, 5, 7), (4, 20, 9), (2, 12, 30), (5, 40, 17), (6, 3, 3)):
-        sides = (Encoded.from_lists([[5] * length] * rows) for length in (source, target))
-        slopes(compiled, translation_batch(*sides, np.arange(rows)))
+        left, right = (Encoded.from_lists([[5] * length] * rows) for length in (source, target))
+        slopes(compiled, translation_batch(left, right, np.arange(rows)))
     assert not counter["graph_break"]
     assert counter["stats"]["unique_graphs"] <= 2  # the first shape may be taken for the only one
 

@@ -34,7 +34,7 @@ def test_the_first_module_in_the_order_of_the_work_is_named() -> None:
 def test_weights_come_first() -> None:
     model = network(Overflow())
     with torch.no_grad():
-        model[2].weight[0, 1] = math.nan
+        model.get_parameter("2.weight")[0, 1] = math.nan
     assert culprit(model, lambda: loss_of(model)) == "the weights 2.weight"
 
 

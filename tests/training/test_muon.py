@@ -21,7 +21,7 @@ def parameters(seed: int) -> list[nn.Parameter]:
 def test_makes_the_steps_of_torchs_own(decay: float) -> None:
     ours, theirs = parameters(1), parameters(1)
     own = Muon(ours, lr=0.02, momentum=0.9, iterations=5, weight_decay=decay)
-    reference = torch.optim.Muon(theirs, lr=0.02, momentum=0.9, ns_steps=5, weight_decay=decay)
+    reference: torch.optim.Optimizer = torch.optim.Muon(theirs, lr=0.02, momentum=0.9, ns_steps=5, weight_decay=decay)
     for step in range(4):
         torch.manual_seed(step)
         for one, other in zip(ours, theirs, strict=True):

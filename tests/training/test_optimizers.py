@@ -57,7 +57,8 @@ def test_every_parameter_is_stepped_once(settings: Optimizer) -> None:
 @every_optimizer
 def test_thirty_steps_lower_the_loss(settings: Optimizer) -> None:
     objective = Objective(toy_model(), smoothing=0.0)
-    rate = {SGD: 0.1, AveragedSGD: 1.0}.get(type(settings), 0.01)
+    rates: dict[type[Optimizer], float] = {SGD: 0.1, AveragedSGD: 1.0}
+    rate = rates.get(type(settings), 0.01)
     optimizers, _ = built(settings, objective, rate=rate)
     batch = toy_group(0).batches[0]
     losses = []

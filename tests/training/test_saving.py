@@ -98,9 +98,7 @@ def test_a_save_that_is_wished_for_comes_after_the_next_step_once(tmp_path: Path
         def stepped(self, trainer: Trainer, step: Update) -> None:
             request.save = request.save or trainer.progress.step in (2, 5)
 
-    toy_trainer(
-        saving(tmp_path, Train(save_every=100, keep=9), told=told, request=request), Wish(), StopAt(8)
-    ).run()
+    toy_trainer(saving(tmp_path, Train(save_every=100, keep=9), told=told, request=request), Wish(), StopAt(8)).run()
     assert told == ["save: 3", "save: 6", "save: 8"]
 
 

@@ -91,18 +91,9 @@ def test_each_epoch_and_place_has_its_own_dropout() -> None:
         for position in range(3):
             trainer.progress.epoch, trainer.progress.position = epoch, position
             trainer.objective.train()
-            seen.add(trainer.step(Frozen(trainer)).tally.loss)
+            trainer.objective.model.load_state_dict(toy_model().state_dict())  # the same weights each time
+            seen.add(trainer.step(toy_group(0)).tally.loss)
     assert len(seen) == 6
-
-
-class Frozen:
-    """A group that is always the same, for a trainer whose weights are put back first."""
-
-    tokens, padded = toy_group(0).tokens, toy_group(0).padded
-
-    def __init__(self, trainer: Trainer) -> None:
-        trainer.objective.model.load_state_dict(toy_model().state_dict())
-        self.batches = toy_group(0).batches
 
 
 def test_a_step_is_one_step_of_the_optimizer_with_the_mean_gradient() -> None:
@@ -182,7 +173,7 @@ def test_a_wish_to_stop_is_heeded_after_the_next_step() -> None:
     class Wish(Callback):
         def stepped(self, trainer: Trainer, step: Update) -> None:
             if trainer.progress.step == 3:
-                trainer.wish = "signal"
+                trainer.stop_reason = "signal"
 
     notes = Notes()
     progress = toy_trainer(Wish(), notes).run()

@@ -241,5 +241,6 @@ def test_words_for_numbers() -> None:
 
 
 def test_nothing_here_imports_torch() -> None:
-    code = "import sys, seqkit.training.display.progress, seqkit.storage.journal, seqkit.storage.lock\nsys.exit('torch' in sys.modules)"
+    code = "import sys, seqkit.training.display.progress, seqkit.storage.journal, seqkit.storage.lock\n"
+    code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -24,7 +24,7 @@ from seqkit.system.terminal import escape
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from seqkit.data.statistics import Frequencies, Statistics
+    from seqkit.data.statistics import NgramFrequencies, Statistics
 
 __all__ = ["command"]
 
@@ -141,7 +141,7 @@ def _table(results: Statistics) -> list[str]:
     return [*(f"{name.ljust(widths[0])}{GAP}{value}" for name, value in totals.items()), "", *table]
 
 
-def _top(ngrams: Frequencies, tokens: str) -> list[str]:
+def _top(ngrams: NgramFrequencies, tokens: str) -> list[str]:
     """The most frequent n-grams of an order, escaped and not longer than `LONGEST`."""
     if not ngrams.top:
         return []
@@ -152,7 +152,7 @@ def _top(ngrams: Frequencies, tokens: str) -> list[str]:
     return table
 
 
-def _plot(frequencies: Sequence[Frequencies]) -> list[str]:
+def _plot(frequencies: Sequence[NgramFrequencies]) -> list[str]:
     """Rank against frequency, both logarithmic, in braille: side by side on a wide terminal, else one below the other.
 
     All three curves have the same scales.
@@ -171,7 +171,7 @@ def _plot(frequencies: Sequence[Frequencies]) -> list[str]:
     return [*(line.rstrip() for line in picture), *textwrap.wrap(legend, width)]
 
 
-def _panel(ngrams: Frequencies, size: int, scales: tuple[float, float]) -> list[str]:
+def _panel(ngrams: NgramFrequencies, size: int, scales: tuple[float, float]) -> list[str]:
     """One curve, `size` cells wide; a cell has 2 x 4 dots."""
     import numpy as np
 
@@ -188,7 +188,7 @@ def _panel(ngrams: Frequencies, size: int, scales: tuple[float, float]) -> list[
     return ["".join(map(chr, row)) for row in cells]
 
 
-def _draw(figure: Figure, frequencies: Sequence[Frequencies], path: Path) -> None:
+def _draw(figure: Figure, frequencies: Sequence[NgramFrequencies], path: Path) -> None:
     axes = figure.add_subplot(xscale="log", yscale="log", xlabel="rank", ylabel="frequency")
     for name, ngrams in zip(NAMES, frequencies, strict=True):
         axes.plot(range(1, ngrams.types + 1), ngrams.ranked, label=name)

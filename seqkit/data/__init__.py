@@ -1,20 +1,20 @@
-"""From files to batches: corpora, their cleaning, encoded examples, batches under a token budget.
+"""From files to batches: corpora, their filtering, encoded examples, batches under a token budget.
 
-`seqkit.data.loading`, which makes tensors, is imported by its own name: nothing here needs torch.
+`seqkit.data.loading` and `seqkit.data.windows`, which make tensors, are not imported here: this package needs no torch.
 """
 
 from seqkit.data.batching import length_batches, slice_of, token_batches
-from seqkit.data.cleaning import Kept, duplicates, keep, overlap, too_long
+from seqkit.data.cleaning import Filtered, duplicates, filter_examples, overlap, too_long
 from seqkit.data.corpora import MonolingualText, ParallelText, read_lines, read_pairs, read_text
 from seqkit.data.datasets import Encoded
 
 __all__ = [
     "Encoded",
-    "Kept",
+    "Filtered",
     "MonolingualText",
     "ParallelText",
     "duplicates",
-    "keep",
+    "filter_examples",
     "length_batches",
     "overlap",
     "read_lines",

@@ -1,6 +1,6 @@
-"""Batches under a token budget: arithmetic on lengths, a pure function of (lengths, budget, seed, epoch).
+"""Batches under a token budget, a pure function of (lengths, budget, seed, epoch).
 
-Lengths are token counts without `</s>`, which every padded side adds; a batch of n examples is as wide as its longest:
+Lengths are token counts without `</s>`, which is added to every side; a batch of n examples is as wide as its longest:
 
     n * (longest target + 1) <= budget          n * (longest source + 1) <= 2 * budget
 """
@@ -12,41 +12,41 @@ from numpy.typing import NDArray
 
 from seqkit.errors import ConfigError
 
-__all__ = ["length_batches", "slice_of", "token_batches"]
+__all__ = ["Indices", "Lengths", "length_batches", "slice_of", "token_batches"]
 
-Indices = NDArray[np.int64]
-Lengths = NDArray[np.int64]
+Indices = NDArray[np.int64]  # (examples,) numbers of examples
+Lengths = NDArray[np.int64]  # (examples,) token counts
 
 
 def token_batches(
     source_lengths: Lengths, target_lengths: Lengths, *, budget: int, seed: int, epoch: int
 ) -> list[Indices]:
-    """Group examples of similar lengths so that no padded batch exceeds the budget; each index stands in one batch.
+    """Group examples of similar lengths so that no padded batch exceeds the budget; each index is in one batch.
 
-    Examples of equal lengths meet different neighbours in each epoch, and the batches come in a different order.
-    Inside a batch the examples are sorted by target length, and for one target length by source length, up and down in
-    turns: where a batch goes on from one target length to the next, its sources stay alike. Raises ConfigError when an
-    example is longer than the budget.
+    Examples of equal lengths are grouped differently in each epoch, and the order of the batches differs. Inside a
+    batch the examples are sorted by target length and, for equal target lengths, by source length, alternately
+    ascending and descending: at the transition to the next target length, source lengths stay similar. Raises
+    ConfigError when an example is longer than the budget.
     """
     _check_fit(source_lengths, target_lengths, budget)
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy=seed, spawn_key=(epoch,))))
     order = random.permutation(len(target_lengths))
     target = target_lengths[order]
     source = np.where(target % 2 == 0, source_lengths[order], -source_lengths[order])
-    order = order[np.lexsort((source, target))]  # stable: ties stay shuffled
+    order = order[np.lexsort((source, target))]  # stable: ties remain shuffled
     batches = _cut(order, source_lengths[order] + 1, target_lengths[order] + 1, budget)
     return [batches[index] for index in random.permutation(len(batches))]
 
 
 def slice_of(batch: Indices, rank: int, world: int) -> Indices:
-    """What one of `world` processes takes of a batch; the slices are alike in size, as a batch is sorted by length."""
+    """The examples of a batch for one of `world` processes: every `world`-th, as a batch is sorted by length."""
     return batch[rank::world]
 
 
 def length_batches(lengths: Lengths, *, budget: int) -> list[Indices]:
-    """Group one-sided examples, longest first, so that memory runs out at once or never.
+    """Group one-sided examples, longest first, so that too little memory shows at the first batch.
 
-    No padded batch exceeds `budget` tokens, but for an example that does so alone: it is a batch of its own.
+    No padded batch exceeds `budget` tokens, except that a longer example is a batch by itself.
     """
     order = np.argsort(-lengths, kind="stable")
     widths = lengths[order] + 1
@@ -63,7 +63,7 @@ def _check_fit(source_lengths: Lengths, target_lengths: Lengths, budget: int) ->
 
 
 def _cut(order: Indices, source_widths: Lengths, target_widths: Lengths, budget: int) -> list[Indices]:
-    """Cut `order` greedily into batches; plain integers, as a call of numpy for each example would take minutes."""
+    """Cut `order` greedily into batches; on plain integers, as a call of numpy for each example would take minutes."""
     starts = []
     size = widest_source = widest_target = 0
     for position, (source, target) in enumerate(zip(source_widths.tolist(), target_widths.tolist(), strict=True)):

@@ -4,8 +4,7 @@
     train.tsv                source TAB target; no quoting, no escapes, `NA` is a word
     news.en news.de web.tsv  several of them, read one after the other
 
-Nothing is repaired behind the reader's back: files that do not match line by line are refused, and what is left out is
-counted under its reason.
+Nothing is repaired silently: files that do not match line by line are refused, and dropped lines are counted by reason.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from numpy.typing import NDArray
 from seqkit.errors import ConfigError, DataError
 from seqkit.files import decode, expand_braces, lines, open_binary
 
-__all__ = ["BadUtf8", "MonolingualText", "ParallelText", "corpora", "read_lines", "read_pairs", "read_text"]
+__all__ = ["BadUtf8", "MonolingualText", "ParallelText", "corpus_files", "read_lines", "read_pairs", "read_text"]
 
 BadUtf8 = Literal["error", "skip"]
-HOW_TO_NAME = "name TSV files, or a source and its target file, as x.en x.de or x.{en,de}, and then the next"
+FILES_HINT = "name TSV files, or a source and its target file, as x.en x.de or x.{en,de}, and then the next"
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class ParallelText:
 
     source: list[str]
     target: list[str]
-    dropped: dict[str, int]  # pairs left out, for each reason: "blank", "bad UTF-8"
+    dropped: dict[str, int]  # the number of dropped pairs by reason: "blank", "bad UTF-8"
     nul: int  # NUL characters that became spaces
 
     def __len__(self) -> int:
@@ -45,7 +44,7 @@ class MonolingualText:
     """The lines of one or more files, one after the other."""
 
     lines: list[str]
-    dropped: dict[str, int]  # lines left out, for each reason: "blank", "bad UTF-8"
+    dropped: dict[str, int]  # the number of dropped lines by reason: "blank", "bad UTF-8"
     nul: int  # NUL characters that became spaces
 
     def __len__(self) -> int:
@@ -55,8 +54,8 @@ class MonolingualText:
 def read_text(files: Sequence[str], *, bad_utf8: BadUtf8 = "error", keep_blank: bool = True) -> MonolingualText:
     """Text in one language, from files read one after the other.
 
-    With `bad_utf8="skip"` lines that are not UTF-8 are dropped, without `keep_blank` those that are blank. Raises
-    DataError for files that are missing, empty or damaged, lines that are not UTF-8, and when no line is left.
+    Lines that are not UTF-8 are dropped with `bad_utf8="skip"`, blank lines without `keep_blank`. Raises DataError for
+    files that are missing, empty or damaged, for lines that are not UTF-8, and when no line is left.
     """
     texts: list[str] = []
     dropped = {"blank": 0, "bad UTF-8": 0}
@@ -77,8 +76,8 @@ def read_text(files: Sequence[str], *, bad_utf8: BadUtf8 = "error", keep_blank: 
 def read_lines(path: str | Path, *, bad_utf8: BadUtf8 = "error") -> list[str]:
     """All lines of a text file.
 
-    With `bad_utf8="skip"` lines that are not UTF-8 are left out: only for files whose line numbers mean nothing.
-    Raises DataError for a missing, empty or damaged file and, unless they are skipped, for such lines.
+    `bad_utf8="skip"` drops lines that are not UTF-8, so use it only for files whose line numbers do not matter. Raises
+    DataError for a missing, empty or damaged file and, unless they are skipped, for such lines.
     """
     side = _Side(str(path), None if bad_utf8 == "skip" else "convert the file to UTF-8")
     _fill(side, path)
@@ -88,14 +87,14 @@ def read_lines(path: str | Path, *, bad_utf8: BadUtf8 = "error") -> list[str]:
 def read_pairs(files: Sequence[str], *, bad_utf8: BadUtf8 = "error", keep_blank: bool = False) -> ParallelText:
     """Parallel text from TSV files, or source files each followed by its target; `x.{en,de}` stands for two files.
 
-    A pair goes or stays whole: it is dropped when a side holds nothing but white space (unless `keep_blank`, for
-    development and test sets, whose line numbers matter) or, with `bad_utf8="skip"`, when a side is not UTF-8.
-    Raises ConfigError for files that make no pairs; DataError for files that are missing, empty, damaged or
-    misaligned, rows without exactly two fields, lines that are not UTF-8, and when no pair is left of a corpus.
+    A pair is dropped when a side contains only white space (unless `keep_blank`, for development and test sets, whose
+    line numbers matter) or, with `bad_utf8="skip"`, when a side is not UTF-8. Raises ConfigError for files that cannot
+    be paired; DataError for files that are missing, empty, damaged or misaligned, for rows without exactly two fields,
+    for lines that are not UTF-8, and when no pair is left of a corpus.
     """
     advice = None if bad_utf8 == "skip" else "data.bad_utf8=skip drops the pair"
-    whole = ParallelText([], [], {}, 0)
-    for source_path, target_path in corpora([path for word in files for path in expand_braces(word)]):
+    text = ParallelText([], [], {}, 0)
+    for source_path, target_path in corpus_files([path for word in files for path in expand_braces(word)]):
         source, target = _Side(source_path, advice), _Side(target_path, advice)
         if source_path == target_path:
             _fill_from_table(source, target, source_path)
@@ -103,35 +102,35 @@ def read_pairs(files: Sequence[str], *, bad_utf8: BadUtf8 = "error", keep_blank:
             _fill(source, source_path)
             _fill(target, target_path)
             _check_aligned(source, target)
-        part = _without_dropped(source, target, keep_blank=keep_blank)
-        dropped = {reason: count + whole.dropped.get(reason, 0) for reason, count in part.dropped.items()}
-        whole = ParallelText(whole.source + part.source, whole.target + part.target, dropped, whole.nul + part.nul)
-    return whole
+        corpus = _without_dropped(source, target, keep_blank=keep_blank)
+        dropped = {reason: count + text.dropped.get(reason, 0) for reason, count in corpus.dropped.items()}
+        text = ParallelText(text.source + corpus.source, text.target + corpus.target, dropped, text.nul + corpus.nul)
+    return text
 
 
-def corpora(paths: Sequence[str]) -> list[tuple[str, str]]:
-    """The source and the target file of each corpus; both are the same file if that is a TSV file.
+def corpus_files(paths: Sequence[str]) -> list[tuple[str, str]]:
+    """The source and the target file of each corpus; for a TSV file both are that file.
 
-    Of several files those are tables that are called so. Raises ConfigError for a source file without a target, and
-    where the order leaves open which is which.
+    A single file is a TSV file; of several, those whose suffix is `.tsv`. Raises ConfigError for a source file without
+    a target, and where the suffixes contradict the order of sources and targets.
     """
     if len(paths) == 1:
         return [(paths[0], paths[0])]
-    found: list[tuple[str, str]] = []
-    waiting = iter(paths)
-    for path in waiting:
-        other = path if _is_table(path) else next(waiting, None)
-        if other is None or (other != path and _is_table(other)):
-            raise ConfigError(f"{path} has no target file", HOW_TO_NAME)
-        found.append((path, other))
-    if not found:
-        raise ConfigError("parallel text is files, and none is named", HOW_TO_NAME)
-    pairs = [pair for pair in found if not _is_table(pair[0])]
+    corpora: list[tuple[str, str]] = []
+    remaining = iter(paths)
+    for source in remaining:
+        target = source if _is_table(source) else next(remaining, None)
+        if target is None or (target != source and _is_table(target)):
+            raise ConfigError(f"{source} has no target file", FILES_HINT)
+        corpora.append((source, target))
+    if not corpora:
+        raise ConfigError("parallel text is files, and none is named", FILES_HINT)
+    pairs = [corpus for corpus in corpora if not _is_table(corpus[0])]
     left, right = ({tuple(Path(pair[side]).suffixes) for pair in pairs} for side in (0, 1))
     if left & right and len(left | right) > 1:  # as in {a,b}.en {a,b}.de
         names = " ".join(paths)
-        raise ConfigError(f"which of these files are sources, and which their targets? {names}", HOW_TO_NAME)
-    return found
+        raise ConfigError(f"which of these files are sources, and which their targets? {names}", FILES_HINT)
+    return corpora
 
 
 def _is_table(path: str) -> bool:
@@ -140,12 +139,12 @@ def _is_table(path: str) -> bool:
 
 @dataclass
 class _Side:
-    """One side of a corpus, filled line by line; kept whole so that dropping is done by pairs."""
+    """One side of a corpus, filled line by line; it keeps bad lines, which are dropped by pairs later."""
 
     name: str  # the file, for errors
-    advice: str | None  # the hint when a line is not UTF-8; None: such lines are only noted
+    advice: str | None  # the hint of the error for a line that is not UTF-8; None: such lines are recorded in `bad`
     texts: list[str] = field(default_factory=list)
-    bad: set[int] = field(default_factory=set)  # which of the texts were not UTF-8
+    bad: set[int] = field(default_factory=set)  # the numbers of lines that are not UTF-8
     nul: int = 0
 
     def add(self, line: bytes) -> None:
@@ -199,12 +198,14 @@ def _without_dropped(source: _Side, target: _Side, *, keep_blank: bool) -> Paral
     bad = source.bad | target.bad
     blank = set() if keep_blank else (_blank(source.texts) | _blank(target.texts)) - bad
     dropped = {"blank": len(blank), "bad UTF-8": len(bad)}
-    gone = blank | bad
-    if len(gone) == len(source.texts):
+    dropped_lines = blank | bad
+    if len(dropped_lines) == len(source.texts):
         names = " and ".join(dict.fromkeys((source.name, target.name)))
         raise DataError(f"no pair is left of {names}: {len(blank)} blank, {len(bad)} bad UTF-8", "look at the files")
-    left, right = ([text for number, text in enumerate(side.texts) if number not in gone] for side in (source, target))
-    return ParallelText(left, right, dropped, source.nul + target.nul)
+    sources, targets = (
+        [text for number, text in enumerate(side.texts) if number not in dropped_lines] for side in (source, target)
+    )
+    return ParallelText(sources, targets, dropped, source.nul + target.nul)
 
 
 def _blank(texts: list[str]) -> set[int]:
@@ -213,7 +214,7 @@ def _blank(texts: list[str]) -> set[int]:
 
 def _check_aligned(source: _Side, target: _Side) -> None:
     if len(source.texts) != len(target.texts):
-        line = _first_odd_line(_sizes(source.texts), _sizes(target.texts))
+        line = _first_misaligned_line(_sizes(source.texts), _sizes(target.texts))
         raise DataError(
             f"{source.name} has {len(source.texts)} lines, {target.name} {len(target.texts)}",
             f"the files must match line by line; the first odd pair is near line {line}",
@@ -224,16 +225,16 @@ def _sizes(texts: list[str]) -> NDArray[np.float64]:
     return np.fromiter(map(len, texts), dtype=np.float64, count=len(texts)) + 1
 
 
-def _first_odd_line(source: NDArray[np.float64], target: NDArray[np.float64]) -> int:
-    """Where the pairs stop matching, judged by the lengths of their sides, as if lines were missing in one place.
+def _first_misaligned_line(source: NDArray[np.float64], target: NDArray[np.float64]) -> int:
+    """The number of the first misaligned pair, estimated from the lengths of lines, if lines are missing in one place.
 
-    Before that place the lengths agree when counted from the top, after it when counted from the bottom; the place
-    with the smallest sum of both disagreements is taken.
+    Before that place the length ratios agree when lines are counted from the top, after it when counted from the
+    bottom; the place with the smallest sum of both deviations is taken.
     """
     count = min(len(source), len(target))
-    usual = np.log(source.sum() / target.sum())
-    from_top = np.abs(np.log(source[:count] / target[:count]) - usual)
-    from_bottom = np.abs(np.log(source[len(source) - count :] / target[len(target) - count :]) - usual)
+    ratio = np.log(source.sum() / target.sum())
+    from_top = np.abs(np.log(source[:count] / target[:count]) - ratio)
+    from_bottom = np.abs(np.log(source[len(source) - count :] / target[len(target) - count :]) - ratio)
     before = np.concatenate(([0.0], np.cumsum(from_top)))
     after = from_bottom.sum() - np.concatenate(([0.0], np.cumsum(from_bottom)))
     return int(np.argmin(before + after)) + 1

@@ -1,6 +1,6 @@
-"""Encoded examples: the ids of many sequences as two arrays, in memory or mapped from disk.
+"""Encoded examples: the ids of many sequences as two arrays, in memory or memory-mapped.
 
-ids      7 4 9 | 5 5 | | 8          all sequences, end to end
+ids      7 4 9 | 5 5 | | 8          all sequences, concatenated
 offsets  0       3     5 5   6      sequence i is ids[offsets[i]:offsets[i + 1]]
 """
 
@@ -24,7 +24,7 @@ __all__ = ["Encoded"]
 
 
 class Encoded:
-    """Id sequences, read-only; special tokens are not among the ids but added when batches are made."""
+    """Read-only id sequences, without special tokens, which are added when batches are built."""
 
     def __init__(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> None:
         self.ids = ids  # (tokens,)
@@ -32,7 +32,7 @@ class Encoded:
 
     @classmethod
     def from_lists(cls, sequences: Iterable[Sequence[int]]) -> Encoded:
-        """Pack sequences of ids; they are read once, so a generator will do."""
+        """Concatenate sequences of ids, which are iterated once."""
         ids, lengths = array("i"), array("q")
         for sequence in sequences:
             ids.extend(sequence)
@@ -50,35 +50,35 @@ class Encoded:
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """How many ids each sequence has: (sequences,)."""
+        """The number of ids of each sequence: (sequences,)."""
         return np.diff(self.offsets)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the content, in hexadecimal: equal for equal sequences, wherever they are kept."""
+        """SHA-256 of the content, in hexadecimal: equal for equal sequences, in memory or mapped."""
         content = hashlib.sha256(str(len(self)).encode())
         content.update(np.ascontiguousarray(self.offsets, dtype="<i8").data)
         content.update(np.ascontiguousarray(self.ids, dtype="<i4").data)
         return content.hexdigest()
 
     def take(self, indices: NDArray[np.int64]) -> Encoded:
-        """The sequences with these indices, in this order, copied."""
+        """A copy of the sequences with these indices, in this order."""
         lengths = self.lengths[indices]
         offsets = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths)))
-        moved = np.repeat(self.offsets[indices] - offsets[:-1], lengths)  # how far each token lies from its new place
-        return Encoded(self.ids[moved + np.arange(len(moved))], offsets)
+        shifts = np.repeat(self.offsets[indices] - offsets[:-1], lengths)  # of each token: old minus new position
+        return Encoded(self.ids[shifts + np.arange(len(shifts))], offsets)
 
     def save(self, prefix: str | Path) -> None:
-        """Write `PREFIX.ids.npy` and `PREFIX.offsets.npy`; a reader finds both, whole, or no offsets."""
+        """Write `PREFIX.ids.npy` and `PREFIX.offsets.npy` so that, if interrupted, there are no offsets."""
         ids_path, offsets_path = _paths(prefix)
-        offsets_path.unlink(missing_ok=True)  # old offsets must never meet new ids
+        offsets_path.unlink(missing_ok=True)  # old offsets must never be combined with new ids
         for path, values in ((ids_path, self.ids), (offsets_path, self.offsets)):
             with replacing(path) as stream:
                 np.save(stream, values, allow_pickle=False)
 
     @classmethod
     def load(cls, prefix: str | Path) -> Encoded:
-        """Map what `save` wrote, read-only. Raises DataError when it is missing or damaged."""
+        """Memory-map the files that `save` wrote. Raises DataError when they are missing or damaged."""
         ids_path, offsets_path = _paths(prefix)
         offsets, ids = _map(offsets_path, np.int64), _map(ids_path, np.int32)
         if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(ids) or (np.diff(offsets) < 0).any():

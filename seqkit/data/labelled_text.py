@@ -1,10 +1,10 @@
-"""Labelled text as the CoNLL shared tasks keep it: a token a line, a blank line between sentences.
+"""Labelled text in the format of the CoNLL shared tasks: one token a line, a blank line between sentences.
 
-    Florence  NNP  B-PER      the first column is the token, the last one its label; what stands between is not read
-    left      VBD  O          TABs part the columns, or single spaces in a file that has no TAB
+    Florence  NNP  B-PER      the first column is the token, the last one its label; other columns are ignored
+    left      VBD  O          columns are separated by TABs, or by single spaces in a file without any TAB
     Paris     NNP  B-LOC
 
-Tokens and labels hold no white space, so that a sentence can be written as one line of tokens and read again.
+Tokens and labels contain no white space, so that a sentence can be written as one line of tokens and read again.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from seqkit.errors import DataError
 
 __all__ = ["LabelledText", "read_labelled"]
 
-DOCUMENT = "-DOCSTART-"  # a line of CoNLL-2003 that begins a document and belongs to no sentence
+DOCUMENT = "-DOCSTART-"  # the line of CoNLL-2003 that begins a document and is part of no sentence
 BYTE_ORDER_MARK = "\ufeff"
 FORM = "each line is a token, a TAB and its label; a blank line ends a sentence"
 
 
 @dataclass(frozen=True)
 class LabelledText:
-    """Sentences cut into tokens, a label for each: `labels[i][j]` belongs to `tokens[i][j]`."""
+    """Tokenized sentences with a label for each token: `labels[i][j]` belongs to `tokens[i][j]`."""
 
     tokens: list[list[str]]
     labels: list[list[str]]
@@ -34,10 +34,10 @@ class LabelledText:
         return len(self.tokens)
 
     def dump(self) -> bytes:
-        """The content of a file from which `read_labelled` gives the same text again.
+        """The text as the content of a file that `read_labelled` reads.
 
-        Raises DataError for what no such file can hold: a sentence without tokens, a token that is `-DOCSTART-`, a
-        token or label that is empty or holds white space.
+        Raises DataError for what the format cannot represent: a sentence without tokens, a token that is `-DOCSTART-`,
+        a token or label that is empty or contains white space.
         """
         rows: list[str] = []
         for number, (tokens, labels) in enumerate(zip(self.tokens, self.labels, strict=True), start=1):
@@ -50,7 +50,7 @@ class LabelledText:
                 rows.append(f"{token}\t{label}\n")
             rows.append("\n")
         content = "".join(rows)
-        # The reader takes one mark from the beginning of a file; a token that begins with one keeps its own.
+        # The reader removes one byte order mark from the beginning of a file, so a token's own one is doubled there.
         return ((BYTE_ORDER_MARK if content.startswith(BYTE_ORDER_MARK) else "") + content).encode()
 
 
@@ -59,28 +59,28 @@ def read_labelled(files: Sequence[str | Path]) -> LabelledText:
 
     A `-DOCSTART-` line ends a sentence as a blank line does. Raises DataError, naming the file and the line, for files
     that are missing, empty, damaged, not UTF-8 or without a sentence, for tokens without a label, and for tokens or
-    labels that hold white space.
+    labels that contain white space.
     """
     sentences = [sentence for path in files for sentence in _sentences(path)]
     return LabelledText([tokens for tokens, _ in sentences], [labels for _, labels in sentences])
 
 
 def _sentences(path: str | Path) -> list[tuple[list[str], list[str]]]:
-    found: list[tuple[list[str], list[str]]] = []
+    sentences: list[tuple[list[str], list[str]]] = []
     ended = True
     for row in _rows(path):
         if row is None:
             ended = True
             continue
         if ended:
-            found.append(([], []))
+            sentences.append(([], []))
             ended = False
         token, label = row
-        found[-1][0].append(token)
-        found[-1][1].append(label)
-    if not found:
+        sentences[-1][0].append(token)
+        sentences[-1][1].append(label)
+    if not sentences:
         raise DataError(f"{path} holds no sentence", FORM)
-    return found
+    return sentences
 
 
 def _rows(path: str | Path) -> Iterator[tuple[str, str] | None]:
@@ -88,11 +88,11 @@ def _rows(path: str | Path) -> Iterator[tuple[str, str] | None]:
     lines = read_lines(path)
     separator = "\t" if any("\t" in line.strip() for line in lines) else " "
     for number, line in enumerate(lines, start=1):
-        token, *others = line.split(separator)
+        token, *columns = line.split(separator)
         if not line or line.isspace() or token == DOCUMENT:
             yield None
             continue
-        label = others[-1] if others else ""
+        label = columns[-1] if columns else ""
         if not label:
             raise DataError(f"{path} line {number}: the token {token!r} has no label", FORM)
         _check(token, label, f"{path} line {number}")

@@ -1,12 +1,12 @@
-"""A text as one stream of tokens, cut into the batches of a language model.
+"""A text as one stream of tokens, cut into batches of windows for a language model.
 
     sequential, 2 rows, windows of 3         random, 2 rows, windows of 3
     a b c | d e f | g h                      d e f | j k l
     i j k | l m n | o p                      m n o | a b c | ...
-    row b goes on where it stopped           no order kept
+    row b continues its previous window      random order
 
-Each epoch begins a few tokens later or earlier in the text, by chance, so that windows do not always begin at the same
-tokens. What a token is predicted from begins with the token before it, the first of all with `<s>`:
+Each epoch begins at a random offset in the text, so that windows do not always begin at the same tokens. The inputs of
+a window begin with the token before it, for the first token of the text with `<s>`:
 
     inputs    <s> a b | c d e | ...
     targets    a  b c | d e f | ...
@@ -22,38 +22,38 @@ import torch
 from numpy.typing import NDArray
 
 from seqkit.batch import Batch, Padded
-from seqkit.data.loading import ExampleGroup, ahead
+from seqkit.data.loading import ExampleGroup, prefetched
 from seqkit.text.vocabulary import BOS
 
-__all__ = ["Partition", "WindowStream", "fitting_rows"]
+__all__ = ["Partition", "WindowStream", "usable_rows"]
 
-Tokens = NDArray[np.int32]
+TokenIds = NDArray[np.int32]
 Starts = NDArray[np.int64]
 Partition = Literal["sequential", "random"]
 
 
 class _Window(NamedTuple):
-    """One planned batch: where each row's window begins in the text, and how long all of them are."""
+    """One planned batch: a window of each row."""
 
-    starts: Starts  # (rows,)
-    size: int
-    continues: bool
+    starts: Starts  # (rows,) positions in the text at which the windows begin
+    size: int  # tokens in each window
+    continues: bool  # row b continues row b of the previous batch
 
 
-def fitting_rows(tokens: int, *, rows: int, window: int) -> int:
-    """How many of `rows` a text can fill with a whole window each; at least one."""
+def usable_rows(tokens: int, *, rows: int, window: int) -> int:
+    """The number of rows, at most `rows` and at least one, that a text can fill with a whole window each."""
     return min(rows, max(1, tokens // window))
 
 
 class WindowStream:
-    """The groups of any epoch, from any position on: a pure function of seed, epoch, tokens and sizes.
+    """The groups of any epoch from any position on: a pure function of seed, epoch, tokens and sizes.
 
-    Batches are planned for all processes together; process r of w takes rows r, r + w, r + 2w, ...
+    Batches are planned for all processes together; process r of w builds rows r, r + w, r + 2w, ...
     """
 
     def __init__(
         self,
-        tokens: Tokens,
+        tokens: TokenIds,
         *,
         rows: int,
         window: int,
@@ -65,9 +65,10 @@ class WindowStream:
         world: int = 1,
         prefetch: int = 2,
     ) -> None:
-        """tokens (N,); `carries`: whether the model's state goes from window to window (sequential partition only)."""
+        """tokens (N,); `carries`: whether the model's state is carried from window to window, which only the sequential
+        partition allows; `accumulate`: batches in a group; `prefetch`: groups built in advance, 0 for none."""
         self.tokens = tokens
-        self.rows = fitting_rows(len(tokens), rows=rows, window=window)
+        self.rows = usable_rows(len(tokens), rows=rows, window=window)
         self.window = window
         self.partition = partition
         self.carries = self.rows if carries and partition == "sequential" else 0
@@ -76,12 +77,12 @@ class WindowStream:
         self._rank = rank
         self._world = world
         self._prefetch = prefetch
-        # The beginning wanders over as much as can be spared without changing how many batches there are.
-        self._spare = window - 1 if len(tokens) >= 2 * self.rows * window else 0
-        self._used = len(tokens) - self._spare
+        # The offset of an epoch is at most as large as it can be without changing the number of batches.
+        self._largest_offset = window - 1 if len(tokens) >= 2 * self.rows * window else 0
+        self._used = len(tokens) - self._largest_offset
 
     def count(self, epoch: int) -> int:
-        """How many groups an epoch has: the same in every one."""
+        """The number of groups, which is the same in every epoch."""
         if self.partition == "sequential":
             batches = -(-(self._used // self.rows) // self.window)
         else:
@@ -89,26 +90,26 @@ class WindowStream:
         return -(-batches // self._accumulate)
 
     def largest(self, epoch: int) -> ExampleGroup:
-        """The first batch, as a group of its own: none is larger."""
+        """The first batch, as a group by itself: no other one is larger."""
         return self._group(self._plan(epoch)[:1])
 
     def groups(self, epoch: int, start: int = 0) -> Iterator[ExampleGroup]:
-        """The epoch's groups, without the first `start`, for which nothing is built."""
+        """The epoch's groups from number `start` on; earlier ones are not built."""
         windows = self._plan(epoch)
         size = self._accumulate
         planned = [windows[first : first + size] for first in range(0, len(windows), size)]
-        made = (self._group(group) for group in planned[start:])
-        return ahead(made, self._prefetch) if self._prefetch else made
+        groups = (self._group(group) for group in planned[start:])
+        return prefetched(groups, self._prefetch) if self._prefetch else groups
 
     def _plan(self, epoch: int) -> list[_Window]:
         random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy=self._seed, spawn_key=(epoch,))))
-        offset = int(random.integers(0, self._spare + 1))
+        offset = int(random.integers(0, self._largest_offset + 1))
         if self.partition == "sequential":
             length = self._used // self.rows
             starts = offset + length * np.arange(self.rows)
             return [
-                _Window(starts + place, min(self.window, length - place), self.carries > 0 and place > 0)
-                for place in range(0, length, self.window)
+                _Window(starts + position, min(self.window, length - position), self.carries > 0 and position > 0)
+                for position in range(0, length, self.window)
             ]
         size = min(self.window, self._used)
         starts = offset + size * random.permutation(self._used // size)
@@ -120,12 +121,12 @@ class WindowStream:
         return ExampleGroup([self._batch(window) for window in windows], tokens, rows, tokens)
 
     def _batch(self, window: _Window) -> Batch:
-        """This process's rows; a process without any gets one that counts nowhere."""
+        """This process's rows; a process without any gets one row with a mask that is False throughout."""
         starts = window.starts[self._rank :: self._world]
         counts = len(starts) > 0
-        places = (starts if counts else window.starts[:1])[:, None] + np.arange(window.size)  # (rows, T)
-        inputs = self.tokens[np.maximum(places - 1, 0)].astype(np.int64)
-        inputs[places == 0] = BOS
-        targets = torch.from_numpy(self.tokens[places].astype(np.int64))
+        positions = (starts if counts else window.starts[:1])[:, None] + np.arange(window.size)  # (rows, T)
+        inputs = self.tokens[np.maximum(positions - 1, 0)].astype(np.int64)
+        inputs[positions == 0] = BOS
+        targets = torch.from_numpy(self.tokens[positions].astype(np.int64))
         mask = torch.full(targets.shape, counts)
         return Batch(None, torch.from_numpy(inputs), Padded(targets, mask), window.continues)

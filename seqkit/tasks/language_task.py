@@ -16,7 +16,7 @@ from torch import nn
 from seqkit.data.corpora import MonolingualText, read_text
 from seqkit.data.datasets import Encoded
 from seqkit.data.loading import line_batch
-from seqkit.data.windows import Partition, WindowStream, fitting_rows
+from seqkit.data.windows import Partition, WindowStream, usable_rows
 from seqkit.engine.token_scores import Blocks, Context, stream_of, token_log_probs
 from seqkit.errors import ConfigError, DataError
 from seqkit.files import expand_braces, sha256
@@ -145,7 +145,7 @@ def _fitting(recipe: Recipe, data: Stream, lines: Encoded) -> list[str]:
     if not recipe.model.trained:
         return []
     rows, tokens = recipe.train.budget // data.window, len(lines.ids) + len(lines)
-    fitting = fitting_rows(tokens, rows=rows, window=data.window)
+    fitting = usable_rows(tokens, rows=rows, window=data.window)
     if tokens < data.window:
         return [f"the text has {tokens} tokens, less than one window of {data.window}: a batch is one shorter row"]
     if fitting < rows:

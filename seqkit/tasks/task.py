@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from seqkit.data.loading import Examples, ExampleStream, Make
+from seqkit.data.loading import BuildBatch, EpochExamples, ExampleStream
 from seqkit.loss import Tally
 from seqkit.parallel.parameters import EvaluationWeights
 from seqkit.parallel.processes import Processes
@@ -66,11 +66,13 @@ class Task(ABC):
     ) -> Callable[[], ValidationReport] | None:
         """What scores a model on the development set; None if there is no such set."""
 
-    def batches(self, make: Make, examples: Examples, processes: Processes, *, ends: int = 1) -> ExampleStream:
+    def batches(
+        self, build: BuildBatch, examples: EpochExamples, processes: Processes, *, ends: int = 1
+    ) -> ExampleStream:
         """The training batches of one process, where examples stand alone; see `ExampleStream` for the rest."""
         settings = self.recipe.train
         return ExampleStream(
-            make,
+            build,
             examples=examples,
             budget=settings.budget,
             accumulate=settings.accumulate,

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from seqkit.data.batching import length_batches, slice_of
-from seqkit.data.cleaning import keep, overlap, too_long
+from seqkit.data.cleaning import filter_examples, overlap, too_long
 from seqkit.data.corpora import ParallelText, read_pairs
 from seqkit.data.datasets import Encoded
 from seqkit.data.loading import ExampleStream, translation_batch
@@ -117,7 +117,7 @@ def prepare(recipe: Recipe, data: Pairs, run: Path) -> TranslationTask:
         reasons["in the development set too"] = shared
     elif len(shared):
         notes.append(f"{len(shared)} training sources also stand in the development set (data.drop_overlap drops them)")
-    kept = keep(len(text), reasons)
+    kept = filter_examples(len(text), reasons)
     notes += [f"{count} training pairs dropped: {reason}" for reason, count in kept.dropped.items() if count]
     if not len(kept.indices):
         raise DataError("no usable training pair is left", "see the counts above, and data.maximum_length")

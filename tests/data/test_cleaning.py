@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqkit.data.cleaning import duplicates, keep, overlap, too_long
+from seqkit.data.cleaning import duplicates, filter_examples, overlap, too_long
 
 
 def test_too_long_on_either_side() -> None:
@@ -26,12 +26,16 @@ def test_duplicates_are_later_equal_pairs() -> None:
 def test_kept_and_dropped_add_up(drawn: tuple[int, list[set[int]]]) -> None:
     count, found = drawn
     found = [numbers for numbers in found if count] if count else []
-    kept = keep(count, {f"reason {i}": np.array(sorted(numbers), dtype=np.int64) for i, numbers in enumerate(found)})
+    kept = filter_examples(
+        count, {f"reason {i}": np.array(sorted(numbers), dtype=np.int64) for i, numbers in enumerate(found)}
+    )
     assert kept.indices.tolist() == sorted(set(range(count)).difference(*found))
     assert len(kept.indices) + sum(kept.dropped.values()) == count
 
 
 def test_the_first_reason_counts() -> None:
-    kept = keep(4, {"first": np.array([0, 1]), "second": np.array([1, 2]), "third": np.array([], dtype=np.int64)})
+    kept = filter_examples(
+        4, {"first": np.array([0, 1]), "second": np.array([1, 2]), "third": np.array([], dtype=np.int64)}
+    )
     assert kept.indices.tolist() == [3]
     assert kept.dropped == {"first": 2, "second": 1, "third": 0}

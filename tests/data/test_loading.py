@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqkit.batch import Batch
+from seqkit.data.batching import Indices
 from seqkit.data.datasets import Encoded
-from seqkit.data.loading import ExampleGroup, ExampleStream, Indices, Make, translation_batch
+from seqkit.data.loading import BuildBatch, ExampleGroup, ExampleStream, translation_batch
 from seqkit.text.vocabulary import BOS, EOS, PAD
 
 SENTENCE = st.lists(st.integers(4, 99), max_size=7)
@@ -29,7 +30,7 @@ def encoded_pairs(count: int, seed: int = 0) -> tuple[Encoded, Encoded]:
 
 
 def stream(
-    make: Make = translation_batch, *, rank: int = 0, world: int = 1, prefetch: int = 0, accumulate: int = 2
+    make: BuildBatch = translation_batch, *, rank: int = 0, world: int = 1, prefetch: int = 0, accumulate: int = 2
 ) -> ExampleStream:
     pairs = encoded_pairs(60)
     return ExampleStream(

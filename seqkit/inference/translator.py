@@ -52,7 +52,7 @@ from seqkit.search.rules import BanPhrases, Fusion, Rule
 from seqkit.settings import Pairs, Recipe, Search, Stream
 from seqkit.state import Decodable
 from seqkit.system.device import device_of
-from seqkit.text.sentences import parts as split
+from seqkit.text.sentences import split_line
 from seqkit.text.vocabulary import BOS, EOS
 
 __all__ = ["WINDOW", "Translator"]
@@ -216,7 +216,9 @@ class Translator:
 
     def _parts(self, line: Line, ids: list[int], request: _Request) -> list[_SourcePart]:
         encode = self.loaded.codecs.source.encode
-        texts = [line.text] if len(ids) <= self.limit else split(line.text, size=self._token_count, limit=self.limit)
+        texts = (
+            [line.text] if len(ids) <= self.limit else split_line(line.text, size=self._token_count, limit=self.limit)
+        )
         encoded = [(line.text, ids)] if len(texts) == 1 else [(text, encode(text)) for text in texts]
         filled = [(text, part_ids[: self.limit]) for text, part_ids in encoded if part_ids]
         return [

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from seqkit.data.datasets import Encoded
 from seqkit.text.codec import Codec
-from seqkit.text.subword_sampling import Cut
+from seqkit.text.subword_sampling import Segmentation
 
 __all__ = ["Resample", "replace_examples", "resample"]
 
@@ -18,7 +18,7 @@ Resample = Callable[[int], Encoded]  # from a seed to another cut of the same li
 
 def resample(codec: Codec, lines: Encoded) -> Resample | None:
     """What cuts encoded lines anew; None where the text layer does not sample."""
-    draw = codec.resampler(Cut(lines.ids, lines.offsets))
+    draw = codec.resampler(Segmentation(lines.ids, lines.offsets))
     if draw is None:
         return None
     return lambda seed: Encoded(*draw(seed))

@@ -1,4 +1,4 @@
-"""Text <-> ids: normalising, tokenizing, vocabularies; never imports torch."""
+"""Text <-> ids: normalisation, tokenization, vocabularies; never imports torch."""
 
 from seqkit.text.codec import Codec, Codecs
 from seqkit.text.normalise import normaliser

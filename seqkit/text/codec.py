@@ -1,10 +1,10 @@
-"""Text <-> ids: a normaliser, a tokenizer and a vocabulary that belong together, and the folder they are kept in.
+"""Codecs, text <-> ids: a normaliser, a tokenizer and a vocabulary, and the folder in which they are stored.
 
 Codec    one language (or one vocabulary for both): encode, decode
 Codecs   the source and the target codec of a model; the same object when the vocabulary is joint
 
 folder/manifest.json                             written last: format, version, size and SHA-256 of every file
-folder/joint/  or  folder/source/ and target/    settings.json, vocabulary.tsv and, if need be, sentencepiece.model
+folder/joint/  or  folder/source/ and target/    settings.json, vocabulary.tsv, sentencepiece.model (for subwords)
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from seqkit.files import read_plain, replace_file
 from seqkit.settings import Characters, SentencePiece, Text, Words
 from seqkit.text import tokenizers
 from seqkit.text.normalise import clean, normaliser
-from seqkit.text.subword_sampling import Cut
+from seqkit.text.subword_sampling import Segmentation
 from seqkit.text.vocabulary import EOS, PAD, SPECIAL_TOKENS, UNKNOWN, UNKNOWN_MARK, Vocabulary
 
 __all__ = ["Codec", "Codecs"]
 
 FORMAT = 1  # of the folder; a higher one is refused
 SETTINGS, VOCABULARY, MODEL, MANIFEST = "settings.json", "vocabulary.tsv", "sentencepiece.model", "manifest.json"
-FILE_NAME = re.compile(r"(joint|source|target)/[a-z]+\.[a-z]+")  # all that a manifest may name
-LARGEST_MANIFEST = 1 << 20  # bytes; it names nine files at most
+FILE_NAME = re.compile(r"(joint|source|target)/[a-z]+\.[a-z]+")  # the names that a manifest may contain
+LARGEST_MANIFEST = 1 << 20  # bytes; it lists at most nine files
 LARGEST_FILE = 1 << 30  # bytes
 COUNTING_BLOCK = 10_000  # lines whose pieces are counted at a time
 
-# What the decoder raises for foreign bytes: bad UTF-8 and deep nesting have errors of their own.
+# The errors of the JSON decoder for arbitrary bytes: bad UTF-8 and deep nesting raise other ones than DecodeError.
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Tokenizer = tokenizers.CharacterTokenizer | tokenizers.WordTokenizer | tokenizers.SentencePieceTokenizer
@@ -47,11 +47,11 @@ Tokenizer = tokenizers.CharacterTokenizer | tokenizers.WordTokenizer | tokenizer
 
 @dataclass(frozen=True, eq=False)
 class Codec:
-    """Turns lines into ids and back.
+    """Encodes lines as ids and decodes ids to lines.
 
-    `decode(encode(text))` is the text as the model sees it: it changes nothing when applied again, and it is the
-    normalised text itself where no token is unknown, but for white space with `Words` and U+2581 with `SentencePiece`,
-    which both become spaces. An unknown token is decoded to U+2047. No line break goes in or comes out.
+    `decode(encode(text))` is the text as the model sees it, and is idempotent. Where no token is unknown it is the
+    normalised text, except that white space with `Words`, and U+2581 with `SentencePiece`, become single spaces. An
+    unknown token is decoded to U+2047. Neither texts nor decoded lines contain line breaks.
     """
 
     settings: Text
@@ -60,11 +60,11 @@ class Codec:
 
     @classmethod
     def learn(cls, lines: Iterable[str], settings: Text) -> Codec:
-        """Make a codec from training text. The same lines and settings give the same codec.
+        """Learn a codec from training text. The same lines and settings give the same codec.
 
-        Raises ConfigError when the text does not support `settings.size`, DataError when there is no text.
+        Raises ConfigError when the text yields too few tokens for `settings.size`, DataError when there is no text.
         """
-        settings = msgspec.structs.replace(settings, from_=None)  # what was learnt does not come from elsewhere
+        settings = msgspec.structs.replace(settings, from_=None)  # this codec is not taken from another run
         prepare = _preparation(settings)
         prepared = (prepare(line) for line in lines)
         match settings:
@@ -88,13 +88,13 @@ class Codec:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hexadecimal, over all that determines the codec: equal for codecs that `save` the same."""
+        """SHA-256 of the codec's files, in hexadecimal: equal for equal codecs."""
         names = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(self.dump().items())}
         return hashlib.sha256(msgspec.json.encode(names)).hexdigest()
 
     @cached_property
     def plain_fingerprint(self) -> str:
-        """The same over what determines the ids of a text, whatever was drawn at random in training."""
+        """`fingerprint` without the rate of subword sampling: equal for codecs that encode a text as the same ids."""
         if not isinstance(self.settings, SentencePiece) or self.settings.sampling == 0:
             return self.fingerprint
         return replace(self, settings=msgspec.structs.replace(self.settings, sampling=0.0)).fingerprint
@@ -104,14 +104,14 @@ class Codec:
         return _preparation(self.settings)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of one line, without those of beginning and end."""
+        """The ids of one line, without the special tokens of beginning and end."""
         return self.encode_many([text])[0]
 
     def encode_many(self, texts: Sequence[str], *, sampling_seed: int | None = None) -> list[list[int]]:
-        """The ids of many lines, faster than one by one.
+        """The ids of many lines, faster than by `encode`.
 
-        With a seed and `settings.sampling` above 0 each line is cut at random; the ids depend on the texts, their order
-        and the seed, not on earlier calls. Otherwise the seed means nothing.
+        With a seed and `settings.sampling` above 0 the segmentation of each line is random; the ids depend on the
+        texts, their order and the seed, not on earlier calls. Otherwise the seed is ignored.
         """
         prepared = [self._prepare(text) for text in texts]
         if not isinstance(self.tokenizer, tokenizers.SentencePieceTokenizer):
@@ -122,10 +122,10 @@ class Codec:
         algorithm = self.settings.algorithm if isinstance(self.settings, SentencePiece) else "bpe"
         return self.tokenizer.sample(prepared, algorithm=algorithm, rate=rate, seed=sampling_seed)
 
-    def resampler(self, best: Cut) -> Callable[[int], Cut] | None:
-        """From a seed to a random cut of the same lines, as `encode_many` would make it, given their best cut.
+    def resampler(self, best: Segmentation) -> Callable[[int], Segmentation] | None:
+        """A function from a seed to the segmentation that `encode_many` gives, for the lines of this best segmentation.
 
-        Faster than encoding again. None where nothing is sampled.
+        It is faster than encoding the lines again. None if the settings do not sample.
         """
         settings = self.settings
         if not isinstance(settings, SentencePiece) or settings.sampling == 0:
@@ -136,25 +136,25 @@ class Codec:
         return lambda seed: sampler.draw(lines, seed=seed)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The line that these ids stand for; padding, beginning and end give nothing.
+        """The line of these ids; padding and the ids of beginning and end are skipped.
 
-        Raises IndexError when an id is not in the vocabulary.
+        Raises IndexError for an id that is not in the vocabulary.
         """
         if isinstance(self.tokenizer, tokenizers.SentencePieceTokenizer):
-            return clean(self.tokenizer.decode(ids))  # bytes may have spelt a line break
+            return clean(self.tokenizer.decode(ids))  # pieces for bytes may form a line break
         tokens = (UNKNOWN_MARK if id == UNKNOWN else self.vocabulary.token(id) for id in ids if not PAD <= id <= EOS)
-        return clean(self.tokenizer.join(tokens))  # so may a vocabulary written by hand
+        return clean(self.tokenizer.join(tokens))  # a vocabulary written by hand may contain line breaks
 
-    def decode_many(self, many: Iterable[Sequence[int]]) -> list[str]:
-        """The lines that several sequences of ids stand for."""
-        return [self.decode(ids) for ids in many]
+    def decode_many(self, sequences: Iterable[Sequence[int]]) -> list[str]:
+        """The lines of several sequences of ids."""
+        return [self.decode(ids) for ids in sequences]
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """The surface of each id, special ones included, for display."""
+        """The token of each id, special ones included, for display."""
         return [self.vocabulary.token(id) for id in ids]
 
     def dump(self) -> dict[str, bytes]:
-        """The files that `save` writes, by name."""
+        """The content of the files that `save` writes, by name."""
         files = {SETTINGS: msgspec.json.format(msgspec.json.encode(self.settings)), VOCABULARY: self.vocabulary.dump()}
         if isinstance(self.tokenizer, tokenizers.SentencePieceTokenizer):
             files[MODEL] = self.tokenizer.model
@@ -162,7 +162,7 @@ class Codec:
 
     @classmethod
     def parse(cls, files: Mapping[str, bytes], folder: Path) -> Codec:
-        """Make a codec of what `dump` gave. Raises ModelError, naming the folder, when it is anything else."""
+        """Make a codec of the output of `dump`. Raises ModelError, naming the folder, for anything else."""
         try:
             settings = msgspec.json.decode(files[SETTINGS], type=Text)
             vocabulary = Vocabulary.parse(files[VOCABULARY], VOCABULARY)
@@ -180,7 +180,7 @@ class Codec:
         return cls(settings, tokenizer, vocabulary)
 
     def save(self, folder: Path) -> None:
-        """Write the codec's files into a folder, which is made if need be."""
+        """Write the codec's files into a folder, which is created if it does not exist."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in self.dump().items():
             replace_file(folder / name, content)
@@ -193,7 +193,7 @@ class Codec:
 
 
 def _preparation(settings: Text) -> Callable[[str], str]:
-    """What happens to a line before it is cut into tokens."""
+    """The function that prepares a line for the tokenizer."""
     normalise = normaliser(settings.normalise)
     if isinstance(settings, SentencePiece):
         return lambda text: normalise(clean(text).replace(tokenizers.SPACE_MARK, " "))
@@ -207,7 +207,7 @@ def _splitter(settings: Words | Characters) -> tokenizers.WordTokenizer | tokeni
 def _learn_pieces(
     lines: Sequence[str], settings: SentencePiece
 ) -> tuple[tokenizers.SentencePieceTokenizer, Vocabulary]:
-    """Learn pieces, then count them in the same lines: the library tells only their ranks."""
+    """Learn pieces, then count them in the same lines: the library provides only their ranks."""
     tokenizer = tokenizers.SentencePieceTokenizer.learn(
         lines,
         algorithm=settings.algorithm,
@@ -224,19 +224,19 @@ def _learn_pieces(
 
 @dataclass(frozen=True, eq=False)
 class Codecs:
-    """The codecs of the two sides; one and the same object when they share a vocabulary."""
+    """The codecs of source and target; the same object twice when they share a vocabulary."""
 
     source: Codec
     target: Codec
 
     @property
     def joint(self) -> bool:
-        """Whether both sides have the same ids."""
+        """Whether source and target share one codec."""
         return self.source is self.target
 
     @classmethod
     def learn(cls, source_lines: Iterable[str], target_lines: Iterable[str], settings: Text) -> Codecs:
-        """Make the codecs from both sides of the training text: one if `settings.joint`, else two.
+        """Learn the codecs from both sides of the training text: one if `settings.joint`, else two.
 
         Raises what `Codec.learn` raises.
         """
@@ -247,17 +247,17 @@ class Codecs:
 
     def save(self, folder: Path) -> None:
         """Write both codecs and, last, the manifest that makes the folder valid."""
-        files: dict[str, File] = {}
+        files: dict[str, FileEntry] = {}
         for side, codec in {"joint": self.source}.items() if self.joint else vars(self).items():
             codec.save(folder / side)
             for name, content in codec.dump().items():
-                files[f"{side}/{name}"] = File(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+                files[f"{side}/{name}"] = FileEntry(size=len(content), sha256=hashlib.sha256(content).hexdigest())
         manifest = CodecManifest(format=FORMAT, seqkit=importlib.metadata.version("seqkit"), files=files)
         replace_file(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
 
     @classmethod
     def load(cls, folder: Path) -> Codecs:
-        """Read a folder that `save` wrote; nothing is parsed before its hash is found to be right.
+        """Read a folder that `save` wrote; the hash of a file is verified before the file is parsed.
 
         Raises ModelError when the folder is missing, damaged, or written by a newer seqkit.
         """
@@ -275,32 +275,32 @@ class Codecs:
                 raise ModelError(f"{folder / MANIFEST} must list a joint codec, or a source and a target codec")
 
 
-class Header(msgspec.Struct, frozen=True):
-    """What every manifest has, whatever its format."""
+class ManifestHeader(msgspec.Struct, frozen=True):
+    """The fields of a manifest in any format."""
 
     format: int
-    seqkit: str
+    seqkit: str  # the version that wrote it
 
 
-class File(msgspec.Struct, frozen=True):
-    """What the manifest knows of a file."""
+class FileEntry(msgspec.Struct, frozen=True):
+    """The entry of a file in the manifest."""
 
     size: int  # bytes
     sha256: str
 
 
-class CodecManifest(Header, frozen=True):
-    """The content of manifest.json; the names of files are relative to it."""
+class CodecManifest(ManifestHeader, frozen=True):
+    """The content of manifest.json; the names of files are relative to its folder."""
 
-    files: dict[str, File]
+    files: dict[str, FileEntry]
 
 
 def _verified(folder: Path) -> dict[str, bytes]:
-    """The content of all files that the manifest lists, each of the size and with the hash that stand there."""
+    """The contents of all files that the manifest lists, after their sizes and hashes are verified."""
     path = folder / MANIFEST
     content = _read(path, LARGEST_MANIFEST)
     try:
-        header = msgspec.json.decode(content, type=Header)
+        header = msgspec.json.decode(content, type=ManifestHeader)
         if header.format > FORMAT:
             writer = " ".join(header.seqkit.split())[:40]
             what = f"{folder} was written by seqkit {writer}, in a format newer than this one knows"
@@ -308,15 +308,15 @@ def _verified(folder: Path) -> dict[str, bytes]:
         manifest = msgspec.json.decode(content, type=CodecManifest)
     except NOT_JSON as error:
         raise ModelError(f"{path} is damaged: {error}") from None
-    return {name: _read_verified(folder, name, file) for name, file in manifest.files.items()}
+    return {name: _read_verified(folder, name, entry) for name, entry in manifest.files.items()}
 
 
-def _read_verified(folder: Path, name: str, file: File) -> bytes:
+def _read_verified(folder: Path, name: str, entry: FileEntry) -> bytes:
     if not FILE_NAME.fullmatch(name):
         raise ModelError(f"{folder / MANIFEST} names a file that is none of a codec's: {name!r}")
     path = folder / name
     content = _read(path, LARGEST_FILE)
-    if len(content) != file.size or hashlib.sha256(content).hexdigest() != file.sha256:
+    if len(content) != entry.size or hashlib.sha256(content).hexdigest() != entry.sha256:
         raise ModelError(f"{path} is damaged: its content is not what {MANIFEST} says", "copy or make the folder again")
     return content
 

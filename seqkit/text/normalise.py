@@ -1,4 +1,4 @@
-"""Named steps that make text more uniform before it is split into tokens."""
+"""Named normalisation steps, which are applied to a text before it is tokenized."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seqkit.text.vocabulary import UNKNOWN_MARK
 
 __all__ = ["STEPS", "clean", "normaliser"]
 
-# Everything that some program takes for the end of a line, NUL, and what UTF-8 cannot hold.
+# All characters that some program treats as a line end, NUL, and surrogates, which UTF-8 lacks.
 UNCLEAN = re.compile(r"[\x00\n\v\f\r\x1c-\x1e\x85\u2028\u2029]|([\ud800-\udfff])")
 
 ASCII_FORMS = str.maketrans(
@@ -24,7 +24,7 @@ ASCII_FORMS = str.maketrans(
 
 
 def clean(text: str) -> str:
-    """One line of valid text: line breaks of any kind and NUL become spaces, lone surrogates U+FFFD."""
+    """The text as one line of valid Unicode: line breaks of any kind and NUL become spaces, lone surrogates U+FFFD."""
     return UNCLEAN.sub(lambda match: "\ufffd" if match[1] else " ", text)
 
 
@@ -33,7 +33,7 @@ def _nfc(text: str) -> str:
 
 
 def _nfkc(text: str) -> str:
-    # NFKC would turn the mark of an unknown token into two question marks, which are other tokens.
+    # NFKC would replace the mark of an unknown token by two question marks, which are other tokens.
     return UNKNOWN_MARK.join(unicodedata.normalize("NFKC", part) for part in text.split(UNKNOWN_MARK))
 
 
@@ -47,7 +47,7 @@ def _quotes(text: str) -> str:
 
 STEPS: dict[str, Callable[[str], str]] = {
     "nfc": _nfc,  # canonical composition (Unicode Standard Annex 15)
-    "nfkc": _nfkc,  # the same, and ligatures, full-width letters and the like become plain ones
+    "nfkc": _nfkc,  # compatibility composition, by which ligatures, full-width letters etc. become plain letters
     "lower": str.lower,
     "spaces": _spaces,  # each run of white space becomes one space; none at the ends
     "quotes": _quotes,  # typographic quotation marks and dashes become ASCII
@@ -55,10 +55,10 @@ STEPS: dict[str, Callable[[str], str]] = {
 
 
 def normaliser(steps: Sequence[str]) -> Callable[[str], str]:
-    """The named steps, in order, as one function, which changes nothing when applied to its own result.
+    """The named steps, in order, as one idempotent function.
 
-    Each step alone is idempotent, but lower case may undo a composition and a composition may bring capitals, so that
-    several steps are repeated until the text stays as it is. Raises ConfigError when a step is unknown.
+    Each step by itself is idempotent, but lower case may undo a composition and a composition may produce capitals, so
+    several steps are repeated until the text no longer changes. Raises ConfigError for an unknown step.
     """
     for step in steps:
         if step not in STEPS:

@@ -1,21 +1,21 @@
-"""Long lines cut where it harms least: at the ends of sentences, else between words, else anywhere."""
+"""Splitting of long lines, preferably at the ends of sentences, otherwise between words or characters."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
 
-__all__ = ["parts"]
+__all__ = ["split_line"]
 
-# A sentence's last character, what may close behind it, and the space or, in scripts that have none, nothing.
+# The space after a sentence's last character and closing quotation marks; in scripts without spaces, no character.
 END = re.compile(r"(?<=[.!?…])[\"'”’»)\]]*\s+|(?<=[。！？])")  # noqa: RUF001
 
 
-def parts(text: str, *, size: Callable[[str], int], limit: int) -> list[str]:
-    """A text in pieces of at most `limit` by `size`, as long as may be; nothing but space between them is lost.
+def split_line(text: str, *, size: Callable[[str], int], limit: int) -> list[str]:
+    """Split a text into the longest pieces with a `size` of at most `limit`; only spaces between them are lost.
 
-    `size` is the number of tokens of a text and grows with it. A single word above the limit is cut between
-    characters; a single character above it stays whole.
+    `size` is the number of tokens of a text and grows with its length. A single word above the limit is split between
+    characters; a single character above it is one piece.
     """
     if size(text) <= limit:
         return [text]
@@ -34,40 +34,40 @@ def _sentences(text: str) -> Iterator[str]:
 
 
 def _packed(pieces: list[str], size: Callable[[str], int], limit: int) -> list[str]:
-    """Neighbours joined as far as they fit; what does not fit alone is cut further."""
-    found: list[str] = []
-    held = ""
+    """Join neighbours while they fit; a piece above the limit is split further."""
+    packed: list[str] = []
+    current = ""
     for piece in pieces:
-        if held and size((held + piece).strip()) <= limit:
-            held += piece
+        if current and size((current + piece).strip()) <= limit:
+            current += piece
             continue
-        if held:
-            found.append(held.strip())
-            held = ""
+        if current:
+            packed.append(current.strip())
+            current = ""
         if size(piece.strip()) <= limit:
-            held = piece
+            current = piece
         else:
-            *whole, held = _cut(piece, size, limit)
-            found += whole
-            held += piece[len(piece.rstrip()) :]  # the space before what may follow
-    return [*found, held.strip()] if held.strip() else found
+            *full, current = _split(piece, size, limit)
+            packed += full
+            current += piece[len(piece.rstrip()) :]  # the space before the next piece
+    return [*packed, current.strip()] if current.strip() else packed
 
 
-def _cut(piece: str, size: Callable[[str], int], limit: int) -> list[str]:
-    """A sentence that is too long, between words, or a word between characters: the longest beginnings that fit."""
+def _split(piece: str, size: Callable[[str], int], limit: int) -> list[str]:
+    """Split a long sentence between words, or a word between characters, into the longest prefixes that fit."""
     words = re.findall(r"\S+\s*", piece)
     units = words if len(words) > 1 else list(piece.strip())
-    found: list[str] = []
+    splits: list[str] = []
     begin = 0
     while begin < len(units):
-        fits, beyond = 1, len(units) - begin + 1  # so many units fit, so many do not
-        while beyond - fits > 1:
-            middle = (fits + beyond) // 2
+        fitting, excessive = 1, len(units) - begin + 1  # binary search: numbers of units that fit, and that do not
+        while excessive - fitting > 1:
+            middle = (fitting + excessive) // 2
             if size("".join(units[begin : begin + middle]).strip()) <= limit:
-                fits = middle
+                fitting = middle
             else:
-                beyond = middle
-        unit = "".join(units[begin : begin + fits]).strip()
-        found += _cut(unit, size, limit) if fits == 1 and len(unit) > 1 and size(unit) > limit else [unit]
-        begin += fits
-    return found
+                excessive = middle
+        unit = "".join(units[begin : begin + fitting]).strip()
+        splits += _split(unit, size, limit) if fitting == 1 and len(unit) > 1 and size(unit) > limit else [unit]
+        begin += fitting
+    return splits

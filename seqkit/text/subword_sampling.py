@@ -1,13 +1,13 @@
-"""Random cuts of words into the pieces of a sentencepiece model, the same in every process for the same seed.
+"""Random segmentations of words into the pieces of a sentencepiece model, the same in every process for equal seeds.
 
-The library can sample too, but since 0.2 each process that seeds it alike draws something else: of several processes
-that train together each would read another text, and a resumed run would go on with another than it had.
+The library itself can sample, but since version 0.2 processes with equal seeds draw different segmentations: processes
+that train together would read different texts, and a resumed run would not continue with the text of the first attempt.
 
-Pieces never reach over the beginning of a word, so a word is cut apart from its neighbours, and what few random
-decisions make of it is looked up:
+Pieces never cross the beginning of a word, so words are segmented independently, and the segmentation that belongs to
+some random decisions is cached:
 
-    best cut of a line   ▁Wal k | ▁in | ▁snow fall        decisions     01 | 0 | 10...
-    its random cut       ▁W al k | ▁in | ▁snow fal l
+    best segmentation      ▁Wal k | ▁in | ▁snow fall        decisions     01 | 0 | 10...
+    random segmentation    ▁W al k | ▁in | ▁snow fal l
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from typing import Literal, NamedTuple, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Cut", "Sampler", "Sliced"]
+__all__ = ["Segmentation", "SubwordSampler", "WordSequences"]
 
 SPACE = "\u2581"
 BLOCK = 1000  # lines for which random numbers are drawn at a time
-KEPT = 200_000  # cuts that are kept for the next draw at the most
-BITS = 64  # decisions drawn for each word; the few that need more make a generator of them
+CACHE_SIZE = 200_000  # segmentations that are cached for later draws
+BITS = 64  # decisions drawn for each word; they seed a generator for the few words that need more
 
-Word = tuple[int, ...]
-Lattice = list[tuple[list[tuple[int, int]], list[float]]]  # by end: where pieces begin, their ids, summed chances
-Symbol = str | int  # text that may be cut anew, or the id of a piece that stands for itself
+Word = tuple[int, ...]  # the ids of a word's best segmentation
+Lattice = list[tuple[list[tuple[int, int]], list[float]]]  # by end: (begin, id) of its pieces, cumulative probabilities
+Symbol = str | int  # text that may be segmented, or the id of an atomic piece
 
 
-class _Pieces(Protocol):
-    """What is asked of a sentencepiece processor."""
+class _Processor(Protocol):
+    """The methods of a sentencepiece processor that a sampler calls."""
 
     def get_piece_size(self) -> int: ...
     def id_to_piece(self, id: list[int]) -> list[str]: ...
@@ -47,22 +47,22 @@ class _Pieces(Protocol):
     def is_unused(self, id: list[int]) -> list[bool]: ...
 
 
-class Cut(NamedTuple):
-    """Lines cut into pieces, end to end."""
+class Segmentation(NamedTuple):
+    """Lines segmented into pieces, concatenated."""
 
     ids: NDArray[np.int32]  # (pieces,)
     offsets: NDArray[np.int64]  # (lines + 1,): line i is ids[offsets[i]:offsets[i + 1]]
 
 
-class Sliced(NamedTuple):
-    """Lines cut into words, end to end, each word a number that its sampler gave it."""
+class WordSequences(NamedTuple):
+    """Lines split into words, concatenated; a word is a number that its sampler assigned."""
 
     words: NDArray[np.int64]  # (words,)
-    offsets: NDArray[np.int64]  # (lines + 1,)
+    offsets: NDArray[np.int64]  # (lines + 1,): line i is words[offsets[i]:offsets[i + 1]]
 
 
-class _Table:
-    """Sequences of ids, to which others can be added and which are read many at a time."""
+class _SequenceTable:
+    """A list of id sequences, stored flat, to append to and to read many sequences from at once."""
 
     def __init__(self) -> None:
         self.ids, self.ends = array("i"), array("q", [0])
@@ -71,176 +71,189 @@ class _Table:
         return len(self.ends) - 1
 
     def add(self, ids: Sequence[int]) -> int:
-        """Where the new sequence stands."""
+        """Append a sequence; returns its index."""
         self.ids.extend(ids)
         self.ends.append(len(self.ids))
         return len(self) - 1
 
-    def read(self, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The chosen sequences end to end, (tokens,), and where each ends, (chosen + 1,), from 0 on."""
+    def read(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The sequences with these indices concatenated, (tokens,), and their offsets, (indices + 1,)."""
         ids, ends = np.array(self.ids, dtype=np.int32), np.array(self.ends, dtype=np.int64)
-        lengths = np.diff(ends)[chosen]
-        places = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths)))
-        moved = np.repeat(ends[chosen] - places[:-1], lengths)  # how far each id lies from its new place
-        return ids[moved + np.arange(len(moved))], places
+        lengths = np.diff(ends)[indices]
+        offsets = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths)))
+        shifts = np.repeat(ends[indices] - offsets[:-1], lengths)  # of each id: its position in the table minus here
+        return ids[shifts + np.arange(len(shifts))], offsets
 
 
-class Sampler:
-    """BPE-dropout (Provilkov et al., 2020), or sampling from all cuts of a unigram model (Kudo, 2018)."""
+class SubwordSampler:
+    """BPE-dropout (Provilkov et al., 2020), or sampling from all segmentations of a unigram model (Kudo, 2018)."""
 
-    def __init__(self, pieces: _Pieces, *, algorithm: Literal["bpe", "unigram"], rate: float) -> None:
-        """`rate`: the probability to leave out a merge, or the exponent of a cut's probability (Kudo's alpha)."""
-        ids = list(range(pieces.get_piece_size()))
-        self.surfaces = pieces.id_to_piece(ids)
-        kinds = (pieces.is_control(ids), pieces.is_unknown(ids), pieces.is_byte(ids), pieces.is_unused(ids))
-        self.fixed = [any(kind) for kind in zip(*kinds, strict=True)]
-        self.ids = {surface: id for id, surface in enumerate(self.surfaces) if not self.fixed[id]}
-        self.scores = pieces.get_score(ids)
-        whole = any(SPACE in self.surfaces[id][1:] for id in self.ids.values())  # then a line is one word
-        self.begins = [not whole and surface.startswith(SPACE) for surface in self.surfaces]
+    def __init__(self, processor: _Processor, *, algorithm: Literal["bpe", "unigram"], rate: float) -> None:
+        """`rate`: the probability to drop a merge, or the exponent of a segmentation's probability (Kudo's alpha)."""
+        ids = list(range(processor.get_piece_size()))
+        self.surfaces = processor.id_to_piece(ids)
+        kinds = (
+            processor.is_control(ids),
+            processor.is_unknown(ids),
+            processor.is_byte(ids),
+            processor.is_unused(ids),
+        )
+        self.atomic = [any(kind) for kind in zip(*kinds, strict=True)]
+        self.ids = {surface: id for id, surface in enumerate(self.surfaces) if not self.atomic[id]}
+        self.scores = processor.get_score(ids)
+        # If a piece has a space inside, pieces cross the beginnings of words, and a whole line is one word.
+        crossing = any(SPACE in self.surfaces[id][1:] for id in self.ids.values())
+        self.begins = [not crossing and surface.startswith(SPACE) for surface in self.surfaces]
         self.longest = max(map(len, self.ids), default=1)
         self.rate = rate
         self.merging = algorithm == "bpe"
         self.words: list[Word] = []
-        self.lattices: dict[int, Lattice] = {}  # of words
+        self.lattices: dict[int, Lattice] = {}  # by word number
         self.numbers: dict[Word, int] = {}
-        self.first = array("Q")  # of a word's decisions the bits that lead to its best cut where none is set
-        self._forget()
+        self.best_masks = array("Q")  # by word number: the decisions that, if none is set, give the best segmentation
+        self._clear()
 
-    def _forget(self) -> None:
-        """Keep of all cuts the best one of each word."""
-        self.cuts = _Table()
-        self.best = array("q", [self.cuts.add(word) for word in self.words])
-        self.found: dict[int, dict[int, dict[int, int]]] = {}  # word -> number of decisions -> the decisions -> cut
-        self.kept = 0  # cuts found
+    def _clear(self) -> None:
+        """Delete all segmentations but the best one of each word."""
+        self.segmentations = _SequenceTable()
+        self.best = array("q", [self.segmentations.add(word) for word in self.words])  # by word number: the index
+        # word number -> number of decisions -> decisions -> index of the segmentation
+        self.cache: dict[int, dict[int, dict[int, int]]] = {}
+        self.cached = 0  # segmentations in the cache
 
     def __call__(self, lines: Sequence[list[int]], *, seed: int) -> list[list[int]]:
-        """Another cut of each line, given its best one, as ids; depends on the lines, their order and the seed only."""
+        """A random segmentation of each line, given its best one, as ids.
+
+        The result depends only on the lines, their order and the seed.
+        """
         offsets = np.fromiter(accumulate(map(len, lines), initial=0), dtype=np.int64, count=len(lines) + 1)
         ids = np.fromiter((id for line in lines for id in line), dtype=np.int32, count=int(offsets[-1]))
-        cut = self.draw(self.split(Cut(ids, offsets)), seed=seed)
-        flat: list[int] = cut.ids.tolist()
-        return [flat[begin:end] for begin, end in pairwise(cut.offsets.tolist())]
+        segmentation = self.draw(self.split(Segmentation(ids, offsets)), seed=seed)
+        flat: list[int] = segmentation.ids.tolist()
+        return [flat[begin:end] for begin, end in pairwise(segmentation.offsets.tolist())]
 
-    def split(self, best: Cut) -> Sliced:
-        """The words of lines, given the lines' best cuts: needed once, however often they are cut anew."""
+    def split(self, best: Segmentation) -> WordSequences:
+        """The words of lines, given the lines' best segmentation; one call serves any number of draws."""
         begins = np.asarray(self.begins, dtype=bool)[best.ids]
         begins[best.offsets[:-1][np.diff(best.offsets) > 0]] = True
         starts = np.flatnonzero(begins)
         ids: list[int] = best.ids.tolist()
         spans = pairwise([*starts.tolist(), len(ids)])
         words = np.fromiter((self._number(tuple(ids[begin:end])) for begin, end in spans), np.int64, len(starts))
-        return Sliced(words, np.searchsorted(starts, best.offsets))
+        return WordSequences(words, np.searchsorted(starts, best.offsets))
 
-    def draw(self, lines: Sliced, *, seed: int) -> Cut:
-        """A random cut of each line; depends on the lines, their order and the seed only."""
-        if len(self.cuts) > len(self.words) + KEPT:  # what is frequent will soon be back
-            self._forget()
+    def draw(self, lines: WordSequences, *, seed: int) -> Segmentation:
+        """A random segmentation of each line; it depends only on the lines, their order and the seed."""
+        if len(self.segmentations) > len(self.words) + CACHE_SIZE:  # frequent ones are soon cached again
+            self._clear()
         chosen = np.array(self.best, dtype=np.int64)[lines.words]
         for block, start in enumerate(range(0, len(lines.offsets) - 1, BLOCK)):
-            own = slice(lines.offsets[start], lines.offsets[min(start + BLOCK, len(lines.offsets) - 1)])
+            span = slice(lines.offsets[start], lines.offsets[min(start + BLOCK, len(lines.offsets) - 1)])
             generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy=seed, spawn_key=(block,))))
-            choose = self._merged if self.merging else self._drawn
-            choose(lines.words[own], chosen[own], generator)
-        ids, ends = self.cuts.read(chosen)
-        return Cut(ids, ends[lines.offsets])
+            choose = self._drop_merges if self.merging else self._sample_lattices
+            choose(lines.words[span], chosen[span], generator)
+        ids, ends = self.segmentations.read(chosen)
+        return Segmentation(ids, ends[lines.offsets])
 
     def _number(self, word: Word) -> int:
-        """The number of a word."""
+        """The number of a word, assigned at its first occurrence."""
         number = self.numbers.get(word)
         if number is None:
             number = self.numbers[word] = len(self.words)
             self.words.append(word)
-            self.best.append(self.cuts.add(word))
+            self.best.append(self.segmentations.add(word))
             merges = len(self._symbols(word)) - len(word)
-            self.first.append((1 << min(BITS, merges)) - 1)
+            self.best_masks.append((1 << min(BITS, merges)) - 1)
         return number
 
     def _symbols(self, word: Word) -> list[Symbol]:
-        """The word's characters; a piece that stands for itself stays whole."""
+        """The word's characters and the ids of its atomic pieces."""
         symbols: list[Symbol] = []
         for id in word:
-            symbols += [id] if self.fixed[id] else self.surfaces[id]
+            symbols += [id] if self.atomic[id] else self.surfaces[id]
         return symbols
 
-    # Merges
+    # BPE-dropout
 
-    def _merged(self, words: NDArray[np.int64], chosen: NDArray[np.int64], generator: np.random.Generator) -> None:
-        """Leave out the merges that 64 random bits for each word name, each with probability `rate`."""
+    def _drop_merges(self, words: NDArray[np.int64], chosen: NDArray[np.int64], generator: np.random.Generator) -> None:
+        """Replace segmentations in `chosen`, dropping each merge with probability `rate` by 64 random bits a word."""
         drops = generator.random((len(words), BITS), dtype=np.float32) < self.rate
         bits = np.packbits(drops, axis=1).view(np.uint64)[:, 0]
-        other = np.flatnonzero(bits & np.array(self.first, dtype=np.uint64)[words])
-        chosen[other] = [
-            self._cut(word, decisions)
-            for word, decisions in zip(words[other].tolist(), bits[other].tolist(), strict=True)
+        changed = np.flatnonzero(bits & np.array(self.best_masks, dtype=np.uint64)[words])
+        chosen[changed] = [
+            self._decided(word, decisions)
+            for word, decisions in zip(words[changed].tolist(), bits[changed].tolist(), strict=True)
         ]
 
-    def _cut(self, number: int, bits: int) -> int:
-        """The cut that these decisions make of a word, as a place among all cuts.
+    def _decided(self, number: int, bits: int) -> int:
+        """The index of the segmentation that these decisions give for a word.
 
-        How many of them are asked for is known behind the last one, so every number that occurred is tried.
+        The number of decisions that it needs is known only afterwards, so all numbers in the cache are tried.
         """
-        known = self.found.setdefault(number, {})
-        for asked, cuts in known.items():
-            if (place := cuts.get(bits & ((1 << asked) - 1))) is not None:
-                return place
-        word, stream = self.words[number], _Stream(bits, self.rate)
-        place = self.cuts.add(self._ids(self._merge(self._symbols(word), stream), word))
-        if stream.asked <= BITS:
-            known.setdefault(stream.asked, {})[bits & ((1 << stream.asked) - 1)] = place
-            self.kept += 1
-            if self.kept > KEPT:  # in the midst of a large text
-                self.found, self.kept = {}, 0
-        return place
+        cache = self.cache.setdefault(number, {})
+        for count, indices in cache.items():
+            if (index := indices.get(bits & ((1 << count) - 1))) is not None:
+                return index
+        word, decisions = self.words[number], _Decisions(bits, self.rate)
+        index = self.segmentations.add(self._ids(self._merge(self._symbols(word), decisions), word))
+        if decisions.used <= BITS:
+            cache.setdefault(decisions.used, {})[bits & ((1 << decisions.used) - 1)] = index
+            self.cached += 1
+            if self.cached > CACHE_SIZE:  # within one large text
+                self.cache, self.cached = {}, 0
+        return index
 
-    def _merge(self, symbols: list[Symbol], dropped: _Stream) -> list[Symbol]:
-        """Algorithm 1 of the paper: at each step every possible merge is left out at random, and the best is made.
+    def _merge(self, symbols: list[Symbol], dropped: _Decisions) -> list[Symbol]:
+        """Algorithm 1 of Provilkov et al.: each step drops possible merges at random and applies the best other one.
 
-        Asking in order of merit until one is not left out comes to the same.
+        Deciding in order of priority until a merge is not dropped is equivalent to deciding on all of them.
         """
         costs = [self._cost(left, right) for left, right in pairwise(symbols)]
         while True:
-            out = []
+            skipped = []
             while (best := min(costs, default=math.inf)) < math.inf:
-                place = costs.index(best)
+                position = costs.index(best)
                 if not dropped():
                     break
-                out.append((place, best))
-                costs[place] = math.inf
+                skipped.append((position, best))
+                costs[position] = math.inf
             else:
                 return symbols
-            for left_out, cost in out:
-                costs[left_out] = cost
-            symbols[place : place + 2] = [cast(str, symbols[place]) + cast(str, symbols[place + 1])]
-            del costs[place]
-            for pair in (place - 1, place):
+            for index, cost in skipped:
+                costs[index] = cost
+            symbols[position : position + 2] = [cast(str, symbols[position]) + cast(str, symbols[position + 1])]
+            del costs[position]
+            for pair in (position - 1, position):
                 if 0 <= pair < len(costs):
                     costs[pair] = self._cost(symbols[pair], symbols[pair + 1])
 
     def _cost(self, left: Symbol, right: Symbol) -> float:
-        """How late a merge comes; for ever, where there is none."""
+        """The rank of a merge, which is applied before those of higher cost; infinity where there is none."""
         if isinstance(left, str) and isinstance(right, str) and (id := self.ids.get(left + right)) is not None:
             return -self.scores[id]
         return math.inf
 
     def _ids(self, symbols: Sequence[Symbol], word: Word) -> list[int]:
-        """The pieces' ids; a word of which not every character is a piece keeps its best cut."""
-        cut = [symbol if isinstance(symbol, int) else self.ids.get(symbol, -1) for symbol in symbols]
-        return list(word) if -1 in cut else cut
+        """The pieces' ids; a word with a character that is no piece keeps its best segmentation."""
+        ids = [symbol if isinstance(symbol, int) else self.ids.get(symbol, -1) for symbol in symbols]
+        return list(word) if -1 in ids else ids
 
-    # Lattices
+    # Unigram models
 
-    def _drawn(self, words: NDArray[np.int64], chosen: NDArray[np.int64], generator: np.random.Generator) -> None:
-        """Draw a cut of each word in proportion to its probability to the power of `rate`."""
-        if len(self.lattices) > KEPT:
+    def _sample_lattices(
+        self, words: NDArray[np.int64], chosen: NDArray[np.int64], generator: np.random.Generator
+    ) -> None:
+        """Draw a segmentation of each word with a probability proportional to its own to the power of `rate`."""
+        if len(self.lattices) > CACHE_SIZE:
             self.lattices.clear()
         seeds = generator.integers(0, 1 << BITS, size=len(words), dtype=np.uint64, endpoint=False)
         chosen[:] = [
-            self.cuts.add(self._draw(word, seed)) for word, seed in zip(words.tolist(), seeds.tolist(), strict=True)
+            self.segmentations.add(self._sample_lattice(word, seed))
+            for word, seed in zip(words.tolist(), seeds.tolist(), strict=True)
         ]
 
-    def _draw(self, number: int, seed: int) -> Sequence[int]:
-        """One cut of a word, drawn from its end (backward sampling)."""
+    def _sample_lattice(self, number: int, seed: int) -> Sequence[int]:
+        """A segmentation of a word, drawn from its end to its beginning (backward sampling)."""
         lattice = self.lattices.get(number)
         if lattice is None:
             lattice = self._lattice(self._symbols(self.words[number]))
@@ -248,36 +261,37 @@ class Sampler:
         if not lattice:
             return self.words[number]
         uniform = random.Random(seed).random
-        cut, end = [], len(lattice)
+        ids, end = [], len(lattice)
         while end > 0:
-            edges, chances = lattice[end - 1]
-            end, id = edges[min(len(edges) - 1, bisect(chances, uniform() * chances[-1]))]
-            cut.append(id)
-        return cut[::-1]
+            edges, cumulative = lattice[end - 1]
+            end, id = edges[min(len(edges) - 1, bisect(cumulative, uniform() * cumulative[-1]))]
+            ids.append(id)
+        return ids[::-1]
 
     def _lattice(self, symbols: Sequence[Symbol]) -> Lattice:
-        """The edges of every end with their chances; nothing for what has no cut into pieces."""
+        """The edges into every position with their cumulative probabilities; empty if there is no segmentation."""
         sums = self._sums(symbols)
         if sums[-1] == -math.inf:
             return []
         lattice = []
         for end in range(1, len(symbols) + 1):
             edges = [(begin, id, sums[begin] + weight) for begin, id, weight in self._edges(symbols, end)]
-            chances = list(accumulate(math.exp(total - sums[end]) for _, _, total in edges if sums[end] > -math.inf))
-            lattice.append(([(begin, id) for begin, id, _ in edges], chances))
+            cumulative = list(accumulate(math.exp(total - sums[end]) for _, _, total in edges if sums[end] > -math.inf))
+            lattice.append(([(begin, id) for begin, id, _ in edges], cumulative))
         return lattice
 
     def _sums(self, symbols: Sequence[Symbol]) -> list[float]:
-        """The logarithm of the summed weights of all cuts of each beginning (forward filtering)."""
+        """For each prefix, the logarithm of the summed weights of its segmentations (forward filtering)."""
         sums = [0.0]
         for end in range(1, len(symbols) + 1):
             totals = [sums[begin] + weight for begin, _, weight in self._edges(symbols, end)]
-            most = max(totals, default=-math.inf)
-            sums.append(most if most == -math.inf else most + math.log(sum(math.exp(t - most) for t in totals)))
+            maximum = max(totals, default=-math.inf)
+            total = maximum if maximum == -math.inf else maximum + math.log(sum(math.exp(t - maximum) for t in totals))
+            sums.append(total)
         return sums
 
     def _edges(self, symbols: Sequence[Symbol], end: int) -> Iterator[tuple[int, int, float]]:
-        """The pieces that end there: where each begins, its id and its weight."""
+        """The pieces that end at a position: the beginning, the id and the weight of each."""
         last = symbols[end - 1]
         if isinstance(last, int):
             yield end - 1, last, 0.0
@@ -292,17 +306,17 @@ class Sampler:
                 yield begin, id, self.rate * self.scores[id]
 
 
-class _Stream:
-    """Decisions from bits, the lowest first; after the last, from a generator that they seed."""
+class _Decisions:
+    """Whether to drop the next merge: one bit each, the lowest first, and then a generator that the bits seed."""
 
     def __init__(self, bits: int, rate: float) -> None:
         self.bits, self.rate = bits, rate
-        self.asked = 0
-        self.more: random.Random | None = None
+        self.used = 0
+        self.generator: random.Random | None = None
 
     def __call__(self) -> bool:
-        self.asked += 1
-        if self.asked <= BITS:
-            return bool(self.bits >> (self.asked - 1) & 1)
-        self.more = self.more or random.Random(self.bits)
-        return self.more.random() < self.rate
+        self.used += 1
+        if self.used <= BITS:
+            return bool(self.bits >> (self.used - 1) & 1)
+        self.generator = self.generator or random.Random(self.bits)
+        return self.generator.random() < self.rate

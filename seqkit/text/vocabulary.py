@@ -1,4 +1,4 @@
-"""Tokens <-> ids, immutable; the four special ids are the same in every vocabulary."""
+"""Vocabularies, tokens <-> ids; the ids of the four special tokens are the same in every vocabulary."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ __all__ = ["BOS", "EOS", "PAD", "SPECIAL_TOKENS", "UNKNOWN", "UNKNOWN_MARK", "Vo
 PAD, BOS, EOS, UNKNOWN = range(4)
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
 
-# What an unknown token is decoded to. It is a single character, so that decoding, encoding and decoding again changes
-# nothing; "<unk>" would be encoded as five characters or three words, each perhaps unknown in its turn.
+# The text of a decoded unknown token. It is a single character, so that decoding, encoding and decoding again changes
+# nothing; "<unk>" would be encoded as five characters or three words, some of them perhaps unknown.
 UNKNOWN_MARK = "\u2047"
 
-# A token is one field of one line: whatever could end either, and what UTF-8 cannot hold, is written as \uXXXX.
+# A token is one field of a line: characters that could end either, and those that UTF-8 lacks, are written as \uXXXX.
 UNSAFE = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
 
 
 class Vocabulary:
-    """An immutable list of tokens with their frequencies; the place in the list is the id.
+    """An immutable list of tokens with their frequencies; the index in the list is the id.
 
-    The special tokens have ids and surfaces but are not looked up by their text: "<s>" in a corpus is a token like any
-    other, or unknown, and never becomes the id of the special one.
+    Special tokens have ids but are not looked up by their text: "<s>" in a corpus is an ordinary or unknown token and
+    never gets the id of the special one.
     """
 
     def __init__(self, tokens: Sequence[str], counts: Sequence[int]) -> None:
-        """Take all tokens in the order of their ids, special ones first, and as many counts.
+        """`tokens`: in the order of their ids, special ones first; `counts`: one for each token.
 
-        Raises ValueError when the special tokens are not in their place, a token stands twice, or lengths differ.
+        Raises ValueError when the special tokens are not the first, a token occurs twice, or the lengths differ.
         """
         self.tokens = tuple(tokens)
         self.counts = tuple(counts)
         first = len(SPECIAL_TOKENS)
-        self._ids = {token: first + place for place, token in enumerate(self.tokens[first:])}
+        self._ids = {token: first + index for index, token in enumerate(self.tokens[first:])}
         if self.tokens[:first] != SPECIAL_TOKENS:
             raise ValueError(f"a vocabulary begins with {' '.join(SPECIAL_TOKENS)}")
         if len(self._ids) != len(self.tokens) - first:
@@ -48,10 +48,10 @@ class Vocabulary:
 
     @classmethod
     def from_counts(cls, counts: Mapping[str, int], *, size: int | None = None, minimum_count: int = 1) -> Vocabulary:
-        """The most frequent tokens, ties in the order of their code points.
+        """A vocabulary of the most frequent tokens, ties in the order of their code points.
 
-        At most `size` tokens are kept, special ones included, and none that is rarer than `minimum_count`; the count of
-        the unknown token is that of all others together.
+        It has at most `size` tokens, special ones included, and none that is rarer than `minimum_count`; the count of
+        the unknown token is the sum over all other tokens.
         """
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         frequent = [(token, count) for token, count in ranked if count >= minimum_count]
@@ -71,29 +71,29 @@ class Vocabulary:
         return hash(self.tokens)
 
     def id(self, token: str) -> int:
-        """The id of an ordinary token; `UNKNOWN` for any other text, that of special tokens included."""
+        """The id of an ordinary token; `UNKNOWN` for any other text, including that of special tokens."""
         return self._ids.get(token, UNKNOWN)
 
     def token(self, id: int) -> str:
-        """The token with this id. Raises IndexError when there is none."""
+        """The token with this id. Raises IndexError for an id out of range."""
         if id < 0:  # Python would count from the end
             raise IndexError(f"no token has the id {id}")
         return self.tokens[id]
 
     def count(self, id: int) -> int:
-        """How often the token with this id stood in the text that the vocabulary was made from; 0 for special ones."""
+        """The occurrences of a token in the text that the vocabulary was learnt from; 0 for `<pad>`, `<s>`, `</s>`."""
         if id < 0:
             raise IndexError(f"no token has the id {id}")
         return self.counts[id]
 
     def dump(self) -> bytes:
-        """The vocabulary as UTF-8 TSV: line n (from 0) holds the token with id n, and its count."""
+        """The vocabulary as UTF-8 TSV: line n (from 0) is the token with id n and its count."""
         rows = zip(self.tokens, self.counts, strict=True)
         return "".join(f"{_escape(token)}\t{count}\n" for token, count in rows).encode()
 
     @classmethod
     def parse(cls, content: bytes, name: str) -> Vocabulary:
-        """Read what `dump` gave. Raises ModelError, with `name` and the line, when it is anything else."""
+        """Parse the output of `dump`. Raises ModelError, with `name` and the line, for anything else."""
         tokens: list[str] = []
         counts: list[int] = []
         try:

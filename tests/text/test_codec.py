@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from seqkit.errors import ConfigError, DataError, ModelError
 from seqkit.settings import Characters, SentencePiece, Text, Words
 from seqkit.text import BOS, EOS, PAD, UNKNOWN, UNKNOWN_MARK, Codec, Codecs, Vocabulary, tokenizers
-from seqkit.text.subword_sampling import Cut
+from seqkit.text.subword_sampling import Segmentation
 
 LINES = (
     "The quick brown fox jumps over the lazy dog.",
@@ -191,7 +191,7 @@ def test_cutting_anew_is_encoding_anew(algorithm: str) -> None:
     texts = ["", *LINES * 40, " ", "", *LINES * 20, "unseen ⇄ wörds", ""]
     best = codec.encode_many(texts)
     offsets = np.cumsum([0, *map(len, best)])
-    resampled = codec.resampler(Cut(np.array(list(chain.from_iterable(best)), dtype=np.int32), offsets))
+    resampled = codec.resampler(Segmentation(np.array(list(chain.from_iterable(best)), dtype=np.int32), offsets))
     assert resampled is not None
     for seed in (7, 8, 7):
         ids, ends = resampled(seed)
@@ -200,7 +200,7 @@ def test_cutting_anew_is_encoding_anew(algorithm: str) -> None:
 
 
 def test_nothing_is_cut_anew_unless_it_is_asked_for(codec: Codec) -> None:
-    assert codec.resampler(Cut(np.zeros(0, dtype=np.int32), np.zeros(1, dtype=np.int64))) is None
+    assert codec.resampler(Segmentation(np.zeros(0, dtype=np.int32), np.zeros(1, dtype=np.int64))) is None
 
 
 ELSEWHERE = """

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from seqkit.text.subword_sampling import Sampler
+from seqkit.text.subword_sampling import SubwordSampler
 from seqkit.text.tokenizers import SentencePieceTokenizer
 
 LINES = ["the lower the newest", "low lower lowest newer newest wide wider widest", "the new wide low"] * 4
@@ -107,15 +107,15 @@ def test_what_is_remembered_is_what_would_be_made() -> None:
     found = model()
     best = found.encode(LINES * 30)
 
-    def fresh() -> Sampler:
-        return Sampler(found.processor, algorithm="bpe", rate=0.4)
+    def fresh() -> SubwordSampler:
+        return SubwordSampler(found.processor, algorithm="bpe", rate=0.4)
 
     usual, forgetful, one = fresh(), fresh(), fresh()
-    forgetful.found = Oblivious()
+    forgetful.cache = Oblivious()
     for seed in range(5):
         cuts = usual(best, seed=seed)
         assert forgetful(best, seed=seed) == cuts == fresh()(best, seed=seed)
-    assert len(usual.cuts) < len(forgetful.cuts)  # something was remembered
+    assert len(usual.segmentations) < len(forgetful.segmentations)  # something was remembered
     one(found.encode(["a word", "of another line"]), seed=1)
     assert one(best, seed=4) == cuts
 
@@ -123,16 +123,16 @@ def test_what_is_remembered_is_what_would_be_made() -> None:
 def test_it_forgets_what_would_be_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     found = model()
     best = found.encode(LINES * 30)
-    usual = Sampler(found.processor, algorithm="bpe", rate=0.4)
+    usual = SubwordSampler(found.processor, algorithm="bpe", rate=0.4)
     cuts = [usual(best, seed=seed) for seed in range(20)]
-    monkeypatch.setattr("seqkit.text.subword_sampling.KEPT", 10)
-    forgetful = Sampler(found.processor, algorithm="bpe", rate=0.4)
+    monkeypatch.setattr("seqkit.text.subword_sampling.CACHE_SIZE", 10)
+    forgetful = SubwordSampler(found.processor, algorithm="bpe", rate=0.4)
     assert [forgetful(best, seed=seed) for seed in range(20)] == cuts
     assert remembered(forgetful) <= 10 < remembered(usual)
 
 
-def remembered(sampler: Sampler) -> int:
-    return sum(len(cuts) for word in sampler.found.values() for cuts in word.values())
+def remembered(sampler: SubwordSampler) -> int:
+    return sum(len(cuts) for word in sampler.cache.values() for cuts in word.values())
 
 
 class Oblivious(dict[int, dict[int, dict[int, int]]]):

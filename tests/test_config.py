@@ -104,7 +104,7 @@ def consistent(recipe: Recipe) -> Recipe:
         train = structs.replace(train, recompute=False)
     if isinstance(model, TranslationSettings) and model.tied == "all":
         text = structs.replace(text, joint=True)
-    if train.metric in ("bleu", "chrf", "accuracy", "f1"):
+    if train.metric not in ("auto", "loss"):  # which fit all data
         train = structs.replace(train, metric="auto")
     if isinstance(data, Stream):
         train = structs.replace(train, batch_tokens=max(train.budget, data.window))

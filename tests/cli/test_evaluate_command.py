@@ -140,13 +140,13 @@ def test_a_score_below_what_is_asked_ends_with_its_own_code(run: Path, files: Pa
 
 def test_a_new_metric_is_listed_and_computed(files: Path, capfd: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     metric = TranslationMetric(
-        name="chrf+", title="chrF+", higher_is_better=True, compute=by_sacrebleu(partial(chrf, word_order=1))
+        name="chrf-w5", title="chrF-w5", higher_is_better=True, compute=by_sacrebleu(partial(chrf, word_order=5))
     )
-    monkeypatch.setitem(METRICS, "chrf+", metric)
-    printed = results(["--hyp", "test.drow", "--ref", "test.drow", "--metric", "chrf+"], capfd)
-    assert [score["name"] for score in printed["scores"]] == ["chrF2+"]
+    monkeypatch.setitem(METRICS, "chrf-w5", metric)
+    printed = results(["--hyp", "test.drow", "--ref", "test.drow", "--metric", "chrf-w5"], capfd)
+    assert [score["name"] for score in printed["scores"]] == ["chrF2+++++"]
     assert main(["evaluate", "--hyp", "test.drow", "--ref", "test.drow", "--metric", "xyz"]) == 2
-    assert "choose from bleu, chrf, chrf++, ter, chrf+" in capfd.readouterr().err
+    assert ", ter, chrf-w5\n" in capfd.readouterr().err
 
 
 def test_a_metric_that_needs_sources_is_refused_without(

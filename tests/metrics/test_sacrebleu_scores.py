@@ -117,6 +117,9 @@ def test_a_line_is_compared_with_its_best_reference() -> None:
 
 @pytest.mark.parametrize("utility", get_args(Utility))
 def test_the_most_like_has_the_highest_utility(utility: Utility) -> None:
-    same, near, far, empty = utilities("a red dog", ["a red dog", "a red cat", "it's 3.5", ""], utility=utility)
+    texts = ["a red dog", "a red cat", "it's 3.5", ""]
+    same, near, far, empty = utilities("a red dog", texts, utility=utility)
+    metric = CHRF() if utility == "chrf" else BLEU(effective_order=True)
+    assert near == metric.sentence_score("a red dog", ["a red cat"]).score
     assert same == pytest.approx(100)
     assert same > near > far >= empty == 0

@@ -1,4 +1,4 @@
-"""Corpora made on the spot, free of licences and exactly checkable, with recipes that learn them within minutes."""
+"""Generated demonstration corpora, unencumbered by licences, with recipes that train on them within minutes."""
 
 from seqkit.demo.parallel_corpora import DemoTask, numbers, reverse, split, write
 

@@ -1,12 +1,12 @@
-"""A labelled demonstration corpus, made on the spot: persons, places, dates and sums of money in small stories.
+"""A generated corpus for sequence labelling: sentences with persons, places, dates and sums of money.
 
     Florence left Paris for Victoria in May .          B-PER O B-LOC O B-LOC O B-DATE O
     Victoria left May 20 pounds .                      B-PER O B-PER B-MONEY I-MONEY O
     May paid 9 euros for 20 pounds of flour .          B-PER O B-MONEY I-MONEY O O O O O O
 
-Free of licences and exactly checkable. Half the names are those of persons and of places alike, one in six was invented
-for its sentence, some are months too, and a number may be a year, a sum or a mere count: the word itself does not tell
-its label, but what stands around it always does.
+Half of the names are used for both persons and places, one in six is invented for its sentence, some are months too,
+and a number may be a year, a sum or a count: a word by itself does not determine its label, but its context always
+does.
 """
 
 # ruff: noqa: SIM905 - lists of words read best as running text
@@ -19,12 +19,12 @@ from seqkit.data.labelled_text import LabelledText
 from seqkit.demo.spelling import english
 from seqkit.errors import ConfigError
 
-__all__ = ["RECIPE", "parts", "sentences"]
+__all__ = ["RECIPE", "sentences", "splits"]
 
-LARGEST_CORPUS = 100_000  # sentences; far more distinct ones exist, so that drawing them stays quick
-TRAIN, DEV, TEST = 4000, 300, 500  # sentences in each part
+LARGEST_CORPUS = 100_000  # sentences; far more distinct ones exist, so that few draws are duplicates
+TRAIN, DEV, TEST = 4000, 300, 500  # sentences in each split
 
-# Names of persons and of places.
+# Names of both persons and places.
 SHARED = (
     "Adelaide Alexandria Austin Carolina Charlotte Chelsea Chester Devon Florence Georgia Hamilton Houston Jackson "
     "Jordan Kent Lincoln London Lourdes Madison Milan Paris Santiago Savannah Sidney Sofia Valencia Victoria Vienna "
@@ -40,7 +40,7 @@ FIRST_NAMES = (
 ).split()
 SURNAMES = "Baker Costa Dubois Fischer Green Hill Ivanova Khan Lake Marsh Novak Park Rossi Silva Tanaka Woods".split()
 TITLES = "Dr Mr Mrs Ms Professor".split()
-PREFIXES = "East Fort Lake Mount New North Port San South West".split()  # of places of two words
+PREFIXES = "East Fort Lake Mount New North Port San South West".split()  # of places with two words
 MONTHS = "January February March April May June July August September October November December".split()
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 CURRENCIES = "crowns dollars euros francs pounds".split()
@@ -48,7 +48,7 @@ BEGINNINGS = "Bel Cal Dor Elm Fen Gar Hal Kel Lor Mar Nor Orm Pel Rad Sel Tor Ul
 MIDDLES = "a an ar e el en er i in o or u".split()
 ENDINGS = "by dale den don ford ham land ley low mer ney rick son sted ton wick wood wyn".split()
 
-# Words in capitals are filled in; AT goes with "on", WHEN with "in", and a NUMBER has no label.
+# Words in capitals are slots; AT is a date after "on", WHEN one after "in", and a NUMBER has no label.
 TEMPLATES = [
     template.split()
     for template in """\
@@ -119,40 +119,40 @@ learning_rate = 5e-3
 schedule = {{ kind = "linear", warmup = 20 }}
 """
 
-Tokens = list[tuple[str, str]]  # each with its label
+LabelledTokens = list[tuple[str, str]]  # (token, label)
 
 
 def sentences(count: int, *, seed: int) -> LabelledText:
-    """`count` sentences, labelled in the IOB2 scheme with PER, LOC, DATE and MONEY, no sentence twice.
+    """`count` distinct sentences, labelled in the IOB2 scheme with PER, LOC, DATE and MONEY.
 
-    A smaller `count` gives the beginning of a larger one's text. Raises ConfigError for a count below 0 or above
+    A smaller `count` gives a prefix of the text of a larger one. Raises ConfigError for a count below 0 or above
     100,000.
     """
     if not 0 <= count <= LARGEST_CORPUS:
         raise ConfigError(f"cannot make {count:,} sentences", f"ask for 0 to {LARGEST_CORPUS:,}")
     random = Random(seed)
-    found: dict[tuple[str, ...], list[str]] = {}
-    while len(found) < count:
+    distinct: dict[tuple[str, ...], list[str]] = {}  # tokens -> labels
+    while len(distinct) < count:
         tokens, labels = zip(*_sentence(random), strict=True)
-        found.setdefault(tokens, list(labels))
-    return LabelledText([list(tokens) for tokens in found], list(found.values()))
+        distinct.setdefault(tokens, list(labels))
+    return LabelledText([list(tokens) for tokens in distinct], list(distinct.values()))
 
 
-def parts(*, seed: int = 1) -> tuple[LabelledText, LabelledText, LabelledText]:
-    """Train, dev and test: 4000, 300 and 500 sentences, none of them twice."""
-    whole = sentences(TRAIN + DEV + TEST, seed=seed)
+def splits(*, seed: int = 1) -> tuple[LabelledText, LabelledText, LabelledText]:
+    """Train, dev and test set: 4000, 300 and 500 sentences, all distinct."""
+    corpus = sentences(TRAIN + DEV + TEST, seed=seed)
     bounds = (0, TRAIN, TRAIN + DEV), (TRAIN, TRAIN + DEV, TRAIN + DEV + TEST)
-    train, dev, test = (LabelledText(whole.tokens[i:j], whole.labels[i:j]) for i, j in zip(*bounds, strict=True))
+    train, dev, test = (LabelledText(corpus.tokens[i:j], corpus.labels[i:j]) for i, j in zip(*bounds, strict=True))
     return train, dev, test
 
 
-def _sentence(random: Random) -> Tokens:
-    found = [each for slot in random.choice(TEMPLATES) for each in _fill(slot, random)]
-    first, label = found[0]
-    return [(first[0].upper() + first[1:], label), *found[1:]]
+def _sentence(random: Random) -> LabelledTokens:
+    tokens = [token for slot in random.choice(TEMPLATES) for token in _fill(slot, random)]
+    first, label = tokens[0]
+    return [(first[0].upper() + first[1:], label), *tokens[1:]]
 
 
-def _fill(slot: str, random: Random) -> Tokens:
+def _fill(slot: str, random: Random) -> LabelledTokens:
     match slot:
         case "PER":
             return _person(random)
@@ -172,28 +172,28 @@ def _fill(slot: str, random: Random) -> Tokens:
             return [(word, "O")]
 
 
-def _span(kind: str, words: list[str]) -> Tokens:
-    return [(word, f"{'I' if place else 'B'}-{kind}") for place, word in enumerate(words)]
+def _span(kind: str, words: list[str]) -> LabelledTokens:
+    return [(word, f"{'I' if index else 'B'}-{kind}") for index, word in enumerate(words)]
 
 
-def _person(random: Random) -> Tokens:
-    """`Florence`, `Florence Kent`, or `Dr Kent`, whose title has no label."""
+def _person(random: Random) -> LabelledTokens:
+    """`Florence`, `Florence Kent`, or `Dr Kent`, whose title is outside of the span."""
     surname = _name(SURNAMES, random)
     if random.random() < 0.15:
         return [(random.choice(TITLES), "O"), *_span("PER", [surname])]
     return _span("PER", [_name(FIRST_NAMES, random), surname][: random.choice((1, 1, 2))])
 
 
-def _name(own: list[str], random: Random) -> str:
-    """A name from its own list, one that persons and places share, or one that was never heard before."""
-    (names,) = random.choices((own, SHARED, None), weights=(2, 3, 1))
+def _name(unambiguous: list[str], random: Random) -> str:
+    """A name from the given list, a name of both persons and places, or an invented name."""
+    (names,) = random.choices((unambiguous, SHARED, None), weights=(2, 3, 1))
     if names is not None:
         return random.choice(names)
     return random.choice(BEGINNINGS) + random.choice(MIDDLES) + random.choice(ENDINGS)
 
 
 def _day(random: Random) -> list[str]:
-    """`Monday`, `5 May` or `Monday , 5 May 1987`; weekdays do not fit their dates."""
+    """`Monday`, `5 May` or `Monday , 5 May 1987`; weekdays do not match their dates."""
     date = [str(random.randint(1, 28)), random.choice(MONTHS)]
     weekday, year = random.choice(WEEKDAYS), str(random.randint(1920, 2029))
     return random.choice(([weekday], date, [*date, year], [weekday, ",", *date, year]))
@@ -206,11 +206,11 @@ def _money(random: Random) -> list[str]:
 
 
 def _number(random: Random) -> list[str]:
-    """In digits or in words; always a plural."""
+    """A number of at least two, in digits or in words."""
     number = _amount(random)
     return [str(number)] if random.random() < 0.5 else english(number).split()
 
 
 def _amount(random: Random) -> int:
-    """Small ones are more frequent; some look like years."""
+    """An amount of at least two, of which small ones are more frequent and some look like years."""
     return random.randint(2, random.choice((30, 300, 2050)))

@@ -1,9 +1,8 @@
-"""Demonstration corpora, made on the spot: English numbers, dates and times to German, and words spelt backwards.
+"""Generated parallel corpora: English numbers, dates and times with their German translation, and reversed words.
 
-A third, of labelled sentences, is in `seqkit.demo.labelled_corpus`; `write` writes any of them.
+A third corpus, of labelled sentences, is in `seqkit.demo.labelled_corpus`; `write` writes any of them.
 
-Unlimited, free of licences, and exactly checkable. The first task needs real reordering, units before tens and the
-weekday first, so that its attention picture shows something:
+The first one needs reordering (units before tens, the weekday first), which is visible in its attention weights:
 
     three hundred and forty-two          dreihundertzweiundvierzig
     the 5th of March 1987, a Thursday    Donnerstag, der 5. März 1987
@@ -29,9 +28,9 @@ from seqkit.files import replace_file
 __all__ = ["DemoTask", "numbers", "reverse", "split", "write"]
 
 DemoTask = Literal["numbers", "reverse", "labels"]
-Pair = tuple[str, str]
+SentencePair = tuple[str, str]  # source, target
 
-LARGEST_CORPUS = 100_000  # pairs; far more distinct ones exist, so that drawing them stays quick
+LARGEST_CORPUS = 100_000  # pairs; far more distinct ones exist, so that few draws are duplicates
 TRAIN, DEV, TEST = 8000, 200, 500  # pairs in each written file
 
 ENGLISH_MONTHS = "January February March April May June July August September October November December".split()
@@ -108,16 +107,15 @@ target = 99.0
 """
 
 
-def numbers(count: int, *, seed: int) -> list[Pair]:
-    """`count` pairs of an English number, date or time and its German translation, no source twice.
+def numbers(count: int, *, seed: int) -> list[SentencePair]:
+    """`count` pairs of an English number, date or time and its German translation, with distinct sources.
 
-    Names of days and months are sometimes in small letters on the English side, as people type them. Sources differ
-    even when case is ignored, and a smaller `count` gives the beginning of a larger one's list. Raises ConfigError
-    for a count below 0 or above 100,000.
+    A quarter of the sources is in lower case, as people type them. Sources differ even if case is ignored, and a
+    smaller `count` gives a prefix of the list of a larger one. Raises ConfigError for a count below 0 or above 100,000.
     """
     shapes = (_cardinal, _full_date, _plain_date, _ordinal_date, _clock)
 
-    def draw(random: Random) -> Pair:
+    def draw(random: Random) -> SentencePair:
         (shape,) = random.choices(shapes, weights=(50, 20, 14, 6, 10))
         source, target = shape(random)
         return (source.lower() if random.random() < 0.25 else source), target
@@ -125,31 +123,31 @@ def numbers(count: int, *, seed: int) -> list[Pair]:
     return _distinct(draw, count, seed=seed)
 
 
-def reverse(count: int, *, seed: int) -> list[Pair]:
-    """`count` pairs of a random word of 3 to 10 letters and its reversal, letters set apart: `h a t`, `t a h`.
+def reverse(count: int, *, seed: int) -> list[SentencePair]:
+    """`count` pairs of a random word of 3 to 10 letters and its reversal, separated by spaces: `h a t`, `t a h`.
 
-    No source comes twice. Raises ConfigError for a count below 0 or above 100,000.
+    Sources are distinct. Raises ConfigError for a count below 0 or above 100,000.
     """
 
-    def draw(random: Random) -> Pair:
+    def draw(random: Random) -> SentencePair:
         letters = random.choices("abcdefghijklmnopqrstuvwxyz", k=random.randint(3, 10))
         return " ".join(letters), " ".join(reversed(letters))
 
     return _distinct(draw, count, seed=seed)
 
 
-def _distinct(draw: Callable[[Random], Pair], count: int, *, seed: int) -> list[Pair]:
+def _distinct(draw: Callable[[Random], SentencePair], count: int, *, seed: int) -> list[SentencePair]:
     if not 0 <= count <= LARGEST_CORPUS:
         raise ConfigError(f"cannot make {count:,} pairs", f"ask for 0 to {LARGEST_CORPUS:,}")
     random = Random(seed)
-    found: dict[str, Pair] = {}
-    while len(found) < count:
+    pairs: dict[str, SentencePair] = {}
+    while len(pairs) < count:
         pair = draw(random)
-        found.setdefault(pair[0].lower(), pair)
-    return list(found.values())
+        pairs.setdefault(pair[0].lower(), pair)
+    return list(pairs.values())
 
 
-def _cardinal(random: Random) -> Pair:
+def _cardinal(random: Random) -> SentencePair:
     (digits,) = random.choices((1, 2, 3, 4, 5, 6), weights=(1, 3, 10, 5, 3, 2))
     number = random.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
     return english(number), german(number)
@@ -160,19 +158,19 @@ def _random_date(random: Random) -> date:
 
 
 def _numeral(number: int) -> str:
-    """`5th`, `21st`, `12th`."""
+    """An English ordinal in digits: `5th`, `21st`, `12th`."""
     teen = number % 100 in (11, 12, 13)
     return f"{number}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
-def _full_date(random: Random) -> Pair:
+def _full_date(random: Random) -> SentencePair:
     day = _random_date(random)
     month, weekday = day.month - 1, day.weekday()
     source = f"the {_numeral(day.day)} of {ENGLISH_MONTHS[month]} {day.year}, a {ENGLISH_DAYS[weekday]}"
     return source, f"{GERMAN_DAYS[weekday]}, der {day.day}. {GERMAN_MONTHS[month]} {day.year}"
 
 
-def _plain_date(random: Random) -> Pair:
+def _plain_date(random: Random) -> SentencePair:
     day = _random_date(random)
     year = random.choice(("", f" {day.year}"))
     the, der = random.choice((("the", "der"), ("on the", "am")))
@@ -180,40 +178,42 @@ def _plain_date(random: Random) -> Pair:
     return source, f"{der} {day.day}. {GERMAN_MONTHS[day.month - 1]}{year}"
 
 
-def _ordinal_date(random: Random) -> Pair:
+def _ordinal_date(random: Random) -> SentencePair:
     day = _random_date(random)
     the, der, ending = random.choice((("the", "der", "e"), ("on the", "am", "en")))
     source = f"{the} {english_ordinal(day.day)} of {ENGLISH_MONTHS[day.month - 1]}"
     return source, f"{der} {german_ordinal(day.day)}{ending} {GERMAN_MONTHS[day.month - 1]}"
 
 
-def _clock(random: Random) -> Pair:
+def _clock(random: Random) -> SentencePair:
     source, target = _time(random.randint(1, 12), random.randrange(0, 60, 5))
     weekday = random.randrange(7)
-    before = ("", ""), ("at ", "um "), (f"on {ENGLISH_DAYS[weekday]} at ", f"am {GERMAN_DAYS[weekday]} um ")
-    (at, um), *_ = random.choices(before, weights=(1, 1, 4))
+    prefixes = ("", ""), ("at ", "um "), (f"on {ENGLISH_DAYS[weekday]} at ", f"am {GERMAN_DAYS[weekday]} um ")
+    (at, um), *_ = random.choices(prefixes, weights=(1, 1, 4))
     return at + source, um + target
 
 
-def _time(hour: int, minute: int) -> Pair:
-    """The 12-hour clock as spoken; German counts the half hour towards the next hour: half past three, `halb vier`."""
+def _time(hour: int, minute: int) -> SentencePair:
+    """A time of the 12-hour clock in English and German, where half past three is `halb vier`, half of the fourth."""
     following = hour % 12 + 1
     if minute == 0:
         return f"{english(hour)} o'clock", f"{'ein' if hour == 1 else german(hour)} Uhr"
     if minute == 30:
         return f"half past {english(hour)}", f"halb {german(following)}"
-    past, nach, named, distance = (
+    past, nach, reference, distance = (
         ("past", "nach", hour, minute) if minute < 30 else ("to", "vor", following, 60 - minute)
     )
     quarter, viertel = ("quarter", "Viertel") if distance == 15 else (english(distance), german(distance))
-    return f"{quarter} {past} {english(named)}", f"{viertel} {nach} {german(named)}"
+    return f"{quarter} {past} {english(reference)}", f"{viertel} {nach} {german(reference)}"
 
 
-def split(pairs: Sequence[Pair], *, dev: int, test: int, seed: int) -> tuple[list[Pair], list[Pair], list[Pair]]:
-    """Pairs dealt out to train, dev and test by their source, so that no source stands in two of the three.
+def split(
+    pairs: Sequence[SentencePair], *, dev: int, test: int, seed: int
+) -> tuple[list[SentencePair], list[SentencePair], list[SentencePair]]:
+    """Split pairs into train, dev and test set by their source, so that no source is in two of the three.
 
-    `dev` and `test` count distinct sources; all pairs of a source go the same way, in their order. Raises DataError
-    when no source would be left for train.
+    `dev` and `test` are numbers of distinct sources; all pairs of a source are in the same set, in their order. Raises
+    DataError when no source is left for the training set.
     """
     sources = list(dict.fromkeys(source for source, _ in pairs))
     if len(sources) <= dev + test:
@@ -233,14 +233,14 @@ def split(pairs: Sequence[Pair], *, dev: int, test: int, seed: int) -> tuple[lis
 def write(folder: str | Path, task: DemoTask, *, seed: int = 1, overwrite: bool = False) -> list[Path]:
     """Write `train.tsv`, `dev.tsv`, `test.tsv` and `recipe.toml` to `folder`.
 
-    The files hold 8000, 200 and 500 pairs or, for `labels`, 4000, 300 and 500 sentences with a token and its label on
-    each line. The recipe names the files as seen from the working directory, and sends the run to `folder/run`. A file
-    that stands there already with other content raises ConfigError, before anything is written, unless `overwrite`.
+    The files contain 8000, 200 and 500 pairs or, for `labels`, 4000, 300 and 500 sentences with a token and its label
+    on each line. The recipe names the files relative to the working directory, and the run `folder/run`. If one of the
+    files exists with other content, ConfigError is raised before anything is written, unless `overwrite`.
     """
     folder = Path(folder)
     recipe = {"numbers": NUMBERS_RECIPE, "reverse": REVERSE_RECIPE, "labels": labels.RECIPE}[task]
-    parts = zip(("train", "dev", "test"), _parts(task, seed), strict=True)
-    contents = {folder / f"{name}.tsv": part for name, part in parts}
+    splits = zip(("train", "dev", "test"), _splits(task, seed), strict=True)
+    contents = {folder / f"{name}.tsv": content for name, content in splits}
     contents[folder / "recipe.toml"] = recipe.format(
         run=_quoted(folder / "run"), train=_quoted(folder / "train.tsv"), dev=_quoted(folder / "dev.tsv")
     ).encode()
@@ -256,20 +256,20 @@ def write(folder: str | Path, task: DemoTask, *, seed: int = 1, overwrite: bool 
     return list(contents)
 
 
-def _parts(task: DemoTask, seed: int) -> list[bytes]:
-    """Train, dev and test as files hold them."""
+def _splits(task: DemoTask, seed: int) -> list[bytes]:
+    """The contents of the files of train, dev and test set."""
     if task == "labels":
-        return [text.dump() for text in labels.parts(seed=seed)]
+        return [text.dump() for text in labels.splits(seed=seed)]
     pairs = {"numbers": numbers, "reverse": reverse}[task](TRAIN + DEV + TEST, seed=seed)
-    return [_tsv(part) for part in split(pairs, dev=DEV, test=TEST, seed=seed)]
+    return [_tsv(subset) for subset in split(pairs, dev=DEV, test=TEST, seed=seed)]
 
 
-def _tsv(pairs: Sequence[Pair]) -> bytes:
+def _tsv(pairs: Sequence[SentencePair]) -> bytes:
     return "".join(f"{source}\t{target}\n" for source, target in pairs).encode()
 
 
 def _quoted(path: Path) -> str:
-    """A path as a TOML string: JSON's escapes are TOML's, once DEL is escaped too."""
+    """A path as a TOML string: the escapes of JSON are valid in TOML, which also requires DEL to be escaped."""
     text = path.as_posix()
     try:
         text.encode()

@@ -1,4 +1,4 @@
-"""Numbers in words, English and German, up to 999,999: what the demonstration corpus is made of."""
+"""Numbers up to 999,999 in English and German words, for the demonstration corpora."""
 
 # ruff: noqa: SIM905 - lists of words read best as running text
 
@@ -39,17 +39,17 @@ def english(number: int) -> str:
         hundreds, rest = divmod(number, 100)
         return f"{ENGLISH_SMALL[hundreds]} hundred" + (f" and {english(rest)}" if rest else "")
     thousands, rest = divmod(number, 1000)
-    joint = " and " if rest < 100 else " "
-    return f"{english(thousands)} thousand" + (f"{joint}{english(rest)}" if rest else "")
+    separator = " and " if rest < 100 else " "
+    return f"{english(thousands)} thousand" + (f"{separator}{english(rest)}" if rest else "")
 
 
 def english_ordinal(number: int) -> str:
     """An ordinal from 1 to 99 in words: `twenty-first`. Raises ValueError outside that range."""
     _check_range(number, 1, 99)
-    before, hyphen, last = english(number).rpartition("-")
+    tens, hyphen, last = english(number).rpartition("-")
     if last in ENGLISH_IRREGULAR:
-        return before + hyphen + ENGLISH_IRREGULAR[last]
-    return before + hyphen + (f"{last[:-1]}ieth" if last.endswith("y") else f"{last}th")
+        return tens + hyphen + ENGLISH_IRREGULAR[last]
+    return tens + hyphen + (f"{last[:-1]}ieth" if last.endswith("y") else f"{last}th")
 
 
 def german(number: int) -> str:
@@ -61,7 +61,7 @@ def german(number: int) -> str:
     thousands, rest = divmod(number, 1000)
     if thousands == 0:
         return _german_below_thousand(rest, leading=True)
-    # `eins` ends a number; before `tausend` it is `ein`, and a lone thousand has none: eintausend -> tausend.
+    # `eins` at the end of a number is `ein` before `tausend`; one thousand is just `tausend`.
     head = "" if thousands == 1 else _german_below_thousand(thousands, leading=True)
     if thousands % 100 == 1:
         head = head.removesuffix("s")
@@ -69,7 +69,7 @@ def german(number: int) -> str:
 
 
 def german_ordinal(number: int) -> str:
-    """The stem of an ordinal from 1 to 99: `einundzwanzigst`, to which an ending is added (`der ...e`, `am ...en`).
+    """The stem of an ordinal from 1 to 99: `einundzwanzigst`, which needs an ending (`der ...e`, `am ...en`).
 
     Raises ValueError outside that range.
     """
@@ -78,19 +78,19 @@ def german_ordinal(number: int) -> str:
 
 
 def _german_below_thousand(number: int, *, leading: bool) -> str:
-    """`leading`: the word begins here, so that one hundred is `hundert`; after `tausend` it is `einhundert`."""
+    """`leading`: this part begins the word, where one hundred is `hundert`; after `tausend` it is `einhundert`."""
     if number < 20:
         return GERMAN_SMALL[number]
     if number < 100:
         tens, units = divmod(number, 10)
-        one = "ein" if units == 1 else GERMAN_SMALL[units]
-        return (f"{one}und" if units else "") + GERMAN_TENS[tens - 2]
+        word = "ein" if units == 1 else GERMAN_SMALL[units]
+        return (f"{word}und" if units else "") + GERMAN_TENS[tens - 2]
     hundreds, rest = divmod(number, 100)
-    one = "" if leading else "ein"
-    head = one if hundreds == 1 else GERMAN_SMALL[hundreds]
+    prefix = "" if leading else "ein"
+    head = prefix if hundreds == 1 else GERMAN_SMALL[hundreds]
     return f"{head}hundert" + (_german_below_thousand(rest, leading=False) if rest else "")
 
 
-def _check_range(number: int, least: int, most: int) -> None:
-    if not least <= number <= most:
-        raise ValueError(f"the number must be {least} to {most:,}, but is {number:,}")
+def _check_range(number: int, minimum: int, maximum: int) -> None:
+    if not minimum <= number <= maximum:
+        raise ValueError(f"the number must be {minimum} to {maximum:,}, but is {number:,}")

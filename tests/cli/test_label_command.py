@@ -180,7 +180,7 @@ def test_the_demo_writes_its_corpus_and_a_recipe_that_is_sound(
     assert isinstance(recipe.data, Labelled)
     assert recipe.out == "here/run"
     train, dev, test = (read_labelled([Path("here") / f"{name}.tsv"]) for name in ("train", "dev", "test"))
-    assert (train, dev, test) == labels_demo.parts(seed=1)
+    assert (train, dev, test) == labels_demo.splits(seed=1)
     assert (recipe.data.train, recipe.data.dev) == (("here/train.tsv",), ("here/dev.tsv",))
 
 

@@ -14,7 +14,7 @@ from seqkit.demo import labelled_corpus as labels_demo
 from seqkit.errors import ConfigError
 from seqkit.metrics.label_scores import label_scores
 
-TRAIN, DEV, TEST = labels_demo.parts()
+TRAIN, DEV, TEST = labels_demo.splits()
 COUNTS = Counter(chain.from_iterable(TRAIN.tokens))
 RARE = 2  # words that are rarer in training are unknown to a model
 

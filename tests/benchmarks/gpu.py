@@ -24,6 +24,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ from seqkit.data.datasets import Encoded
 from seqkit.data.loading import translation_batch
 from seqkit.engine.batch_search import search_batches
 from seqkit.engine.fused_transformer import fused
-from seqkit.models.build import Sizes, build
+from seqkit.models.build import Sizes, build_translation
 from seqkit.runs.network import recipe_optimizers
 from seqkit.settings import AdamW, Constant, Search, Train, Transformer
 from seqkit.system.device import device_of
@@ -62,6 +63,7 @@ class Group(NamedTuple):
     batches: Sequence[Batch]
     tokens: int
     padded: int
+    examples: Sequence[Sequence[int]] = ()
 
 
 @dataclass
@@ -209,7 +211,7 @@ def peak_of(system: System, device: torch.device) -> Iterator[None]:
 def ours(settings: Transformer, device: torch.device, *, compiled: bool) -> Callable[[Group], None]:
     """The trainer as `seqkit train` sets it up, without callbacks."""
     torch.manual_seed(1)
-    model = build(settings, Sizes(VOCABULARY, VOCABULARY, joint=True)).to(device)
+    model = build_translation(settings, Sizes(VOCABULARY, VOCABULARY, joint=True)).to(device)
     objective = Objective(
         model, smoothing=SMOOTHING, precision=Precision(torch.bfloat16, torch.bfloat16), compiled=compiled
     ).train()
@@ -217,7 +219,7 @@ def ours(settings: Transformer, device: torch.device, *, compiled: bool) -> Call
         objective=objective,
         optimizers=recipe_optimizers(Train(learning_rate=1e-4, optimizer=AdamW()), model),
         schedule=Constant(),
-        stream=_NoStream(),  # type: ignore[arg-type]
+        stream=NoStream(),
         callbacks=[],
         seed=1,
         clip=1.0,
@@ -226,8 +228,19 @@ def ours(settings: Transformer, device: torch.device, *, compiled: bool) -> Call
     return lambda group: void(trainer.step(group))
 
 
-class _NoStream:
+class NoStream:
+    """A stream of nothing: `step` is called by hand."""
+
     carries = 0
+
+    def groups(self, epoch: int, start: int = 0) -> Iterator[Group]:
+        yield from ()
+
+    def count(self, epoch: int) -> int:
+        return 0
+
+    def largest(self, epoch: int) -> Group:
+        raise IndexError("there is nothing in it")
 
 
 def void(_: object) -> None:
@@ -257,7 +270,8 @@ class Plain(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         scaled = self.embedding(ids) * self.embedding.embedding_dim**0.5
-        return self.dropout(scaled + self.positions[: ids.shape[1]])
+        vectors: Tensor = self.dropout(scaled + self.positions[: ids.shape[1]])
+        return vectors
 
     def forward(self, source: Tensor, mask: Tensor, inputs: Tensor) -> Tensor:
         size = inputs.shape[1]
@@ -333,7 +347,7 @@ def loop(
         wanted = batch.targets.ids.masked_fill(~batch.targets.mask, -100).flatten()
         loss = F.cross_entropy(logits.flatten(0, 1).float(), wanted, ignore_index=-100, label_smoothing=SMOOTHING)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
@@ -352,16 +366,16 @@ def translate(
     read = [source[index].tolist() for index in range(arguments.lines)]
     search = Search(beam=beam, maximum_ratio=1.0, maximum_extra=1, batch_tokens=128 * 20 * max(1, beam))
     torch.manual_seed(1)
-    model = build(settings, Sizes(VOCABULARY, VOCABULARY, joint=True)).to(device).eval()
+    model = build_translation(settings, Sizes(VOCABULARY, VOCABULARY, joint=True)).to(device).eval()
     with torch.no_grad():
         model.output.bias[EOS] = -1e9  # nothing ends before its time
     systems: dict[str, Callable[[], object]] = {}
     for name, products in (("float32", None), ("bfloat16", torch.bfloat16)):
-        stepper = fused(model, products=products)  # type: ignore[arg-type]
-        systems[f"seqkit, {name}"] = lambda stepper=stepper: search_batches(stepper, read, search, device=device)
+        stepper = fused(model, products=products)
+        systems[f"seqkit, {name}"] = partial(search_batches, stepper, read, search, device=device)
         with contextlib.suppress(ImportError):
             peer = marian(settings).to(device, products or torch.float32).eval()
-            systems[f"Hugging Face Marian, {name}"] = lambda peer=peer: generate(peer, read, beam, device)
+            systems[f"Hugging Face Marian, {name}"] = partial(generate, peer, read, beam, device)
     rates: dict[str, list[float]] = {name: [] for name in systems}
     for turn in range(arguments.rounds + 1):  # the first warms up
         for name, run in systems.items():

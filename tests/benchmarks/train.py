@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -28,15 +29,15 @@ from measuring import peak_memory, print_rows, rate_of, row_of, text_of
 from torch import Tensor, nn
 
 from seqkit import config
-from seqkit.data.loading import ExampleStream
 from seqkit.errors import ResourceError
 from seqkit.parallel.processes import Processes, connect
 from seqkit.runs.network import build_model, recipe_optimizers
-from seqkit.settings import Recurrent, RecurrentLanguageModel
+from seqkit.settings import Recipe, Recurrent, RecurrentLanguageModel
 from seqkit.settings.automatic import processes as processes_for
 from seqkit.system.host import cores, keep_heap
 from seqkit.tasks import Task, prepare
 from seqkit.training.objective import build_objective
+from seqkit.training.reading import BatchGroup, TrainingStream
 from seqkit.training.trainer import Trainer
 
 SIZES = {
@@ -88,7 +89,7 @@ def main() -> None:
         print_rows(f"training {arguments.size}, real target tokens a second", rows, baseline=names["plain"])
 
 
-def recipe_of(arguments: argparse.Namespace, files: Path) -> config.Recipe:
+def recipe_of(arguments: argparse.Namespace, files: Path) -> Recipe:
     data = {"kind": "pairs", "train": [str(files / "train.en"), str(files / "train.de")]}
     if arguments.size == LANGUAGE:
         ptb = arguments.data / "train.txt"
@@ -108,7 +109,7 @@ def recipe_of(arguments: argparse.Namespace, files: Path) -> config.Recipe:
     return config.build(tree, where="benchmark", overrides=arguments.set)
 
 
-def world_of(recipe: config.Recipe) -> int:
+def world_of(recipe: Recipe) -> int:
     asked = recipe.train.processes
     return processes_for(recipe, cores=cores()) if asked == "auto" else asked
 
@@ -142,7 +143,7 @@ def measure(arguments: argparse.Namespace) -> None:
     print(json.dumps({"rates": rates, "memory": peak_memory()}))
 
 
-def ours(recipe: config.Recipe, task: Task):  # type: ignore[no-untyped-def]
+def ours(recipe: Recipe, task: Task) -> Callable[[], int]:
     processes = connect(torch.device("cpu"))
     if recipe.train.keep_heap:
         keep_heap()
@@ -170,7 +171,8 @@ def ours(recipe: config.Recipe, task: Task):  # type: ignore[no-untyped-def]
     return step
 
 
-def endless(stream: ExampleStream):  # type: ignore[no-untyped-def]
+def endless(stream: TrainingStream) -> Iterator[BatchGroup]:
+    """The groups of all epochs."""
     epoch = 0
     while True:
         yield from stream.groups(epoch)
@@ -200,7 +202,8 @@ class Plain(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         scaled = self.embedding(ids) * self.embedding.embedding_dim**0.5
-        return self.dropout(scaled + self.positions[: ids.shape[1]])
+        vectors: Tensor = self.dropout(scaled + self.positions[: ids.shape[1]])
+        return vectors
 
     def forward(self, source: Tensor, source_pad: Tensor, inputs: Tensor) -> Tensor:
         size = inputs.shape[1]
@@ -262,7 +265,7 @@ class PlainLanguageModel(nn.Module):
         return F.log_softmax(self.output(self.dropout(out)).flatten(0, 1), dim=1), state
 
 
-def plain_language_model(recipe: config.Recipe, task: Task):  # type: ignore[no-untyped-def]
+def plain_language_model(recipe: Recipe, task: Task) -> Callable[[], int]:
     model = PlainLanguageModel(msgspec.to_builtins(recipe.model), len(task.codecs.target)).train()
     groups = endless(task.stream(Processes()))
     state: tuple[Tensor, Tensor] | None = None
@@ -271,20 +274,21 @@ def plain_language_model(recipe: config.Recipe, task: Task):  # type: ignore[no-
         nonlocal state
         group = next(groups)
         (batch,) = group.batches
-        state = tuple(part.detach() for part in state) if state and batch.continues else None  # type: ignore[assignment]
+        state = (state[0].detach(), state[1].detach()) if state and batch.continues else None
         model.zero_grad()
         scores, state = model(batch.inputs, state)
-        F.nll_loss(scores, batch.targets.ids.flatten()).backward()
+        torch.autograd.backward(F.nll_loss(scores, batch.targets.ids.flatten()))
         nn.utils.clip_grad_norm_(model.parameters(), 0.25)
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.add_(parameter.grad, alpha=-1.0)  # type: ignore[arg-type]
-        return int(group.tokens)
+                assert parameter.grad is not None
+                parameter.add_(parameter.grad, alpha=-1.0)
+        return group.tokens
 
     return step
 
 
-def plain(recipe: config.Recipe, task: Task):  # type: ignore[no-untyped-def]
+def plain(recipe: Recipe, task: Task) -> Callable[[], int]:
     torch.set_num_threads(cores())
     torch.manual_seed(1)
     if isinstance(recipe.model, RecurrentLanguageModel):
@@ -297,14 +301,15 @@ def plain(recipe: config.Recipe, task: Task):  # type: ignore[no-untyped-def]
     def step() -> int:
         group = next(groups)
         (batch,) = group.batches
+        assert batch.source is not None
         logits = model(batch.source.ids, ~batch.source.mask, batch.inputs)
         wanted = batch.targets.ids.masked_fill(~batch.targets.mask, -100)
         loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), label_smoothing=0.1)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        return int(group.tokens)
+        return group.tokens
 
     return step
 

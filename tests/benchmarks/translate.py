@@ -89,8 +89,8 @@ def compare(
         random.Random(budget).shuffle(order)
         mixed = msgspec.structs.replace(search, batch_tokens=budget)
         found = translator.translate([lines[index] for index in order], search=mixed)
-        texts = dict(zip(order, (each.text for each in found), strict=True))
-        ways[f"in another order, batches of {budget} tokens"] = [texts[index] for index in range(len(lines))]
+        placed = dict(zip(order, (translation.text for translation in found), strict=True))
+        ways[f"in another order, batches of {budget} tokens"] = [placed[index] for index in range(len(lines))]
     words = [sys.executable, "-m", "seqkit", "translate", str(arguments.run), "-i", str(arguments.source), "-q"]
     with subprocess.Popen([*words, *arguments.set], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -6,9 +6,9 @@ import gzip
 import json
 from pathlib import Path
 
-import multi30k
 import pytest
 
+from data_scripts import multi30k
 from seqkit.errors import DataError
 
 PAIRS = {

@@ -7,9 +7,9 @@ import io
 import urllib.request
 from pathlib import Path
 
-import ptb
 import pytest
 
+from data_scripts import ptb
 from seqkit.errors import DataError
 
 PARTS = {"train": " a <unk> b \n c \n", "valid": " N years \n", "test": " d d d \n"}

@@ -8,8 +8,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-import shakespeare
 
+from data_scripts import shakespeare
 from seqkit.errors import DataError
 
 TEXT = "First Citizen:\nSpeak.\n\n" * 7 + "All:\nSpeak, speak, speak.\n"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tatoeba
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_scripts import tatoeba
 from seqkit.errors import DataError
 
 PARTS = {

@@ -13,11 +13,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-import timemachine
 from common import read_text
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_scripts import timemachine
 from seqkit.errors import DataError, ResourceError
 
 TEXT = "The Time Machine, by H. G. Wells [1898]\n\n\n\nI\n\n" + "flowers--shrivelled now; the stranger's eyes\n" * 300

@@ -18,7 +18,7 @@ from seqkit.data.batching import length_batches
 from seqkit.engine.fused_transformer import fused
 from seqkit.engine.search_engine import Constraints
 from seqkit.search.beam import beam, maximum_lengths
-from seqkit.search.hypothesis import BOS, EOS, Hypothesis, rewarded
+from seqkit.search.hypothesis import BOS, EOS, Hypothesis, length_normalised
 from seqkit.search.rules import Prefix, Rule
 from seqkit.search.sample import sample
 from seqkit.search.terms import Forms, Terms
@@ -137,8 +137,8 @@ def _search(
     rules = [*constraints.rules, *([Prefix(_filled(prefixes).to(device))] if any(prefixes) else [])]
     chosen = [constraints.terms[index] for index in job.indices] if constraints.terms is not None else []
     terms = None
-    if any(chosen) and constraints.bounds is not None:
-        terms = Terms(chosen, constraints.bounds.to(device))
+    if any(chosen) and constraints.word_boundaries is not None:
+        terms = Terms(chosen, constraints.word_boundaries.to(device))
     return beam(model, source, job.settings, rules=rules, terms=terms)
 
 
@@ -181,7 +181,7 @@ def _draw(
 
 
 def _score(drawn: Hypothesis, settings: Search) -> float:
-    return rewarded(
+    return length_normalised(
         drawn.log_prob,
         length=len(drawn.ids) + drawn.finished,
         reward=settings.length_reward,

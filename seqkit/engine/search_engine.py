@@ -22,7 +22,7 @@ class Constraints:
 
     prefixes: Sequence[Sequence[int]] | None = None  # how each begins
     terms: Sequence[Forms] | None = None  # what each must contain
-    bounds: Tensor | None = None  # (V,) see search.terms.Terms
+    word_boundaries: Tensor | None = None  # (V,) see search.terms.Terms
     rules: Sequence[Rule] = field(default=())  # for all of them
 
 

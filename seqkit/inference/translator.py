@@ -237,7 +237,7 @@ class Translator:
         return Constraints(
             prefixes=prefixes if any(prefixes) else None,
             terms=terms if any(terms) else None,
-            bounds=self._word_boundaries,
+            word_boundaries=self._word_boundaries,
             rules=rules,
         )
 

@@ -1,4 +1,4 @@
-"""From a model to sequences: beam search, samples, scores of given sequences. Knows no model, only the protocol."""
+"""From a model to sequences: beam search, sampling, scores of given sequences; it knows no model, only the protocol."""
 
 from seqkit.search.beam import beam
 from seqkit.search.forced_score import ForcedScore, forced_scores

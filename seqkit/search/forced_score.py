@@ -1,4 +1,4 @@
-"""What a model thinks of sequences that are already there: one forced pass, no search."""
+"""The log-probabilities that a model gives to given sequences, by one pass of teacher forcing without search."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqkit.batch import Padded, pad
 from seqkit.errors import DataError
-from seqkit.search.hypothesis import BOS, EOS, rewarded
+from seqkit.search.hypothesis import BOS, EOS, length_normalised
 from seqkit.search.logits import log_normalisers
 from seqkit.state import Decodable, select
 
@@ -23,7 +23,7 @@ class ForcedScore:
 
     log_probs: tuple[float, ...]  # one a token, </s> last
     log_prob: float  # their sum
-    score: float  # log_prob after the length reward
+    score: float  # log_prob after length normalisation
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def forced_scores(
     once. Logits exist for about `positions` target tokens at a time, padding included, and for one sentence at least.
     `length_reward` is that of `search.length_reward`.
 
-    Raises DataError if the targets cannot be shared out among the sentences.
+    Raises DataError if the number of targets is no multiple of the number of sentences.
     """
     sentences = len(targets) if source is None else len(source.ids)
     if len(targets) % max(sentences, 1) or (sentences == 0 and targets):
@@ -51,34 +51,39 @@ def forced_scores(
         )
     if not targets:
         return []
-    each = len(targets) // sentences
+    per_sentence = len(targets) // sentences
     device = None if source is None else source.ids.device
     memory, state = model.start(source)
-    scored: list[ForcedScore] = []
-    for begin, end in _spans([len(target) + 1 for target in targets], each, positions):
-        chosen = torch.arange(begin, end, device=device)
-        chunk = targets[begin * each : end * each]
-        ends = pad([[*target, EOS] for target in chunk]).to(chosen.device)
-        inputs = pad([[BOS, *target] for target in chunk]).to(chosen.device)
-        rows = chosen.repeat_interleave(each)
-        logits, _ = model.advance(inputs.ids, select(memory, chosen), select(state, rows))
-        log_probs = _log_probs(logits, ends.ids).tolist()
-        for target, values in zip(chunk, log_probs, strict=True):
-            own = tuple(values[: len(target) + 1])
-            scored.append(ForcedScore(own, sum(own), rewarded(sum(own), length=len(own), reward=length_reward)))
-    return scored
+    scores: list[ForcedScore] = []
+    for begin, end in _spans([len(target) + 1 for target in targets], per_sentence, positions):
+        indices = torch.arange(begin, end, device=device)
+        chunk = targets[begin * per_sentence : end * per_sentence]
+        outputs = pad([[*target, EOS] for target in chunk]).to(indices.device)
+        inputs = pad([[BOS, *target] for target in chunk]).to(indices.device)
+        rows = indices.repeat_interleave(per_sentence)
+        logits, _ = model.advance(inputs.ids, select(memory, indices), select(state, rows))
+        chunk_log_probs = _log_probs(logits, outputs.ids).tolist()
+        for target, values in zip(chunk, chunk_log_probs, strict=True):
+            log_probs = tuple(values[: len(target) + 1])
+            log_prob = sum(log_probs)
+            score = length_normalised(log_prob, length=len(log_probs), reward=length_reward)
+            scores.append(ForcedScore(log_probs, log_prob, score))
+    return scores
 
 
-def _spans(lengths: Sequence[int], each: int, positions: int) -> Iterator[tuple[int, int]]:
-    """Cut sentences, `each` of whose targets stand side by side, where padded chunks reach `positions` tokens."""
+def _spans(lengths: Sequence[int], per_sentence: int, positions: int) -> Iterator[tuple[int, int]]:
+    """First and last + 1 sentence of each chunk: as many as keep its padded targets within `positions` tokens.
+
+    `lengths` are those of the targets, of which `per_sentence` adjacent ones belong to a sentence.
+    """
     begin = longest = 0
-    for sentence in range(len(lengths) // each):
-        own = max(lengths[sentence * each : (sentence + 1) * each])
-        if sentence > begin and max(longest, own) * each * (sentence + 1 - begin) > positions:
+    for sentence in range(len(lengths) // per_sentence):
+        length = max(lengths[sentence * per_sentence : (sentence + 1) * per_sentence])
+        if sentence > begin and max(longest, length) * per_sentence * (sentence + 1 - begin) > positions:
             yield begin, sentence
             begin, longest = sentence, 0
-        longest = max(longest, own)
-    yield begin, len(lengths) // each
+        longest = max(longest, length)
+    yield begin, len(lengths) // per_sentence
 
 
 def _log_probs(logits: Tensor, ids: Tensor) -> Tensor:

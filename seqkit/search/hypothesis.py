@@ -1,4 +1,4 @@
-"""What search gives back: one sequence, its probability and how it ended."""
+"""The result of a search: one sequence, its log-probability and how it ended."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 
 from seqkit.settings import Normalisation
 
-__all__ = ["BOS", "EOS", "PAD", "Hypothesis", "rewarded"]
+__all__ = ["BOS", "EOS", "PAD", "Hypothesis", "length_normalised"]
 
 PAD, BOS, EOS = 0, 1, 2  # padding, <s> and </s> in every vocabulary
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A generated sequence, in nats; `log_prob` and `score` count `</s>` when the hypothesis is finished."""
+    """A generated sequence; `log_prob` and `score` are in nats and count `</s>` when the hypothesis is finished."""
 
     ids: tuple[int, ...]  # without <s> and </s>
-    log_prob: float  # sum over the generated tokens, as the model has them
-    score: float  # log_prob, changed by the rules of the search, after the length reward
+    log_prob: float  # sum over the generated tokens, by the model alone
+    score: float  # the sum with the changes of the search's rules, after length normalisation
     finished: bool  # False: cut off (at the maximum length, or where nothing may follow), without </s>
 
 
-def rewarded(log_prob: float, *, length: int, reward: float, normalisation: Normalisation = "power") -> float:
-    """`log_prob` divided by what makes up for its length, which counts `</s>`: 0 leaves the sum.
+def length_normalised(log_prob: float, *, length: int, reward: float, normalisation: Normalisation = "power") -> float:
+    """`log_prob` divided by a power of the length, which counts `</s>`; with a `reward` of 0 it is the sum itself.
 
     power: `length^reward`, the mean per token at 1 (Boulanger-Lewandowski et al., 2013); gnmt: `((5 + length) /
     6)^reward` (Wu et al., 2016, equation 14). A sum of log-probabilities alone favours short sequences.

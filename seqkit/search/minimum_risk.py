@@ -1,4 +1,4 @@
-"""Of many candidates the one that is most like the others (minimum Bayes risk; Eikema and Aziz, 2020)."""
+"""The candidate that is most like all the others (minimum Bayes risk; Eikema and Aziz, 2020)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["expected_utilities"]
 
 
 def expected_utilities(candidates: Sequence[str], utility: Callable[[str, Sequence[str]], list[float]]) -> list[float]:
-    """How good each candidate is on average if any of the candidates may be the truth.
+    """The mean utility of each candidate with every candidate as its reference.
 
     `utility(hypothesis, references)` compares a text with each of several. Texts that occur often count as often:
     drawn from a model, their frequencies stand for its probabilities. Equal candidates are compared once.
@@ -17,8 +17,8 @@ def expected_utilities(candidates: Sequence[str], utility: Callable[[str, Sequen
     counts = Counter(candidates)
     references = list(counts)
     weights = [counts[reference] / len(candidates) for reference in references]
-    found = {
+    utilities = {
         text: sum(weight * value for weight, value in zip(weights, utility(text, references), strict=True))
         for text in references
     }
-    return [found[text] for text in candidates]
+    return [utilities[text] for text in candidates]

@@ -1,10 +1,11 @@
-"""What may follow, and how likely: rules that change a model's scores before a token is chosen.
+"""Rules that change a model's scores before a token is chosen: which tokens may follow, and how likely each is.
 
     for rule, state in zip(rules, states): scores = rule.apply(scores, ids, state)      # in the order of the list
     states = [rule.advance(chosen, state) for rule, state in zip(rules, states)]
 
-Scores (N, V) are logits: they need not be normalised, -inf is what may not follow. A rule gives back new scores and
-keeps nothing between calls; what it must remember of each row is a state, which `select` re-orders like a model's.
+Scores (N, V) are logits: they need not be normalised, and -inf is for tokens that may not follow. A rule returns new
+scores and keeps nothing between calls; what it needs of each row's past is a state, which `select` re-orders like a
+model's.
 All rows have read equally many tokens `ids` (N, t), `<s>` and their prompts included.
 """
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from seqkit.errors import ConfigError
 from seqkit.search.hypothesis import EOS
-from seqkit.search.logits import largest, log_normalisers
+from seqkit.search.logits import grouped_topk, log_normalisers
 from seqkit.settings import Search
 from seqkit.state import Decodable, Memory, State
 
@@ -42,14 +43,14 @@ __all__ = [
     "sampling_rules",
 ]
 
-NARROW = 128  # tokens among which a nucleus is looked for first
+NUCLEUS_TOKENS = 128  # likeliest tokens among which a nucleus is looked for first
 
 
 class Rule(Protocol):
-    """All that a search knows of a rule."""
+    """A change of scores, and the state that it needs."""
 
     def start(self, rows: int) -> State:
-        """The state before anything is chosen."""
+        """The state before the first token."""
         ...
 
     def apply(self, scores: Tensor, ids: Tensor, state: State) -> Tensor:
@@ -57,7 +58,7 @@ class Rule(Protocol):
         ...
 
     def advance(self, chosen: Tensor, state: State) -> State:
-        """The state after each row has gone on with its token of `chosen` (N,)."""
+        """The state after each row has read its token of `chosen` (N,)."""
         ...
 
 
@@ -66,8 +67,8 @@ def check_search(search: Search) -> None:
     try:
         msgspec.convert(msgspec.to_builtins(search), Search)
     except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `$.")
-        problem = f"search.{path.rstrip('`')} is out of range: {what[:1].lower()}{what[1:]}"
+        reason, _, path = str(error).partition(" - at `$.")
+        problem = f"search.{path.rstrip('`')} is out of range: {reason[:1].lower()}{reason[1:]}"
         raise ConfigError(problem, "set another value") from None
     if search.minimum_length >= search.maximum_length:
         raise ConfigError(
@@ -88,10 +89,10 @@ def repetition_rules(search: Search) -> list[Rule]:
 
 
 def sampling_rules(search: Search) -> list[Rule]:
-    """The rules of drawing that are settings, in the order in which they are applied."""
+    """The rules of sampling that are settings, in the order in which they are applied."""
     rules = repetition_rules(search)
     if search.top_k == 1:
-        return rules  # the likeliest token is left by all the others
+        return rules  # the other rules keep the likeliest token
     if search.temperature != 1:
         rules.append(Temperature(search.temperature))
     if search.top_k:
@@ -102,20 +103,20 @@ def sampling_rules(search: Search) -> list[Rule]:
 
 
 class Stateless:
-    """The half of a rule that has nothing to remember."""
+    """The start and advance of a rule that needs no state."""
 
     def start(self, rows: int) -> State:
-        """Nothing to remember at the start."""
+        """The state before the first token: none."""
         return None
 
     def advance(self, chosen: Tensor, state: State) -> State:
-        """Nothing to remember of what was chosen."""
+        """The state after a token: none."""
         return state
 
 
 @dataclass(frozen=True)
 class Temperature(Stateless):
-    """Scores divided by `value` > 0: below 1 the likely becomes likelier, above 1 everything more alike."""
+    """Scores divided by `value` > 0: below 1 likely tokens become likelier, above 1 all tokens more alike."""
 
     value: float
 
@@ -126,13 +127,13 @@ class Temperature(Stateless):
 
 @dataclass(frozen=True)
 class TopK(Stateless):
-    """Only the `count` likeliest tokens may follow (Fan et al., 2018); of equals at the border, as many as fit."""
+    """Only the `count` likeliest tokens may follow (Fan et al., 2018); of equally likely ones at the border, some."""
 
     count: int
 
     def apply(self, scores: Tensor, ids: Tensor, state: State) -> Tensor:
         """New scores (N, V) for what may follow `ids` (N, t)."""
-        best, columns = largest(scores, min(self.count, scores.shape[1]))
+        best, columns = grouped_topk(scores, min(self.count, scores.shape[1]))
         return torch.full_like(scores, -math.inf).scatter_(1, columns, best)
 
 
@@ -145,23 +146,24 @@ class Nucleus(Stateless):
     def apply(self, scores: Tensor, ids: Tensor, state: State) -> Tensor:
         """New scores (N, V) for what may follow `ids` (N, t)."""
         total = log_normalisers(scores)[:, None]
-        kept = torch.full_like(scores, -math.inf)
-        rows, count = torch.arange(len(scores), device=scores.device), NARROW
+        nucleus = torch.full_like(scores, -math.inf)
+        rows, count = torch.arange(len(scores), device=scores.device), NUCLEUS_TOKENS
         while len(rows):  # to sort all tokens of all rows would take longer than everything else
-            best, columns = largest(scores[rows], min(count, scores.shape[1]))
+            best, columns = grouped_topk(scores[rows], min(count, scores.shape[1]))
             probabilities = (best - total[rows]).exp()
-            upto = probabilities.cumsum(1)
-            kept[rows[:, None], columns] = best.masked_fill(upto - probabilities >= self.mass, -math.inf)
-            rows = rows[(upto[:, -1] < self.mass) & (count < scores.shape[1])]
+            cumulative = probabilities.cumsum(1)
+            nucleus[rows[:, None], columns] = best.masked_fill(cumulative - probabilities >= self.mass, -math.inf)
+            rows = rows[(cumulative[:, -1] < self.mass) & (count < scores.shape[1])]
             count *= 8
-        return kept
+        return nucleus
 
 
 @dataclass(frozen=True)
 class RepetitionPenalty(Stateless):
     """Tokens that have occurred become less likely: their scores are divided by `factor` >= 1 (Keskar et al., 2019).
 
-    Scores below 0 are multiplied instead, lest the penalty be a reward. `</s>` is spared, as line breaks are there.
+    Scores below 0 are multiplied instead, or the penalty would be a reward. `</s>` is spared, as line breaks are by
+    Keskar et al.
     """
 
     factor: float
@@ -175,7 +177,7 @@ class RepetitionPenalty(Stateless):
 
 @dataclass(frozen=True)
 class NoRepeat(Stateless):
-    """No `size` tokens in a row occur twice (Paulus et al., 2018), unless `</s>` is the last of them."""
+    """No n-gram of `size` tokens occurs twice (Paulus et al., 2018), unless `</s>` is the last of them."""
 
     size: int
 
@@ -187,7 +189,7 @@ class NoRepeat(Stateless):
         grams = ids.unfold(1, self.size, 1)  # (N, t - size + 1, size)
         repeats = (grams[:, :, :-1] == ids[:, None, length - self.size + 1 :]).all(2)
         last = grams[:, :, -1]
-        # What is no repetition bans padding, which is never generated anyway.
+        # Where there is no repetition padding is banned, which is never generated anyway.
         return scores.scatter(1, last.where(repeats & (last > EOS), 0), -math.inf)
 
 
@@ -204,7 +206,7 @@ class Ban(Stateless):
 
 @dataclass(frozen=True)
 class BanPhrases(Stateless):
-    """Certain rows of tokens never occur: the last of them may not follow the others."""
+    """Certain sequences of tokens never occur: the last token of each may not follow the others."""
 
     phrases: tuple[tuple[int, ...], ...]
 
@@ -215,13 +217,13 @@ class BanPhrases(Stateless):
             if len(before) > ids.shape[1]:
                 continue
             recent = ids[:, ids.shape[1] - len(before) :]
-            here = (recent == torch.tensor(before, dtype=ids.dtype, device=ids.device)).all(1)
-            scores[:, last].masked_fill_(here, -math.inf)
+            matches = (recent == torch.tensor(before, dtype=ids.dtype, device=ids.device)).all(1)
+            scores[:, last].masked_fill_(matches, -math.inf)
         return scores
 
 
 class FusionState(NamedTuple):
-    """What the other model thinks of the next token, and its memory and state."""
+    """The other model's predictions of the next token, and its state."""
 
     log_probs: Tensor  # (N, V)
     state: State
@@ -229,9 +231,9 @@ class FusionState(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Fusion:
-    """Another model of the same tokens has a say: so much of its log-probabilities is added (Gulcehre et al., 2015).
+    """Shallow fusion: the log-probabilities of another model, times `weight`, are added (Gulcehre et al., 2015).
 
-    It is a model without a source, and reads `prompt` first, whatever the sentence.
+    That model shares the vocabulary, has no source, and reads `prompt` first, whatever the sentence.
     """
 
     model: Decodable
@@ -240,7 +242,7 @@ class Fusion:
     device: torch.device | None = None
 
     def start(self, rows: int) -> FusionState:
-        """The state before anything is chosen."""
+        """The state before the first token."""
         memory, state = self.model.start(None)
         return self._read(torch.tensor([self.prompt] * rows, device=self.device), memory, state)
 
@@ -249,7 +251,7 @@ class Fusion:
         return scores + self.weight * state.log_probs
 
     def advance(self, chosen: Tensor, state: FusionState) -> FusionState:
-        """The state after each row has gone on with its token of `chosen` (N,)."""
+        """The state after each row has read its token of `chosen` (N,)."""
         return self._read(chosen[:, None], None, state.state)
 
     def _read(self, tokens: Tensor, memory: Memory, state: State) -> FusionState:
@@ -259,12 +261,12 @@ class Fusion:
 
 @dataclass(frozen=True, eq=False)
 class MinimumLength:
-    """No `</s>` before each row has so many tokens more. The state counts them down."""
+    """No `</s>` before each row has `tokens` tokens more. The state counts them down."""
 
     tokens: Tensor  # (N,)
 
     def start(self, rows: int) -> State:
-        """The state before anything is chosen."""
+        """The state before the first token."""
         return self.tokens
 
     def apply(self, scores: Tensor, ids: Tensor, state: State) -> Tensor:
@@ -274,21 +276,21 @@ class MinimumLength:
         return scores
 
     def advance(self, chosen: Tensor, state: State) -> State:
-        """The state after each row has gone on with its token of `chosen` (N,)."""
+        """The state after each row has read its token of `chosen` (N,)."""
         return state - 1
 
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """Each row goes on with its own tokens, then freely; the last rule of a list, as it overrules those before it.
+    """Each row continues with given tokens, then freely; the last rule of a list, as it overrules those before it.
 
-    A forced token keeps its score, or has 0 where it was impossible. The state is what is still to come.
+    A forced token keeps its score, or has 0 where it was impossible. The state are the tokens that are still to come.
     """
 
     tokens: Tensor  # (N, P), -1 after the end of the shorter ones
 
     def start(self, rows: int) -> State:
-        """The state before anything is chosen."""
+        """The state before the first token."""
         return self.tokens
 
     def apply(self, scores: Tensor, ids: Tensor, state: State) -> Tensor:
@@ -296,11 +298,11 @@ class Prefix:
         if not state.shape[1]:
             return scores
         token = state[:, :1]
-        own = scores.gather(1, token.clamp(min=0))
-        own = own.masked_fill(own == -math.inf, 0.0)
-        only = torch.full_like(scores, -math.inf).scatter_(1, token.clamp(min=0), own)
-        return torch.where(token < 0, scores, only)
+        score = scores.gather(1, token.clamp(min=0))
+        score = score.masked_fill(score == -math.inf, 0.0)
+        forced = torch.full_like(scores, -math.inf).scatter_(1, token.clamp(min=0), score)
+        return torch.where(token < 0, scores, forced)
 
     def advance(self, chosen: Tensor, state: State) -> State:
-        """The state after each row has gone on with its token of `chosen` (N,)."""
+        """The state after each row has read its token of `chosen` (N,)."""
         return state[:, 1:]

@@ -14,11 +14,11 @@ from torch import Tensor
 from seqkit.batch import Padded
 from seqkit.errors import ConfigError, ModelError
 from seqkit.search import Hypothesis, beam
-from seqkit.search.beam import _Found
+from seqkit.search.beam import _NBestList
 from seqkit.search.candidates import Beam, CandidateSelector
 from seqkit.search.forced_score import forced_scores
-from seqkit.search.hypothesis import BOS, EOS, rewarded
-from seqkit.search.logits import BLOCK, largest, log_normalisers, promising
+from seqkit.search.hypothesis import BOS, EOS, length_normalised
+from seqkit.search.logits import BLOCK, grouped_topk, log_normalisers, topk_superset
 from seqkit.settings import Search
 from seqkit.state import Decodable, Memory, State, Step
 from tests.support.search import Recurrent, Table, exhaustive, probabilities, random_table, sources
@@ -133,7 +133,7 @@ def test_whether_finished_sentences_are_dragged_along_makes_no_difference(
     source = sources([2 + index % 9 for index in range(24)], size=size, seed=3)
     found, rows = [], []
     for slack in (-1.0, 1.0):  # each leaves at once; none leaves before the last
-        monkeypatch.setattr(sys.modules["seqkit.search.beam"], "SLACK", slack)
+        monkeypatch.setattr(sys.modules["seqkit.search.beam"], "DEAD_SHARE", slack)
         model.rows_advanced = 0
         found.append(beam(model, source, search))
         rows.append(model.rows_advanced)
@@ -165,7 +165,7 @@ def test_candidates_are_the_best_of_all_continuations(
     sums = logits.log_softmax(1).view(sentences, width, size) + totals[:, :, None]
     sums[:, :, : EOS if ends else FIRST] = -math.inf
     best = sums.flatten(1).topk(min(2 * width, width * size))
-    torch.testing.assert_close(found.total, best.values)
+    torch.testing.assert_close(found.scores, best.values)
     possible = best.values > -math.inf
     rows = best.indices // size + torch.arange(sentences)[:, None] * width
     assert torch.equal(found.rows[possible], rows[possible])
@@ -188,7 +188,9 @@ def test_stopping_early_loses_nothing(reward: float, nbest: int, monkeypatch: py
     search = Search(beam=4, nbest=nbest, length_reward=reward, maximum_length=30, patience=0.0)
     stopped = beam(model, source, search)
     rows, model.rows_advanced = model.rows_advanced, 0
-    monkeypatch.setattr(_Found, "over", lambda found, best, length: length >= found.maximum or best == -math.inf)
+    monkeypatch.setattr(
+        _NBestList, "is_final", lambda results, best, length: length >= results.maximum or best == -math.inf
+    )
     assert_same(stopped, beam(model, source, search))
     assert rows <= model.rows_advanced
     if reward == 0 and nbest == 1:
@@ -234,7 +236,9 @@ def test_scores_are_true(width: int) -> None:
     for hypothesis, forced in zip([h for hypotheses in found for h in hypotheses], scored, strict=True):
         log_probs = forced.log_probs if hypothesis.finished else forced.log_probs[:-1]
         assert hypothesis.log_prob == pytest.approx(sum(log_probs), abs=1e-4)
-        assert hypothesis.score == pytest.approx(rewarded(sum(log_probs), length=len(log_probs), reward=0.6), abs=1e-4)
+        assert hypothesis.score == pytest.approx(
+            length_normalised(sum(log_probs), length=len(log_probs), reward=0.6), abs=1e-4
+        )
 
 
 @quick
@@ -350,10 +354,10 @@ def test_settings_that_cannot_be_met_are_refused(search: Search) -> None:
 
 @quick
 @given(rows=st.integers(1, 7), size=st.integers(1, 300), count=st.integers(1, 12), seed=st.integers(0, 1000))
-def test_largest_is_topk(rows: int, size: int, count: int, seed: int) -> None:
+def test_grouped_topk_is_topk(rows: int, size: int, count: int, seed: int) -> None:
     values = torch.randn(rows, size + 3, generator=torch.Generator().manual_seed(seed))[:, 3:]
     count = min(count, size)
-    best, columns = largest(values, count)
+    best, columns = grouped_topk(values, count)
     assert torch.equal(best, values.topk(count).values)
     assert torch.equal(values.gather(1, columns), best)
 
@@ -365,9 +369,9 @@ def test_largest_is_topk(rows: int, size: int, count: int, seed: int) -> None:
     count=st.integers(1, 10),
     seed=st.integers(0, 99),
 )
-@example(sentences=3, width=4, size=4100, count=10, seed=0)  # more than FEW maxima are looked through in groups
+@example(sentences=3, width=4, size=4100, count=10, seed=0)  # above DIRECT_TOPK_LIMIT
 @example(sentences=70, width=1, size=4100, count=2, seed=1)
-def test_the_best_continuations_of_a_sentence_are_among_the_promising(
+def test_the_best_continuations_of_a_sentence_are_in_the_superset(
     sentences: int, width: int, size: int, count: int, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -377,7 +381,7 @@ def test_the_best_continuations_of_a_sentence_are_among_the_promising(
         offsets[:, -1] = -math.inf
         values[width - 1 :: width] = math.nan if seed % 2 else 1e9
     first = 3
-    places = promising(values, offsets, count, first=first)
+    places = topk_superset(values, offsets, count, first=first)
     for row, offered in enumerate(places.tolist()):
         assert len(set(offered)) == len(offered)
         assert set(offered) <= set(range(width * size))

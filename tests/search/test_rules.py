@@ -104,7 +104,7 @@ def test_a_nucleus_is_the_fewest_tokens_of_enough_mass(
             total += row[token]
         expected.append(chosen)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rules, "NARROW", narrow)
+        patch.setattr(rules, "NUCLEUS_TOKENS", narrow)
         found = Nucleus(mass).apply(scores, torch.ones(rows, 1), None)
     assert kept(found) == expected
     assert unchanged_where_kept(scores, found)

@@ -114,7 +114,7 @@ def test_neighbours_and_batches_change_nothing(
     whole = sample(model, prompts, search=search, **ending)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MODULE, "ROWS", rows)
-        patch.setattr(MODULE, "READ", rows)
+        patch.setattr(MODULE, "PROMPT_TOKENS", rows)
         assert_same(sample(model, prompts, search=search, **ending), whole)
     count = data.draw(st.integers(1, len(prompts)))
     assert_same(sample(model, prompts[:count], search=search, **ending), whole[:count])
@@ -188,7 +188,7 @@ def test_a_seed_fixes_the_text_and_numbers_and_seeds_change_it() -> None:
 def test_texts_differ_beyond_a_block_and_are_only_cut_by_the_maximum(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(MODULE, "BLOCK", block)
+    monkeypatch.setattr(MODULE, "RANDOM_BLOCK", block)
     table = probabilities({token: {A: 0.5, B: 0.5} for token in (BOS, A, B)}, size=5)
     [short] = sample(Table(table), [[BOS]], search=Search(maximum_length=10))
     [long] = sample(Table(table), [[BOS]], search=Search(maximum_length=60))
@@ -205,7 +205,7 @@ def test_finished_rows_leave_the_batch_and_equal_prompts_are_read_once() -> None
 
 def test_a_long_prompt_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Recurrent(size=9, seed=0)
-    monkeypatch.setattr(MODULE, "READ", 20)
+    monkeypatch.setattr(MODULE, "PROMPT_TOKENS", 20)
     sample(model, [[BOS] + [A] * 30, [BOS] + [B] * 31], search=Search(maximum_length=1))
     assert model.calls == [20, 20, 20, 2, 1]  # the shorter one is over before the last
 
@@ -253,7 +253,7 @@ def test_tiny_vocabularies(size: int) -> None:
 @pytest.mark.parametrize(("number", "token"), [(0.0, A), (0.25, C), (1 - 2**-53, C)])
 def test_no_random_number_draws_the_impossible(number: float, token: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        MODULE, "_uniform", lambda _, rows, __: torch.full((len(rows), 256), number, dtype=torch.float64)
+        MODULE, "_uniform_numbers", lambda _, rows, __: torch.full((len(rows), 256), number, dtype=torch.float64)
     )
     table = probabilities({BOS: {A: 0.25, C: 0.75}}, size=8)
     [found] = sample(Table(table), [[BOS]], search=Search(maximum_length=1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -218,6 +219,18 @@ def loaded_by(name: str) -> set[str]:
 
 def test_every_room_has_a_rank() -> None:
     assert {module.room for module in MODULES.values()} - {"", "__main__"} == set(RANK)
+
+
+def test_the_map_shows_the_rooms_with_their_ranks() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {room: int(rank) for rank, room in re.findall(r"^\| (\d+) \| `(\w+)` \|", text, re.MULTILINE)} == RANK
+
+
+def test_the_map_names_only_what_is_there() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rooms = "|".join(RANK)
+    for room, module in re.findall(rf"`({rooms})/(\w+)(?:\.\w+)?`", text):
+        assert f"seqkit.{room}.{module}" in NAMES or (room, module) == ("cli", "NAME_command"), f"{room}/{module}"
 
 
 @pytest.mark.parametrize(

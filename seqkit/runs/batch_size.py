@@ -1,6 +1,6 @@
 """`train.batch_tokens = "auto"`: the most tokens a batch whose largest batch fits the device, found by trying.
 
-A batch is tried as training begins: read forward and backward once. What is found is written into the run's recipe, so
+A batch is tried as training begins: read forward and backward once. The number is written into the run's recipe, so
 that the run goes on with it wherever it is resumed.
 """
 
@@ -36,9 +36,9 @@ def find_batch_size(recipe: Recipe, task: Task, device: torch.device, world: int
     problem: SeqkitError | None = None
     room = _room(device, world)
     for tokens in (step for step in LADDER if step <= MOST.get(device.type, LADDER[-1])):
-        own = _with(recipe, tokens)
+        candidate = _with(recipe, tokens)
         try:
-            used = _used(own, dataclasses.replace(task, recipe=own), device, world)
+            used = _used(candidate, dataclasses.replace(task, recipe=candidate), device, world)
         except ConfigError as error:  # a longer example than this budget allows
             problem = error
             continue
@@ -47,7 +47,7 @@ def find_batch_size(recipe: Recipe, task: Task, device: torch.device, world: int
             break
         if room is not None and used > SHARE * room and best is not None:
             break
-        best = own
+        best = candidate
     if best is None:
         raise problem or ResourceError("no batch fits in memory", "use a smaller model")
     return best

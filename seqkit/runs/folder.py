@@ -92,8 +92,8 @@ def settle(run: Path, recipe: Recipe, device: torch.device, *, extend: bool = Fa
         first = recipe_of(run)
         count = first.train.processes if isinstance(first.train.processes, int) else count
         if recipe.train.batch_tokens == "auto":
-            found = msgspec.structs.replace(recipe.train, batch_tokens=first.train.batch_tokens)
-            recipe = msgspec.structs.replace(recipe, train=found)
+            settled = msgspec.structs.replace(recipe.train, batch_tokens=first.train.batch_tokens)
+            recipe = msgspec.structs.replace(recipe, train=settled)
     settings = recipe.train
     if settings.processes == "auto":
         recipe = msgspec.structs.replace(recipe, train=msgspec.structs.replace(settings, processes=count))

@@ -34,17 +34,17 @@ def fit_ngram(run: Path, task: Task, settings: NGram, display: Display, journal:
     if not isinstance(task, LanguageTask):
         raise TypeError("n-grams are counted in text")
     folder = run / "checkpoints"
-    found, _ = checkpoint.newest(folder)
-    if found is not None:
-        if found.training["data"] != task.fingerprint:
+    last, _ = checkpoint.newest(folder)
+    if last is not None:
+        if last.training["data"] != task.fingerprint:
             raise DataError(f"the training data of {run} changed since it was counted", "start anew with --overwrite")
-        best = found.training["progress"]["best"]
+        best = last.training["progress"]["best"]
         if published_step(run / "model") != STEP:  # it died behind its checkpoint
             if best is not None:
                 checkpoint.mark_best(folder, STEP, score=best, metric="loss")
-            _publish(run, task, found.tensors("model"), best)
+            _publish(run, task, last.tensors("model"), best)
         display.message(f"{run} is already complete")
-        if (told := read(run)) is None or told.state != "done":
+        if (ending := read(run)) is None or ending.state != "done":
             _done(journal, best)
         return Progress(step=STEP, stop="steps")
     journal.status({"state": "running", "step": 0}, force=True)

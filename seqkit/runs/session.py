@@ -52,7 +52,7 @@ def train(
     With `allow_data_change` a run whose training text has changed begins its epoch anew with the new text; without, it
     is refused. `reset_best` forgets the best score so far and how long ago it was. `extend` accepts another limit where
     the learning rate falls towards it. `callbacks` are called on the first process, after seqkit's own and before what
-    they see is saved; one that wants to stop sets `trainer.wish` to the reason.
+    they see is saved; one that wants to stop sets `trainer.stop_reason`.
     `request` stops the run from outside; `age` is how many seconds ago `train.minutes` began to count. Returns where
     the run stands when it is complete; a run that was asked to stop raises Interrupted after saving.
     """

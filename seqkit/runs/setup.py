@@ -53,7 +53,7 @@ class ProcessContext:
     processes: Processes
     options: StartOptions
     began: float  # when train.minutes began to count, by the monotonic clock
-    # What `checkpoint.newest` found, where it was asked already.
+    # The result of `checkpoint.newest`, where it is known already.
     before: tuple[checkpoint.Checkpoint | None, list[str]] | None = None
 
     @property

@@ -67,17 +67,17 @@ def _similar(path: Path) -> str | None:
 def _load_run(path: Path, device: torch.device) -> TrainedModel:
     folder = path / "checkpoints"
     best = checkpoint.best(folder)
-    found = None
+    chosen = None
     if best is not None and checkpoint.verify(checkpoint.step_path(folder, best.step)) is None:
-        found = checkpoint.read(checkpoint.step_path(folder, best.step))
-    if found is None:
-        found, _ = checkpoint.newest(folder)
-    if found is None:
+        chosen = checkpoint.read(checkpoint.step_path(folder, best.step))
+    if chosen is None:
+        chosen, _ = checkpoint.newest(folder)
+    if chosen is None:
         raise ModelError(f"{path} has no checkpoint yet", "wait for the first, or train longer")
     recipe = recipe_of(path)
-    tensors = found.tensors("average" if "average" in found.stems else "model")
-    own = best if best is not None and best.step == found.step else None
-    facts: dict[str, object] = {"step": found.step, "score": own and own.score, "metric": own and own.metric}
+    tensors = chosen.tensors("average" if "average" in chosen.stems else "model")
+    mark = best if best is not None and best.step == chosen.step else None
+    facts: dict[str, object] = {"step": chosen.step, "score": mark and mark.score, "metric": mark and mark.metric}
     return _loaded(path, recipe, Codecs.load(path / "codec"), tensors, facts, device)
 
 

@@ -41,7 +41,7 @@ def line_numbers(text: str) -> dict[tuple[str, ...], int]:
 
     What stands inside an inline table is not listed: its table is.
     """
-    found: dict[tuple[str, ...], int] = {}
+    numbers: dict[tuple[str, ...], int] = {}
     section: tuple[str, ...] = ()
     statement: list[str] = []
     line = first = 1
@@ -54,13 +54,13 @@ def line_numbers(text: str) -> dict[tuple[str, ...], int]:
             path = _key_path(written.lstrip("["))
             if header:
                 section = path
-            found.setdefault(path if header else (*section, *path), first)
+            numbers.setdefault(path if header else (*section, *path), first)
             statement, first = [], line + 1
         else:
             depth += (token in ("[", "{")) - (token in ("]", "}"))
             statement.append(token)
         line += token.count("\n")
-    return found
+    return numbers
 
 
 def _key_path(written: str) -> tuple[str, ...]:

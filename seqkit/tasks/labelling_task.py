@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -18,6 +18,7 @@ from seqkit.data.cleaning import overlap
 from seqkit.data.datasets import Encoded
 from seqkit.data.labelled_text import LabelledText, read_labelled
 from seqkit.data.loading import ExampleStream, label_batch
+from seqkit.engine.batch_labels import BUDGET, label_batches, label_names, longest_part, token_ids
 from seqkit.errors import ConfigError, DataError
 from seqkit.files import expand_braces, sha256
 from seqkit.loss import cross_entropy
@@ -26,7 +27,7 @@ from seqkit.metrics.table import labelling_metrics
 from seqkit.models.sequence_labeller import SequenceLabeller
 from seqkit.parallel.parameters import EvaluationWeights
 from seqkit.parallel.processes import Processes
-from seqkit.settings import Labelled, Recipe, TransformerLabeller, Words
+from seqkit.settings import Labelled, Recipe, Words
 from seqkit.tasks.task import Scores, Task, ValidationContext, Validator
 from seqkit.tasks.text_layer import text_layer
 from seqkit.text.codec import Codec, Codecs
@@ -35,11 +36,10 @@ from seqkit.training.labelling_objective import LabellingObjective
 from seqkit.training.objective import Objective, build_objective
 from seqkit.training.trainer import ValidationReport
 
-__all__ = ["LabellingTask", "LabellingValidator", "encode", "longest_piece", "predict", "prepare", "spell"]
+__all__ = ["LabellingTask", "LabellingValidator", "prepare"]
 
 LABELS = Words(split="spaces", normalise=(), joint=False)  # how labels become ids: all are kept, as they are written
 SAMPLES = 3
-BUDGET = 4096  # tokens labelled at a time
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def prepare(recipe: Recipe, data: Labelled, run: Path) -> LabellingTask:
     text = _read(data.train)
     dev = _read(data.dev) if data.dev else None
     codecs = text_layer(settings, run / "codec", lambda: _learn(text, settings))
-    tokens, labels = encode(codecs.source, text.tokens), encode(codecs.target, text.labels)
+    tokens, labels = token_ids(codecs.source, text.tokens), token_ids(codecs.target, text.labels)
     if strange := _strange(codecs, text):
         raise ConfigError(
             f"the text layer does not know the training label {strange[0]!r}",
@@ -130,67 +130,6 @@ def _fingerprint(data: Labelled, codecs: Codecs) -> str:
     return hashlib.sha256(msgspec.json.encode([facts, data.maximum_length])).hexdigest()
 
 
-def encode(codec: Codec, sentences: Sequence[Sequence[str]]) -> Encoded:
-    """Sentences that are cut already as ids, one for each token; what the codec would cut further is unknown."""
-    distinct = list(dict.fromkeys(chain.from_iterable(sentences)))
-    found = zip(distinct, codec.encode_many(distinct), strict=True)
-    ids = {token: own[0] if len(own) == 1 else UNKNOWN for token, own in found}
-    return Encoded.from_lists([ids[token] for token in sentence] for sentence in sentences)
-
-
-def spell(codec: Codec, labels: Encoded) -> list[list[str]]:
-    """The labels that ids stand for."""
-    names = codec.tokens(labels.ids.tolist())
-    return [names[begin:end] for begin, end in pairwise(labels.offsets.tolist())]
-
-
-def longest_piece(recipe: Recipe, data: Labelled) -> int:
-    """How many tokens a model reads at once: twice what was trained on, as far as there are positions for them."""
-    longest, model = 2 * data.maximum_length, recipe.model
-    if isinstance(model, TransformerLabeller) and model.positions == "learned":
-        longest = min(longest, model.maximum_positions - 1)  # `</s>` has one too
-    return max(longest, 1)
-
-
-@torch.no_grad()
-def predict(
-    model: SequenceLabeller,
-    tokens: Encoded,
-    *,
-    longest: int,
-    device: torch.device,
-    share: tuple[int, int] = (0, 1),
-    batch_done: Callable[[], object] | None = None,
-) -> Encoded:
-    """The most probable label of each token; sentences of more than `longest` tokens are read in pieces.
-
-    `share` (rank, world) labels this process's part of the batches only and leaves the ids of the rest at 0.
-    `batch_done` is called after each batch and may raise to leave the rest.
-    """
-    found = np.zeros(len(tokens.ids), dtype=np.int32)
-    pieces = _pieces(tokens, longest)
-    for indices in length_batches(pieces.lengths, budget=BUDGET):
-        mine = slice_of(indices, *share)
-        if not len(mine):
-            continue
-        batch = label_batch(pieces, pieces, mine)
-        assert batch.source is not None  # labelled batches always have one
-        ids = model.predict(batch.source.to(device)).cpu().numpy()
-        counted = batch.targets.mask.numpy()
-        places = pieces.offsets[mine][:, None] + np.arange(ids.shape[1])
-        found[places[counted]] = ids[counted]
-        if batch_done is not None:
-            batch_done()
-    return Encoded(found, tokens.offsets)
-
-
-def _pieces(tokens: Encoded, longest: int) -> Encoded:
-    """The same tokens, end to end, cut more often; sentences without tokens are gone."""
-    long = np.flatnonzero(tokens.lengths > longest)
-    cuts = [np.arange(tokens.offsets[i], tokens.offsets[i + 1], longest) for i in long]
-    return Encoded(tokens.ids, np.unique(np.concatenate([tokens.offsets, *cuts])))
-
-
 class LabellingValidator(Validator):
     """Labels the development set, its sentences shared out over the processes, each labelled once."""
 
@@ -207,8 +146,8 @@ class LabellingValidator(Validator):
         if not isinstance(model, SequenceLabeller):
             raise TypeError("tokens are labelled by a labeller")
         self.labelling, self.codecs, self.dev = model, task.codecs, dev
-        self.tokens, self.labels = encode(self.codecs.source, dev.tokens), encode(self.codecs.target, dev.labels)
-        self.longest = longest_piece(task.recipe, task.data)
+        self.tokens, self.labels = token_ids(self.codecs.source, dev.tokens), token_ids(self.codecs.target, dev.labels)
+        self.longest = longest_part(task.recipe, task.data)
         best, chosen = label_scores(dev.labels, dev.labels), task.recipe.train.metric
         self.metrics = [metric for metric in labelling_metrics().values() if metric.compute(best) is not None]
         if chosen in labelling_metrics() and chosen not in (metric.name for metric in self.metrics):
@@ -236,7 +175,7 @@ class LabellingValidator(Validator):
         """The scores that these labels have, and a few labelled sentences."""
         share = (self.processes.rank, self.processes.world)
         with self.together() as piece_done:
-            found = predict(
+            predicted = label_batches(
                 self.labelling,
                 self.tokens,
                 longest=self.longest,
@@ -244,8 +183,8 @@ class LabellingValidator(Validator):
                 share=share,
                 batch_done=piece_done,
             )
-        self.processes.sum(torch.from_numpy(found.ids))  # each id is 0 in all processes but one
-        labels = spell(self.codecs.target, found)
+        self.processes.sum(torch.from_numpy(predicted.ids))  # each id is 0 in all processes but one
+        labels = label_names(self.codecs.target, predicted)
         result = label_scores(labels, self.dev.labels)
         values = {metric.name: metric.compute(result) or 0.0 for metric in self.metrics}
         samples = [

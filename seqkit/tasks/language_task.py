@@ -59,7 +59,7 @@ class LanguageTask(Task):
 
     data: Stream | Lines
     lines: Encoded  # the training lines, encoded once
-    anew: Resample | None  # the same lines cut at random, where every epoch is
+    resampled: Resample | None  # the same lines cut at random, where every epoch is
     dev: MonolingualText | None
 
     @property
@@ -98,9 +98,9 @@ class LanguageTask(Task):
 
     def _examples(self, epoch: int) -> tuple[Encoded, Encoded]:
         """An epoch's lines; one that a sample makes too long keeps its unsampled form."""
-        if self.anew is None:
+        if self.resampled is None:
             return self.lines, self.lines
-        new = self.anew(seed_of(self.recipe.train.seed, epoch))
+        new = self.resampled(seed_of(self.recipe.train.seed, epoch))
         longest = self.data.maximum_length if isinstance(self.data, Lines) else 0
         lines = replace_examples(new, self.lines, np.flatnonzero(new.lengths > longest))
         return lines, lines
@@ -126,13 +126,13 @@ def prepare(recipe: Recipe, data: Stream | Lines, run: Path) -> LanguageTask:
             lines = lines.take(kept)
     else:
         notes += _fitting(recipe, data, lines)
-    anew = resample(codecs.target, lines)
-    if anew is not None and blank:
+    resampled = resample(codecs.target, lines)
+    if resampled is not None and blank:
         raise ConfigError(
             "a stream is encoded once, and text.sampling asks for a new encoding every epoch",
             'set text.sampling=0, or data.kind="lines"',
         )
-    return LanguageTask(recipe, codecs, notes, _fingerprint(data, codecs), data, lines, anew, dev)
+    return LanguageTask(recipe, codecs, notes, _fingerprint(data, codecs), data, lines, resampled, dev)
 
 
 def _dropped(text: MonolingualText, part: str) -> list[str]:

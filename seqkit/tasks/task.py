@@ -23,19 +23,19 @@ from seqkit.training.objective import Objective
 from seqkit.training.reading import TrainingStream
 from seqkit.training.trainer import Abandoned, ValidationReport
 
-__all__ = ["Scores", "Task", "ValidationContext", "Validator", "no_wish"]
+__all__ = ["Scores", "Task", "ValidationContext", "Validator", "never_stop"]
 
 
-def no_wish() -> None:
-    """Nobody wishes to stop."""
+def never_stop() -> None:
+    """No process wants to stop."""
 
 
 class ValidationContext(NamedTuple):
-    """Where training happens, and who may break it off."""
+    """The processes and the device that validate, and what may break a validation off."""
 
     processes: Processes
     device: torch.device
-    wish: Callable[[], str | None] = no_wish  # why this process would like to stop, if it would
+    stop_reason: Callable[[], str | None] = never_stop  # why this process wants to stop; None: it does not
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ class Scores:
 class Validator(ABC):
     """Scores a model on the development set while it trains; every process does its share and knows the result.
 
-    Where a process wishes to stop, all leave the validation together, between two pieces of work, by `Abandoned`.
+    Where a process wants to stop, all leave the validation together, between two pieces of work, by `Abandoned`.
     """
 
     def __init__(self, model: nn.Module, place: ValidationContext, average: EvaluationWeights | None) -> None:
         self.model = model
-        self.processes, self.device, self.wish = place
+        self.processes, self.device, self.stop_reason = place
         self.average = average
 
     def __call__(self) -> ValidationReport:
@@ -114,15 +114,15 @@ class Validator(ABC):
             with self.together() as piece_done:
                 total = self.loss(piece_done)
             self.processes.sum(total)
-            found = self.scores()
+            scores = self.scores()
         tally = Tally(*total)
         return ValidationReport(
-            tally, {"loss": tally.loss, **found.values}, found.signature, found.samples, time.monotonic() - began
+            tally, {"loss": tally.loss, **scores.values}, scores.signature, scores.samples, time.monotonic() - began
         )
 
     @contextlib.contextmanager
     def together(self) -> Iterator[Callable[[], object]]:
-        """Work that can be left. What is yielded is to be called after each piece, of which any process may have more.
+        """Work that can be left: call what is yielded after each piece of it, of which any process may have more.
 
         Processes ask each other before the first piece, after each, and until the last of them has done all of its own:
         so they ask equally often, and raise `Abandoned` at the same time.
@@ -134,12 +134,12 @@ class Validator(ABC):
 
     def _ask(self, *, busy: bool) -> bool:
         """Whether any process is still busy."""
-        wish = self.wish()
-        answer = torch.tensor([wish is not None, busy], dtype=torch.int64)
+        stop_reason = self.stop_reason()
+        answer = torch.tensor([stop_reason is not None, busy], dtype=torch.int64)
         self.processes.sum(answer)
-        wishing, working = answer.tolist()
-        if wishing:
-            raise Abandoned(next(reason for reason in self.processes.gather(wish) if reason is not None))
+        stopping, working = answer.tolist()
+        if stopping:
+            raise Abandoned(next(reason for reason in self.processes.gather(stop_reason) if reason is not None))
         return bool(working)
 
     @contextlib.contextmanager

@@ -61,7 +61,7 @@ class TranslationTask(Task):
 
     data: Pairs
     examples: Examples  # the training pairs, encoded once
-    anew: Resamplers | None  # the same pairs cut at random, where every epoch is
+    resampled: Resamplers | None  # the same pairs cut at random, where every epoch is
     dev: ParallelText | None
 
     @property
@@ -88,11 +88,11 @@ class TranslationTask(Task):
 
     def _examples(self, epoch: int) -> Examples:
         """An epoch's pairs; one that a sample makes too long keeps its unsampled form."""
-        fixed, anew = self.examples, self.anew
-        if anew is None:
+        fixed, resampled = self.examples, self.resampled
+        if resampled is None:
             return fixed
         seed = seed_of(self.recipe.train.seed, epoch)
-        new = Examples(anew.source(seed), anew.target(seed))
+        new = Examples(resampled.source(seed), resampled.target(seed))
         long = too_long(new.source.lengths, new.target.lengths, self.data.maximum_length)
         if not len(long):
             return new
@@ -124,8 +124,8 @@ def prepare(recipe: Recipe, data: Pairs, run: Path) -> TranslationTask:
     if len(kept.indices) < len(text):
         examples = Examples(examples.source.take(kept.indices), examples.target.take(kept.indices))
     source, target = resample(codecs.source, examples.source), resample(codecs.target, examples.target)
-    anew = None if source is None or target is None else Resamplers(source, target)
-    return TranslationTask(recipe, codecs, notes, _fingerprint(data, codecs), data, examples, anew, dev)
+    resampled = None if source is None or target is None else Resamplers(source, target)
+    return TranslationTask(recipe, codecs, notes, _fingerprint(data, codecs), data, examples, resampled, dev)
 
 
 def _dropped(text: ParallelText, part: str) -> list[str]:
@@ -216,8 +216,8 @@ class TranslationValidator(Validator):
         sources = [self.source[i].tolist() for i in mine]
         with self.together() as piece_done:
             engine = BatchSearch(self.translating, device=self.device)
-            found = engine.search(sources, self.search, batch_done=piece_done)
-        texts = [self.codecs.target.decode(best[0].ids) if best else "" for best in found]
+            nbest_lists = engine.search(sources, self.search, batch_done=piece_done)
+        texts = [self.codecs.target.decode(best[0].ids) if best else "" for best in nbest_lists]
         results = [""] * self.lines
         for part in self.processes.gather(list(zip(mine, texts, strict=True))):
             for index, text in part:

@@ -1,4 +1,4 @@
-"""What happens around the training loop: limits, validation, the moving average, a wish to stop."""
+"""What happens around the training loop: limits, validation, the moving average, requests to stop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FINAL = ("steps", "epochs", "minutes", "patience", "target")  # reasons after wh
 
 @dataclass
 class StopRequest:
-    """A wish to stop, or to save and go on, set from outside (a signal handler, another thread).
+    """A request to stop, or to save and go on, set from outside (a signal handler, another thread).
 
     It is heeded after the next step, and between the batches of a validation.
     """
@@ -42,18 +42,18 @@ class StopRequest:
 
 
 class StopOnRequest(Callback):
-    """Hands a wish from outside to the trainer."""
+    """Passes a request from outside on to the trainer."""
 
     def __init__(self, request: StopRequest) -> None:
         self.request = request
 
     def stepped(self, trainer: Trainer, step: Update) -> None:
-        """Wish to stop after the next step."""
-        trainer.wish = trainer.wish or self.request.reason
+        """Have the run stop after the next step, if that was requested."""
+        trainer.stop_reason = trainer.stop_reason or self.request.reason
 
     def validated(self, trainer: Trainer, report: ValidationReport) -> None:
-        """The same, if the wish came too late to leave the validation."""
-        trainer.wish = trainer.wish or self.request.reason
+        """Have the run stop if the request came too late to leave the validation."""
+        trainer.stop_reason = trainer.stop_reason or self.request.reason
 
 
 class LockGuard(Callback):
@@ -136,7 +136,7 @@ class Limits(Callback):
         return min(known) if known else None
 
     def stepped(self, trainer: Trainer, step: Update) -> None:
-        """Stop at a limit: by count everywhere alike, by the clock as a wish of the first process."""
+        """Stop at a limit: by count on every process alike, by the clock at the first process's request."""
         progress, settings = trainer.progress, self.settings
         progress.seconds = self.elapsed()
         if settings.steps is not None and progress.step >= settings.steps:
@@ -148,10 +148,10 @@ class Limits(Callback):
             if progress.horizon is not None and progress.step >= progress.horizon:
                 progress.stop = progress.stop or "minutes"
             if trainer.processes.first and self.elapsed() + self.reserve >= settings.minutes * 60:
-                trainer.wish = trainer.wish or "minutes"
+                trainer.stop_reason = trainer.stop_reason or "minutes"
 
     def validated(self, trainer: Trainer, report: ValidationReport) -> None:
-        """Estimate the horizon anew from the pace so far."""
+        """Estimate the horizon again, from the pace so far."""
         if self.settings.minutes is None:
             return
         progress = trainer.progress
@@ -185,7 +185,7 @@ class Averaging(Callback):
 
 
 class Validation(Callback):
-    """Scores the development set every so many steps and at the end; keeps the best, and stops when told to.
+    """Scores the development set every so many steps and at the end, and stops at the target or when patience ends.
 
     A run that is asked to stop leaves a validation before its end, or does not begin it. It then stands at that very
     step, and the attempt that goes on makes the validation first.
@@ -197,7 +197,7 @@ class Validation(Callback):
         self.validate = validate
 
     def ready(self, trainer: Trainer) -> None:
-        """Make the validation that the last attempt left, or draw what follows from the last that was made."""
+        """Make the validation that the last attempt left, or decide by the last one whether to stop."""
         if self._due(trainer.progress):
             self._run(trainer)
         else:
@@ -234,12 +234,12 @@ class Validation(Callback):
             progress.best, progress.best_step, progress.stale = score, progress.step, 0
         else:
             progress.stale += 1
-        # Decided before anyone is told: what is saved now must know it, or a run that dies here would go on too long.
+        # Decided before callbacks are called: what they save must include it, or a run that dies here goes on too long.
         self._judge(progress)
         trainer.validated(report)
 
     def _judge(self, progress: Progress) -> None:
-        """Stop where no more is to be expected, or wanted."""
+        """Stop where patience has ended, or the target is reached."""
         settings = self.settings
         if settings.patience is not None and progress.stale >= settings.patience:
             progress.stop = progress.stop or "patience"
@@ -255,7 +255,7 @@ def reached(settings: Train, best: float | None) -> bool:
 
 
 def is_better(score: float, best: float | None, *, metric: str) -> bool:
-    """Whether a score improves on the best; what is not a finite number never does, and loses to any that is."""
+    """Whether a score improves on the best so far; a score that is not finite never does."""
     if not math.isfinite(score):
         return False
     if best is None or not math.isfinite(best):

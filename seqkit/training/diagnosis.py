@@ -21,11 +21,11 @@ def culprit(model: nn.Module, loss: Callable[[], Tensor]) -> str:
         if not _finite(parameter):
             return f"the weights {name}"
     names = {module: name for name, module in model.named_modules() if name}
-    found: list[str] = []
+    first: list[str] = []
 
     def look(module: nn.Module, _: object, output: State) -> None:
-        if not found and isinstance(output, Tensor | tuple) and not all(map(_finite, tensors_of(output))):
-            found.append(names[module])
+        if not first and isinstance(output, Tensor | tuple) and not all(map(_finite, tensors_of(output))):
+            first.append(names[module])
 
     handles = [module.register_forward_hook(look) for module in names]
     try:
@@ -33,8 +33,8 @@ def culprit(model: nn.Module, loss: Callable[[], Tensor]) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    if found:
-        return f"the output of {found[0]}"
+    if first:
+        return f"the output of {first[0]}"
     if not _finite(value):
         return "the loss"
     parameters = dict(model.named_parameters())

@@ -12,7 +12,7 @@ from seqkit.parallel.processes import Processes
 
 __all__ = ["Gradients"]
 
-TAIL = 4  # objective, nll, tokens, wishes to stop
+TAIL = 4  # objective, nll, tokens, processes that want to stop
 
 
 class Gradients:
@@ -33,9 +33,11 @@ class Gradients:
         self.vector.zero_()
 
     def sum(self, processes: Processes, tally: Tally, *, stop: bool) -> tuple[Tally, bool]:
-        """Sum gradients and tallies over all processes; also whether any of them wishes to stop."""
-        wish = torch.as_tensor(float(stop), device=self.vector.device)
-        tail = torch.stack([part.to(self.vector.dtype) for part in (tally.objective, tally.nll, tally.tokens, wish)])
+        """Sum gradients and tallies over all processes; also whether any of them wants to stop."""
+        stops_here = torch.as_tensor(float(stop), device=self.vector.device)
+        tail = torch.stack(
+            [part.to(self.vector.dtype) for part in (tally.objective, tally.nll, tally.tokens, stops_here)]
+        )
         if processes.world == 1:
             return tally, stop
         self.vector[-TAIL:] = tail

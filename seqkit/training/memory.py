@@ -38,8 +38,8 @@ def parts(batch: Batch, count: int) -> Iterator[tuple[Tensor, Batch]]:
     if count == 1:
         yield rows, batch
         return
-    for own in rows.tensor_split(min(count, len(rows))):
-        yield own, batch.rows(own)
+    for part in rows.tensor_split(min(count, len(rows))):
+        yield part, batch.rows(part)
 
 
 def peak(device: torch.device) -> int:

@@ -79,8 +79,8 @@ class Muon(torch.optim.Optimizer):
             if not mine:
                 continue
             wide = [matrices[i] if matrices[i].shape[0] <= matrices[i].shape[1] else matrices[i].T for i in mine]
-            for index, found in zip(mine, orthogonalise(torch.stack(wide), iterations=iterations), strict=True):
-                places[index].copy_(found if found.shape == matrices[index].shape else found.T)
+            for index, direction in zip(mine, orthogonalise(torch.stack(wide), iterations=iterations), strict=True):
+                places[index].copy_(direction if direction.shape == matrices[index].shape else direction.T)
         processes.sum(everything)
         return places
 

@@ -51,7 +51,7 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch, state: State = None) -> tuple[Tally, State]:
         """Teacher forcing over one batch: the summed loss, and the state behind its last tokens."""
-        batch = batch.widened(MULTIPLE) if self.compiled else batch
+        batch = batch.padded_to_multiple(MULTIPLE) if self.compiled else batch
         if self.training and self.r_drop and torch.is_grad_enabled():
             return self._twice(batch, state)
         with self._calculating(batch.targets.ids.device):

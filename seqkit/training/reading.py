@@ -1,4 +1,4 @@
-"""Reading a group of batches: its gradients and losses, in as many parts as memory asks for."""
+"""Reading a group of batches: its gradients and losses, in as many parts as memory requires."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TrainingStream(Protocol):
 
     @property
     def carries(self) -> int:
-        """Rows, over all processes, whose state goes on from batch to batch; 0 where each batch begins anew."""
+        """Rows, over all processes, whose state goes on from batch to batch; 0 where every batch begins from zeros."""
         ...
 
     def groups(self, epoch: int, start: int = 0) -> Iterator[BatchGroup]:
@@ -70,7 +70,7 @@ class TrainingStream(Protocol):
 
 
 class GroupGradients(NamedTuple):
-    """What came of reading a group, besides gradients."""
+    """The losses of a group; its gradients stand at the parameters."""
 
     tally: Tally
     state: State  # behind it, without graph, where the stream carries one
@@ -87,7 +87,7 @@ class GroupReader:
 
     objective: Objective
     vector: Tensor | None  # all gradients; None where nothing can be read again
-    clear: Callable[[], None]  # begins the gradients anew
+    clear: Callable[[], None]  # sets all gradients to zero
     carries: bool  # whether state goes on from group to group
     run_seed: int
     processes: Processes
@@ -102,7 +102,7 @@ class GroupReader:
         return self.count >= TIGHT_GROUPS and self.tight > TIGHT * self.count
 
     def seed(self, place: tuple[int, int]) -> None:
-        """Dropout is a function of the place in the run, so a resumed run needs no generator's state."""
+        """Make dropout a function of the position in the run, so that a resumed run needs no generator's state."""
         torch.manual_seed(seed_of(self.run_seed, *place, self.processes.rank))
 
     def rehearse(self, group: BatchGroup) -> None:
@@ -134,7 +134,7 @@ class GroupReader:
             self.clear()
             self.seed(place)
             try:
-                found = self._pass(group, place, count)
+                gradients = self._pass(group, place, count)
                 break
             except Exception as error:
                 if not ran_out(error):
@@ -144,7 +144,7 @@ class GroupReader:
             free(self.device)
             count *= 2
         self.tight += count > 1
-        return found
+        return gradients
 
     @lost_process_reported()
     def _pass(self, group: BatchGroup, place: tuple[int, int], count: int) -> GroupGradients:
@@ -158,12 +158,12 @@ class GroupReader:
                 alone = count > 1 and len(rows) == 1
                 kept = self.vector.clone() if alone and self.vector is not None else None
                 try:
-                    found, after = self.objective(part, select(before, rows) if count > 1 else before)
+                    part_tally, after = self.objective(part, select(before, rows) if count > 1 else before)
                     states.append(map_state(Tensor.detach, after) if self.carries else None)
                     del after  # what a state refers to need not live as long as the backward pass
                     # The sum over all processes and batches, divided once by all of their tokens.
-                    (found.objective / max(1, group.tokens)).backward()
-                    tally = tally + found.detach()
+                    (part_tally.objective / max(1, group.tokens)).backward()
+                    tally = tally + part_tally.detach()
                 except Exception as error:
                     if self.vector is None or kept is None or not ran_out(error) or self.carries:
                         raise
@@ -173,7 +173,7 @@ class GroupReader:
         return GroupGradients(tally, state, count, lost)
 
     def _name(self, group: BatchGroup, place: tuple[int, int], number: int, row: int) -> str:
-        """What to call a row of this process's slice of a batch."""
+        """How messages name a row of this process's slice of a batch."""
         if not group.examples:
             epoch, position = place
             return f"a row of epoch {epoch + 1}, group {position}"
@@ -181,7 +181,7 @@ class GroupReader:
 
 
 def too_large(what: str) -> ResourceError:
-    """What to say when memory ran out, and what to do about it."""
+    """The error for memory that ran out, with what to do about it."""
     return ResourceError(
         f"out of memory: {what}",
         "halve train.batch_tokens and double train.accumulate: the results stay equal; "

@@ -1,4 +1,4 @@
-"""Tells people and log files how a run goes."""
+"""Reports how a run goes, to people and to log files."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from seqkit.training.trainer import Callback, Progress, Trainer, Update, Validat
 
 __all__ = ["About", "Reporting"]
 
-SECONDS = 0.25  # between two looks at the numbers: four redraws a second
+SECONDS = 0.25  # between two redraws
 RECORD_SECONDS = 5.0  # between two records in the log
-SHORTEST = 0.001  # seconds that a pace can be told from
+SHORTEST = 0.001  # seconds; a pace over less is not reliable
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Reporting(Callback):
         self.journal.status(self._status("running", trainer.progress), force=True)
 
     def stepped(self, trainer: Trainer, step: Update) -> None:
-        """Collect; every quarter of a second read the numbers and show them."""
+        """Add the step's figures; read and show them every quarter of a second."""
         if not step.updated:
             self.on_event("skip", {"step": trainer.progress.step, "reason": "the gradient is not finite"})
         if step.parts > 1:
@@ -86,13 +86,13 @@ class Reporting(Callback):
         self.last = step
         now = time.monotonic()
         if now - self.since >= SECONDS or trainer.progress.stop is not None:
-            self._look(trainer, step, now)
+            self._show(trainer, step, now)
 
     def validated(self, trainer: Trainer, report: ValidationReport) -> None:
         """Record the scores and show them with the samples."""
         progress = trainer.progress
-        if self.last is not None:  # where validations come in quick succession, no other look would ever be due
-            self._look(trainer, self.last, time.monotonic())
+        if self.last is not None:  # where validations come in quick succession, nothing else would ever be shown
+            self._show(trainer, self.last, time.monotonic())
         self.perplexities.append(report.tally.perplexity)
         self.scores.append(report.scores[self.metric])
         self.samples = tuple(Sample(*row) for row in report.samples)
@@ -155,7 +155,7 @@ class Reporting(Callback):
                 f"out of memory at step {fields['step']}: the batch was read in {fields['parts']} parts"
             )
 
-    def _look(self, trainer: Trainer, step: Update, now: float) -> None:
+    def _show(self, trainer: Trainer, step: Update, now: float) -> None:
         tally, seconds = self.window, max(now - self.since, 1e-9)
         if tally is None or int(tally.tokens) == 0:
             return
@@ -202,7 +202,7 @@ class Reporting(Callback):
         self.window, self.padded, self.since = None, 0, now
 
     def _pace(self, tokens: int, seconds: float) -> float:
-        """Tokens a second; a look that comes at once after another tells nothing, so the last pace stands."""
+        """Tokens a second; over too short a time the last pace stands."""
         if seconds < SHORTEST and self.snapshot is not None:
             return self.snapshot.tokens_per_second
         return tokens / seconds

@@ -46,7 +46,7 @@ class Saving(Callback):
         request: StopRequest,
         on_event: Callable[[str, Mapping[str, object]], None],
     ) -> None:
-        """`folder`: where checkpoints go; `facts`: what `restore` checks; `request`: may wish for a save.
+        """`folder`: where checkpoints go; `facts`: what `restore` checks; `request`: may ask for a save.
 
         `on_event` hears of saves and failures.
         """
@@ -80,7 +80,7 @@ class Saving(Callback):
             self._save(trainer)
 
     def validated(self, trainer: Trainer, report: ValidationReport) -> None:
-        """Save what was just scored, and point at it if it is the best."""
+        """Save what was just scored, and mark it if it is the best."""
         progress = trainer.progress
         best = progress.best_step == progress.step
         if best or self.settings.save_every is None:
@@ -88,15 +88,15 @@ class Saving(Callback):
             self._save(trainer)
 
     def ended(self, trainer: Trainer) -> None:
-        """Save the end; here a failure is an error."""
+        """Save the last state; a failure is an error here."""
         trainer.progress.complete = trainer.progress.stop in FINAL
         self._save(trainer, must=True)
 
     def _make_room(self, trainer: Trainer) -> None:
         """See that the folder can take what will be saved: a checkpoint, and another one before the first may go."""
         weights = sum(parameter.nbytes for parameter in trainer.objective.model.parameters())
-        each = weights * (3 if self.average is None else 4)  # optimizers keep at most two numbers a weight
-        needed = each if self.saved else 2 * each
+        needed_once = weights * (3 if self.average is None else 4)  # optimizers keep at most two numbers a weight
+        needed = needed_once if self.saved else 2 * needed_once
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.folder).free
@@ -114,7 +114,7 @@ class Saving(Callback):
         first = trainer.processes.first
         if not first and not trainer.sharded:
             return
-        # The last save of a complete run is made anew even at a saved step: it says that the run is over.
+        # The last save of a complete run is repeated even at a saved step: it records that the run is over.
         done = self.saved == progress.step and not progress.complete
         if trainer.processes.broadcast(done) if trainer.sharded else done:  # only the first knows which saves failed
             if first:
@@ -183,11 +183,11 @@ def name_best(
         on_event("warn", {"message": message})
 
 
-def restore_state(found: checkpoint.Checkpoint, trainer: Trainer) -> None:
-    """Give a trainer whose stream carries state the one that a checkpoint of it holds."""
-    if not trainer.stream.carries or "state" not in found.stems:
+def restore_state(start: checkpoint.Checkpoint, trainer: Trainer) -> None:
+    """Restore the state of a trainer whose stream carries one from its checkpoint."""
+    if not trainer.stream.carries or "state" not in start.stems:
         return
-    saved = found.tensors("state")
+    saved = start.tensors("state")
     tensors = iter([saved[str(i)].to(trainer.device) for i in range(len(saved))])
     with torch.no_grad():  # one token shows what a state of this model looks like
         token = torch.ones(1, 1, dtype=torch.int64, device=trainer.device)
@@ -196,25 +196,25 @@ def restore_state(found: checkpoint.Checkpoint, trainer: Trainer) -> None:
 
 
 def restore(
-    found: checkpoint.Checkpoint,
+    start: checkpoint.Checkpoint,
     *,
     model: torch.nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
     average: Average | None,
 ) -> Progress:
     """Put a checkpoint's tensors into place and return where the run stood."""
-    load_strictly(model, found.tensors("model"))
+    load_strictly(model, start.tensors("model"))
     names = {parameter: name for name, parameter in model.named_parameters()}
-    states = found.tensors("optimizer") if "optimizer" in found.stems else {}
-    facts: list[Any] = list(found.training["optimizers"])
+    states = start.tensors("optimizer") if "optimizer" in start.stems else {}
+    facts: list[Any] = list(start.training["optimizers"])
     if len(facts) != len(optimizers):
-        raise ModelError(f"{found.path} was written with another optimizer", "start anew with --overwrite")
+        raise ModelError(f"{start.path} was written with another optimizer", "start anew with --overwrite")
     for index, optimizer in enumerate(optimizers):
         prefix = f"{index}/"
-        own = {name.removeprefix(prefix): tensor for name, tensor in states.items() if name.startswith(prefix)}
-        restore_optimizer(optimizer, names, tensors=own, facts=facts[index])
-    if average is not None and (average.begun or "average" in found.stems):
-        average.restore(found.tensors("average"), int(found.training["averaged"]))
-    facts_of_run = {"validated": found.step, **found.training["progress"]}  # which older ones lack
+        state = {name.removeprefix(prefix): tensor for name, tensor in states.items() if name.startswith(prefix)}
+        restore_optimizer(optimizer, names, tensors=state, facts=facts[index])
+    if average is not None and (average.begun or "average" in start.stems):
+        average.restore(start.tensors("average"), int(start.training["averaged"]))
+    facts_of_run = {"validated": start.step, **start.training["progress"]}  # which older ones lack
     facts_of_run.setdefault("complete", facts_of_run["stop"] in FINAL)
     return msgspec.convert(facts_of_run, Progress)

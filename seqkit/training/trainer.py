@@ -61,7 +61,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Update:
-    """What one update saw."""
+    """The figures of one update."""
 
     tally: Tally
     padded: int
@@ -74,7 +74,7 @@ class Update:
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """What one validation found."""
+    """The figures of one validation."""
 
     tally: Tally
     scores: dict[str, float]  # by metric
@@ -84,7 +84,7 @@ class ValidationReport:
 
 
 class Abandoned(Exception):  # noqa: N818 - being stopped is no error
-    """A validation was left before its end, by all processes at once, since one of them wishes to stop."""
+    """A validation was left before its end, by all processes at once, since one of them wants to stop."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -95,11 +95,11 @@ class GradientSums(Protocol):
     """The gradients of all processes."""
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Set all gradients to zero."""
         ...
 
     def sum(self, processes: Processes, tally: Tally, *, stop: bool) -> tuple[Tally, bool]:
-        """Sum gradients and tallies over all processes; also whether any of them wishes to stop."""
+        """Sum gradients and tallies over all processes; also whether any of them wants to stop."""
         ...
 
     def clip(self, maximum: float | None) -> float:
@@ -114,7 +114,7 @@ class Callback:
         """Before the first step of this attempt."""
 
     def ready(self, trainer: Trainer) -> None:
-        """Before the first step too, when every callback has started: what an earlier attempt left undone."""
+        """Before the first step, when every callback has started: for what an earlier attempt left undone."""
 
     def stepped(self, trainer: Trainer, step: Update) -> None:
         """After each step."""
@@ -168,7 +168,7 @@ class Trainer:
             processes=self.processes,
             device=self.device,
         )
-        self.wish: str | None = None  # why this process would like to stop; all stop together, after the next step
+        self.stop_reason: str | None = None  # why this process wants to stop; all stop together, after the next step
         self.bad = 0
         self.carried: State = None  # behind the last batch, for the rows of all processes, where state is carried
 
@@ -201,8 +201,8 @@ class Trainer:
         set_rates(self.optimizers, rate)
         read = self.reader.read(group, (progress.epoch, progress.position))
         if self.reader.often_tight:
-            self.wish = self.wish or "memory"
-        tally, stop = self.gradients.sum(self.processes, read.tally, stop=self.wish is not None)
+            self.stop_reason = self.stop_reason or "memory"
+        tally, stop = self.gradients.sum(self.processes, read.tally, stop=self.stop_reason is not None)
         if self.stream.carries:
             self.reader.state = read.state
             self.carried = map_state(lambda rows: self.processes.interleave(rows, self.stream.carries), read.state)
@@ -210,11 +210,11 @@ class Trainer:
         updated = self._update(norm, group)
         progress.tokens += group.tokens
         if stop:
-            progress.stop = next(wish for wish in self.processes.gather(self.wish) if wish is not None)
+            progress.stop = next(reason for reason in self.processes.gather(self.stop_reason) if reason is not None)
         return Update(tally, group.padded, rate, norm, updated, read.parts, read.lost)
 
     def rehearse(self) -> int:
-        """Read the largest batch ahead once, so that what does not fit in memory fails now, and leave no trace.
+        """Read the largest batch ahead once, so that a lack of memory shows now; weights and random numbers stay.
 
         Returns the most memory that this process has used, in bytes. Raises ResourceError if it does not fit.
         """
@@ -239,18 +239,18 @@ class Trainer:
         return True
 
     def _why(self, group: BatchGroup) -> str:
-        """What of a group is not finite, and which examples it has, as far as that can be told."""
+        """Which value of a group is not finite, and which examples the group has, as far as that is known."""
         examples = [str(example) for batch in group.examples for example in batch]
         shown = ", ".join(examples[:EXAMPLES]) + (f" and {len(examples) - EXAMPLES} more" * (len(examples) > EXAMPLES))
         read = f", with the training examples {shown} (counted from 0)" if examples else ""
         if self.sharded:  # the search ends at another place in each process, and they would wait for each other
             return read
         self.reader.seed((self.progress.epoch, self.progress.position))
-        for batch in (each.to(self.device) for each in group.batches if not each.continues):
+        for batch in (batch.to(self.device) for batch in group.batches if not batch.continues):
             with self.objective.uncompiled():  # what is compiled tells nothing of what is inside
-                found = culprit(self.objective.model, partial(self._objective, batch))
-            if found != "the norm of all gradients":
-                return f": {found} is not finite{read}"
+                name = culprit(self.objective.model, partial(self._objective, batch))
+            if name != "the norm of all gradients":
+                return f": {name} is not finite{read}"
         return read
 
     def _objective(self, batch: Batch) -> Tensor:
@@ -261,8 +261,8 @@ class Trainer:
     def resume(self, carried: State) -> None:
         """Go on from a state of all processes' rows, as `carried` gave it."""
         self.carried = carried
-        own = torch.arange(self.processes.rank, self.stream.carries, self.processes.world, device=self.device)
-        self.reader.state = select(carried, own)
+        rows = torch.arange(self.processes.rank, self.stream.carries, self.processes.world, device=self.device)
+        self.reader.state = select(carried, rows)
 
     def validated(self, report: ValidationReport) -> None:
         """Tell every callback of a validation."""

@@ -1,4 +1,4 @@
-"""The two shapes in which ids travel: `Padded` for one side, `Batch` for one training step."""
+"""Padded batches of ids: `Padded` for one side, `Batch` for one training step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Batch", "Padded", "pad"]
 class Padded(NamedTuple):
     """Sequences of unequal length, padded on the right."""
 
-    ids: Tensor  # (B, S) int64, right-padded with 0
+    ids: Tensor  # (B, S) int64, padded with 0
     mask: Tensor  # (B, S) bool, True = a real token
 
     def to(self, device: torch.device | str) -> Padded:
@@ -24,18 +24,18 @@ class Padded(NamedTuple):
         return Padded(self.ids.to(device, non_blocking=True), self.mask.to(device, non_blocking=True))
 
     def rows(self, rows: Tensor) -> Padded:
-        """The rows (M,) that are named, in that order."""
+        """The rows with the indices `rows` (M,), in that order."""
         return Padded(self.ids[rows], self.mask[rows])
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step reads; shifting, `</s>` and padding were done when it was made."""
+    """The data of one training step; targets are shifted, ended by `</s>` and padded already."""
 
     source: Padded | None  # None: a language model
     inputs: Tensor | None  # (B, T)  <s> y1 ... y(T-1); None: sequence labelling
-    targets: Padded  # (B, T)  y1 ... y(T-1) </s>; mask = positions that count
-    continues: bool = False  # row b goes on where row b of the previous batch ended
+    targets: Padded  # (B, T)  y1 ... y(T-1) </s>; mask = positions that count in the loss
+    continues: bool = False  # row b continues the sequence of row b of the previous batch
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -44,32 +44,33 @@ class Batch:
         return Batch(source, inputs, self.targets.to(device), self.continues)
 
     def rows(self, rows: Tensor) -> Batch:
-        """The rows (M,) that are named, in that order."""
+        """The rows with the indices `rows` (M,), in that order."""
         source = None if self.source is None else self.source.rows(rows)
         inputs = None if self.inputs is None else self.inputs[rows]
         return Batch(source, inputs, self.targets.rows(rows), self.continues)
 
-    def widened(self, multiple: int) -> Batch:
-        """The same batch with padding up to a multiple of columns; one without a source, whose state may go on, is not.
+    def padded_to_multiple(self, multiple: int) -> Batch:
+        """The same batch, padded so that its numbers of columns are multiples of `multiple`.
 
-        Behind padded columns a state is worth nothing.
+        A batch without a source is not changed: its state may be carried to the next batch, and a state after padding
+        is invalid.
         """
         if self.source is None:
             return self
-        inputs = None if self.inputs is None else _widened(self.inputs, multiple)
-        return Batch(_both(self.source, multiple), inputs, _both(self.targets, multiple), self.continues)
+        inputs = None if self.inputs is None else _pad_columns(self.inputs, multiple)
+        return Batch(_pad_both(self.source, multiple), inputs, _pad_both(self.targets, multiple), self.continues)
 
 
-def _both(padded: Padded, multiple: int) -> Padded:
-    return Padded(_widened(padded.ids, multiple), _widened(padded.mask, multiple))
+def _pad_both(padded: Padded, multiple: int) -> Padded:
+    return Padded(_pad_columns(padded.ids, multiple), _pad_columns(padded.mask, multiple))
 
 
-def _widened(x: Tensor, multiple: int) -> Tensor:
+def _pad_columns(x: Tensor, multiple: int) -> Tensor:
     return F.pad(x, (0, -x.shape[1] % multiple))
 
 
 def pad(sequences: Sequence[Sequence[int]]) -> Padded:
-    """Right-pad id sequences to the longest, with a mask made from their lengths (never from an id's value)."""
+    """Pad id sequences on the right to the longest; the mask depends on their lengths, not on the values of ids."""
     lengths = torch.tensor([len(sequence) for sequence in sequences])
     width = int(lengths.max()) if len(sequences) else 0
     ids = torch.zeros(len(sequences), width, dtype=torch.int64)

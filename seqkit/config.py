@@ -1,10 +1,10 @@
-"""Recipes: TOML to typed settings and back, with every mistake of a file reported at once.
+"""Recipes: conversion of TOML to typed settings and back; all mistakes of a file are reported in one error.
 
     recipe = load(Path("recipe.toml"), ["model.width=256", "train.optimizer=muon"])
     load(dump(recipe)) == recipe                            # a law
 
 A recipe is data: it selects from the kinds that the settings list, and names no code. A table with a `kind` may be
-written as the bare kind (`optimizer = "muon"`), and `none` takes away an optional value (`clip = "none"`).
+written as the kind only (`optimizer = "muon"`), and `none` unsets an optional value (`clip = "none"`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ __all__ = ["build", "difference", "dump", "load", "read"]
 
 LARGEST_FILE = 1 << 20  # bytes; a recipe has a few thousand
 MOST_MISTAKES = 20  # shown
-# Settings that a kind cannot have, for a reason that a person should be told.
-WHY_NOT: dict[tuple[str | None, str], str] = {
+# Hints for settings that a kind does not have for a reason: (kind, setting) -> hint.
+UNSUPPORTED: dict[tuple[str | None, str], str] = {
     (
         "recurrent_language_model",
         "bidirectional",
@@ -47,7 +47,7 @@ class _Mistake(NamedTuple):
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, apply `section.key=value` overrides, and check the whole.
+    """Read a recipe, apply `section.key=value` overrides, and check the result.
 
     Raises ConfigError naming every mistake with its dotted path and line.
     """
@@ -66,7 +66,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def read(text: str, *, where: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Turn TOML text into a checked recipe; `where` it came from stands in the errors."""
+    """Convert TOML text to a checked recipe; `where`: the source of the text, for errors."""
     try:
         data = toml.parse(text)
     except ValueError as error:
@@ -75,30 +75,30 @@ def read(text: str, *, where: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def build(data: Mapping[str, object], *, where: str, overrides: Sequence[str] = (), text: str = "") -> Recipe:
-    """Turn plain data into a checked recipe; `where` and the TOML `text` it came from place the mistakes."""
+    """Convert plain data to a checked recipe; `where` and the TOML `text` of the data locate mistakes in errors."""
     tree: Mapping[str, object] = data
-    given: set[Dotted] = set()
+    overridden: set[Dotted] = set()
     for word in overrides:
         path, value = _override(word)
         tree = _assign(tree, path, value)
-        given.add(path)
+        overridden.add(path)
     mistakes: list[_Mistake] = []
-    plain = _section(tree, Recipe, (), mistakes)
+    values = _section(tree, Recipe, (), mistakes)
     if mistakes:
-        raise _report(mistakes, where, given, toml.line_numbers(text))
-    recipe = msgspec.convert(plain, Recipe)
+        raise _report(mistakes, where, overridden, toml.line_numbers(text))
+    recipe = msgspec.convert(values, Recipe)
     if failures := check(recipe):
         raise _report([_Mistake((), what, hint) for what, hint in failures], where, set(), {})
     return recipe
 
 
 def dump(recipe: Recipe, *, commented: bool = True) -> str:
-    """The recipe as TOML with every key; with comments: what each means, and which values are defaults."""
+    """The recipe as TOML with every key; `commented`: add the meaning of each key, and mark default values."""
     return "\n".join(_table(recipe, (), REQUIRED, commented)) + "\n"
 
 
 def difference(old: Recipe, new: Recipe) -> list[tuple[str, object, object]]:
-    """The settings that differ, as (dotted path, old value, new value); None is a value that is absent or not set."""
+    """The settings that differ, as (dotted path, old value, new value); None for a setting that is absent or unset."""
     before, after = dict(_leaves(msgspec.to_builtins(old))), dict(_leaves(msgspec.to_builtins(new)))
     paths = dict.fromkeys((*before, *after))
     return [(path, before.get(path), after.get(path)) for path in paths if before.get(path) != after.get(path)]
@@ -125,7 +125,7 @@ def _override(word: str) -> tuple[Dotted, object]:
     path = tuple(part.strip() for part in name.split("."))
     if not equals or not all(path) or len(path) > 32:
         raise ConfigError(f"{_shown(word)} is no setting", "write section.key=value, e.g. model.width=256")
-    try:  # where the locale is not UTF-8, Python hands over bytes as lone surrogates
+    try:  # if the locale is not UTF-8, Python decodes arguments with lone surrogates
         value = value.encode(errors="surrogateescape").decode()
     except UnicodeError:
         raise ConfigError(f"the value of {_dotted(path)} is not UTF-8", "use UTF-8 in the terminal") from None
@@ -133,7 +133,7 @@ def _override(word: str) -> tuple[Dotted, object]:
 
 
 def _value(word: str) -> object:
-    """A word as TOML; what is not TOML is text, and a list may hold bare words."""
+    """A word as a TOML value; anything else is text, and a list may contain words without quotes."""
     try:
         parsed = toml.parse(f"value = {word}")
     except ValueError:
@@ -144,7 +144,7 @@ def _value(word: str) -> object:
 
 
 def _assign(tree: object, path: Sequence[str], value: object) -> dict[str, object]:
-    """A copy of `tree` with `value` at `path`; a bare kind on the way becomes a table."""
+    """A copy of `tree` with `value` at `path`; a kind written without a table on the way becomes a table."""
     table = dict(tree) if isinstance(tree, Mapping) else {"kind": tree} if isinstance(tree, str) else {}
     first, *rest = path
     table[first] = _assign(table.get(first), rest, value) if rest else value
@@ -157,26 +157,26 @@ def _assign(tree: object, path: Sequence[str], value: object) -> dict[str, objec
 def _section(
     table: Mapping[str, object], settings: type[Settings], path: Dotted, mistakes: list[_Mistake]
 ) -> dict[str, object]:
-    """The table as msgspec reads it, with every `kind` written out; what is wrong is added to `mistakes`."""
+    """The table as msgspec expects it, with every `kind` added; mistakes are appended to `mistakes`."""
     known, kind = fields(settings), kind_of(settings)
     result: dict[str, object] = {} if kind is None else {"kind": kind}
-    guessed: set[str | None] = set()
+    suggested: set[str | None] = set()
     for key, value in table.items():
         if key in known:
             result[key] = _field(value, known[key], (*path, key), mistakes)
         elif kind is None or key != "kind":
-            if len(mistakes) >= MOST_MISTAKES:  # looking for near names takes time
+            if len(mistakes) >= MOST_MISTAKES:  # not shown, and the search for similar names takes time
                 mistakes.append(_Mistake((*path, key), ""))
                 continue
-            near = _near(key, [*known] if kind is None else [*known, "kind"])
-            guessed.add(near)
-            hint = f"did you mean {_dotted((*path, near))}?" if near else _elsewhere(key, path, kind)
-            hint = WHY_NOT.get((kind, key), hint)
+            near = _similar_name(key, [*known] if kind is None else [*known, "kind"])
+            suggested.add(near)
+            hint = f"did you mean {_dotted((*path, near))}?" if near else _hint_for_unknown(key, path, kind)
+            hint = UNSUPPORTED.get((kind, key), hint)
             mistakes.append(_Mistake((*path, key), f"unknown setting {_dotted((*path, key))}", hint))
     for name, field in known.items():
-        if field.default is not REQUIRED or name in table or name in guessed:
+        if field.default is not REQUIRED or name in table or name in suggested:
             continue
-        if field.members:  # the message should name the setting that is missing in it
+        if field.members:  # report the settings that are missing in the table, not the table
             result[name] = _field({}, field, (*path, name), mistakes)
         else:
             mistakes.append(_Mistake((*path, name), f"{_dotted((*path, name))} is missing", field.description))
@@ -187,7 +187,7 @@ def _field(value: object, field: Field, path: Dotted, mistakes: list[_Mistake]) 
     if not field.members:
         if value == "none" and field.optional:
             return None
-        if hint := _wrong(value, field):
+        if hint := _type_hint(value, field):
             expected = words(field.annotation)
             article = {"integer": "an ", "number": "a ", "list": "a "}.get(expected.split()[0], "")
             what = f"{_dotted(path)} must be {article}{expected}, not {_shown(value)}"
@@ -210,16 +210,14 @@ def _field(value: object, field: Field, path: Dotted, mistakes: list[_Mistake]) 
     return _section(table, chosen, path, mistakes)
 
 
-def _wrong(value: object, field: Field) -> str | None:
-    """A hint when a plain value does not fit its field, else None."""
+def _type_hint(value: object, field: Field) -> str | None:
+    """A hint if a value does not have the type of its field, else None."""
     try:
         msgspec.convert(value, field.annotation)
     except (msgspec.ValidationError, UnicodeError):
         allowed = choices(field.annotation)
-        suspects = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
-        if near := next(
-            (found for word in suspects if word not in allowed and (found := closest(word, allowed))), None
-        ):
+        texts = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
+        if near := next((match for text in texts if text not in allowed and (match := closest(text, allowed))), None):
             return f"did you mean {near}?"
         expected = words(field.annotation)
         if expected.startswith("text") and isinstance(value, int | float):
@@ -235,50 +233,53 @@ def _wrong(value: object, field: Field) -> str | None:
     return None
 
 
-def _near(key: str, names: Sequence[str]) -> str | None:
-    """The name meant by a wrong key: one letter away, or the most similar, or one that it is a part of."""
-    one_off = (name for name in names if _one_letter_apart(key, name))
+def _similar_name(key: str, names: Sequence[str]) -> str | None:
+    """The name that a wrong key means: one that differs in one letter, the most similar, or one that contains it."""
+    one_letter_apart = (name for name in names if _one_letter_apart(key, name))
     longer = (name for name in names if len(key) > 2 and key in name)
-    return next(one_off, None) or closest(key, names) or next(longer, None)
+    return next(one_letter_apart, None) or closest(key, names) or next(longer, None)
 
 
-def _one_letter_apart(one: str, other: str) -> bool:
-    before = _shared(one, other)
-    after = _shared(one[before:][::-1], other[before:][::-1])
-    return max(len(one), len(other)) - before - after == 1
+def _one_letter_apart(first: str, second: str) -> bool:
+    prefix = _common_prefix(first, second)
+    suffix = _common_prefix(first[prefix:][::-1], second[prefix:][::-1])
+    return max(len(first), len(second)) - prefix - suffix == 1
 
 
-def _shared(one: str, other: str) -> int:
-    """How many letters two words have in common at their beginning."""
-    return next(
-        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )
+def _common_prefix(first: str, second: str) -> int:
+    """The length of the common prefix of two words."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
-def _elsewhere(key: str, path: Dotted, kind: str | None) -> str:
-    """Where a key that its table does not have, nor one like it, would be right."""
-    every = {found: found.path.split(".")[-1] for found in keys()}
-    near = _near(key, list(dict.fromkeys(every.values())))
-    others = [found for found, name in every.items() if name == near]
-    here = [str(found.kind) for found in others if found.path == _dotted((*path, key))]
-    if here:
-        return f"kind {kind} has none; {', '.join(here)} have one" if len(here) > 1 else f"only kind {here[0]} has it"
-    return f"did you mean {others[0].path}?" if others and near != "kind" else ALL_KEYS
+def _hint_for_unknown(key: str, path: Dotted, kind: str | None) -> str:
+    """A hint for a key without a similar one in its table: kinds or tables that have it or a similar one."""
+    names = {setting: setting.path.split(".")[-1] for setting in keys()}
+    near = _similar_name(key, list(dict.fromkeys(names.values())))
+    matches = [setting for setting, name in names.items() if name == near]
+    kinds = [str(setting.kind) for setting in matches if setting.path == _dotted((*path, key))]
+    if kinds:
+        have = f"kind {kind} has none; {', '.join(kinds)} have one"
+        return have if len(kinds) > 1 else f"only kind {kinds[0]} has it"
+    return f"did you mean {matches[0].path}?" if matches and near != "kind" else ALL_KEYS
 
 
-def _report(mistakes: Sequence[_Mistake], where: str, given: set[Dotted], lines: Mapping[Dotted, int]) -> ConfigError:
+def _report(
+    mistakes: Sequence[_Mistake], where: str, overridden: set[Dotted], lines: Mapping[Dotted, int]
+) -> ConfigError:
     """One error for all mistakes, each with its place: a line of the file, or the command line."""
 
-    def placed(mistake: _Mistake) -> str:
-        starts = [mistake.path[:size] for size in range(len(mistake.path), 0, -1)]
-        if given.intersection(starts) or any(path[: len(mistake.path)] == mistake.path for path in given if starts):
+    def located(mistake: _Mistake) -> str:
+        prefixes = [mistake.path[:size] for size in range(len(mistake.path), 0, -1)]
+        inside = any(path[: len(mistake.path)] == mistake.path for path in overridden if prefixes)
+        if overridden.intersection(prefixes) or inside:
             return f"{mistake.what} (command line)"
-        line = next((f" line {lines[start]}" for start in starts if start in lines), "")
+        line = next((f" line {lines[prefix]}" for prefix in prefixes if prefix in lines), "")
         return f"{mistake.what} ({where}{line})"
 
     if len(mistakes) == 1:
-        return ConfigError(placed(mistakes[0]), mistakes[0].hint)
-    shown = [placed(mistake) + (f": {mistake.hint}" if mistake.hint else "") for mistake in mistakes[:MOST_MISTAKES]]
+        return ConfigError(located(mistakes[0]), mistakes[0].hint)
+    shown = [located(mistake) + (f": {mistake.hint}" if mistake.hint else "") for mistake in mistakes[:MOST_MISTAKES]]
     if len(mistakes) > MOST_MISTAKES:
         shown.append(f"and {len(mistakes) - MOST_MISTAKES} more")
     return ConfigError(f"{len(mistakes)} mistakes in the settings\n  " + "\n  ".join(shown), ALL_KEYS)
@@ -288,22 +289,23 @@ def _report(mistakes: Sequence[_Mistake], where: str, given: set[Dotted], lines:
 
 
 def _table(settings: Settings, path: Dotted, default: object, commented: bool) -> list[str]:
+    """The lines of a table and of the tables in it."""
     kind = kind_of(type(settings))
-    written: list[str] = []
+    lines: list[str] = []
     if commented and path:
-        written += ["", f"# {' '.join((type(settings).__doc__ or '').split())}"]
+        lines += ["", f"# {' '.join((type(settings).__doc__ or '').split())}"]
     if path:
-        written += [f"[{'.'.join(path)}]"]
+        lines += [f"[{'.'.join(path)}]"]
     if kind is not None:
-        usual = commented and type(default) is type(settings)
-        written.append(f"kind = {toml.write(kind)}" + ("  # default" if usual else ""))
+        is_default = commented and type(default) is type(settings)
+        lines.append(f"kind = {toml.write(kind)}" + ("  # default" if is_default else ""))
     for name, field in fields(type(settings)).items():
         if not field.members:
-            written += _entry(name, getattr(settings, field.attribute), field, commented)
+            lines += _entry(name, getattr(settings, field.attribute), field, commented)
     for name, field in fields(type(settings)).items():
         if field.members:
-            written += _table(getattr(settings, field.attribute), (*path, name), field.default, commented)
-    return written
+            lines += _table(getattr(settings, field.attribute), (*path, name), field.default, commented)
+    return lines
 
 
 def _entry(name: str, value: object, field: Field, commented: bool) -> list[str]:
@@ -314,7 +316,7 @@ def _entry(name: str, value: object, field: Field, commented: bool) -> list[str]
     return [*comment, f"{name} = {toml.write('none' if value is None else value)}{mark}"]
 
 
-# Words for people
+# Values and paths in messages
 
 
 def _leaves(tree: Mapping[str, object], path: Dotted = ()) -> Iterable[tuple[str, object]]:
@@ -334,7 +336,7 @@ def _dotted(path: Iterable[str]) -> str:
 
 
 def _shown(value: object, limit: int = 60) -> str:
-    """A value as a recipe writes it, on one line and short; deep ones are only named."""
+    """A value as in a recipe, in about `limit` characters on one line; tables and nested lists are only named."""
     if isinstance(value, Mapping):
         return "a table"
     if isinstance(value, list):
@@ -345,5 +347,5 @@ def _shown(value: object, limit: int = 60) -> str:
     if isinstance(value, int) and abs(value) >= 10**limit:
         return "a very large number"
     written = f'"{value}"' if isinstance(value, str) else str(value)
-    safe = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in written[: limit + 2])
-    return safe if len(written) <= limit + 2 else f"{safe[:limit]}..."
+    printable = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in written[: limit + 2])
+    return printable if len(written) <= limit + 2 else f"{printable[:limit]}..."

@@ -1,15 +1,15 @@
-"""Errors meant for people: what went wrong, where, and what to do about it.
+"""Errors with messages for users: what went wrong, where, and what to do about it.
 
-Every error that a user can cause is a `SeqkitError`. Its first text says what happened and where; `hint` says what to
-do. The command line prints the two lines and leaves with `exit_code`; library code only raises.
+Every error that a user can cause is a `SeqkitError`. `what` says what happened and where; `hint` says what to do about
+it. The command line prints both and exits with `exit_code`; library code only raises.
 
     SeqkitError            1   a fault of seqkit itself
     +-- ConfigError        2   usage, recipe, settings
     +-- DataError          3   corpora, text files
     +-- ModelError         4   run folders, checkpoints, codecs
     +-- ResourceError      5   memory, disk, device
-    +-- DivergenceError    6   training left the finite numbers
-    +-- ThresholdError     7   a required score was not reached
+    +-- DivergenceError    6   training produced numbers that are not finite
+    +-- ThresholdError     7   a required score is not reached
     +-- BusyError          8   another process works in this folder
     +-- Interrupted  130/143   stopped by a signal, after saving
 """
@@ -32,12 +32,12 @@ __all__ = [
     "ThresholdError",
     "closest",
     "exit_code_of",
-    "no_room",
+    "is_disk_full",
 ]
 
 
 class SeqkitError(Exception):
-    """Base of all errors that seqkit raises on purpose."""
+    """Base of all errors that seqkit raises deliberately."""
 
     exit_code = 1
 
@@ -63,7 +63,7 @@ class DataError(SeqkitError):
 
 
 class ModelError(SeqkitError):
-    """A run folder, checkpoint or codec that is missing, damaged or foreign."""
+    """A run folder, checkpoint or codec that is missing, damaged or of another program."""
 
     exit_code = 4
 
@@ -75,13 +75,13 @@ class ResourceError(SeqkitError):
 
 
 class DivergenceError(SeqkitError):
-    """Training produced numbers that are not finite, again and again."""
+    """Training repeatedly produced numbers that are not finite."""
 
     exit_code = 6
 
 
 class ThresholdError(SeqkitError):
-    """A score stayed below what the caller demanded (`--min-*`)."""
+    """A score is below the required minimum (`--min-*`)."""
 
     exit_code = 7
 
@@ -92,8 +92,8 @@ class BusyError(SeqkitError):
     exit_code = 8
 
 
-class Interrupted(SeqkitError):  # noqa: N818 - being stopped is no error
-    """Stopped by a signal after everything was saved; `exit_code` is 128 + the signal's number."""
+class Interrupted(SeqkitError):  # noqa: N818 - the user's wish, not an error
+    """Training stopped by a signal after everything was saved; `exit_code` is 128 + the signal's number."""
 
     def __init__(self, signal_number: int, what: str, hint: str | None = None) -> None:
         super().__init__(what, hint)
@@ -101,20 +101,20 @@ class Interrupted(SeqkitError):  # noqa: N818 - being stopped is no error
 
 
 def exit_code_of(error: BaseException) -> int:
-    """The code with which a command ends that this error ended."""
+    """The exit code of a command that ends with this error."""
     if isinstance(error, KeyboardInterrupt):
         return 130
-    if isinstance(error, OSError) and no_room(error):
+    if isinstance(error, OSError) and is_disk_full(error):
         return ResourceError.exit_code
     return error.exit_code if isinstance(error, SeqkitError) else 1
 
 
-def no_room(error: OSError) -> bool:
-    """Whether something could not be written because the disk, a quota or a limit is used up."""
+def is_disk_full(error: OSError) -> bool:
+    """Whether a file could not be written because the disk, a quota or a size limit is exhausted."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def closest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice most like `word`, for "did you mean"; None when nothing is near."""
-    found = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
-    return found[0] if found else None
+    """The choice most similar to `word`, for "did you mean"; None when none is similar."""
+    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
+    return matches[0] if matches else None

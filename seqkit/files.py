@@ -1,7 +1,7 @@
-"""Bytes at the edges: lines split at LF only, one decoding policy, files published by one rename, hashes.
+"""Reading lines of text files, expanding file names, and replacing files and folders atomically.
 
-Text mode is never used for data: Python (like several libraries) also splits lines at characters that are ordinary text
-in some languages' corpora, and then line n of the source is no longer line n of the target.
+Lines are split at LF only, and text mode is not used for data: Python (like several libraries) also splits lines at
+characters that are ordinary text in some corpora, and then line n of the source is no longer line n of the target.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from seqkit.errors import ConfigError, DataError, SeqkitError, closest
 __all__ = [
     "decode",
     "expand_braces",
-    "fault",
+    "fault_point",
     "lines",
     "open_binary",
     "read_plain",
@@ -44,8 +44,8 @@ __all__ = [
 
 LIST = r"\{([^{}]*,[^{}]*)\}"  # as in x.{en,de}
 READ_SIZE = 1 << 16
-MOST_CHOICES = 1000  # words that one word with braces may stand for
-LONGEST_LINE = 1 << 24  # bytes; longer is no text, and a small compressed file could fill the memory with it
+MOST_CHOICES = 1000  # words to which a word with braces may expand
+LONGEST_LINE = 1 << 24  # bytes; a longer line is no text, and a small compressed file could fill the memory with one
 
 
 def open_binary(path: str | Path) -> BinaryIO:
@@ -68,24 +68,24 @@ def open_binary(path: str | Path) -> BinaryIO:
         raise DataError(f"{path} does not exist", _similar_file(path)) from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:  # a recipe can spell a name that no file has
+    except ValueError:  # a recipe can contain a name that is impossible for a file
         raise DataError(f"cannot read {str(path)!r}: it has a NUL character in its name") from None
 
 
 def read_start(path: str | Path, limit: int) -> bytes:
     """The first `limit` bytes of a file, compressed or not. Raises DataError as `open_binary` and `lines` do."""
-    found = b""
+    content = b""
     with open_binary(path) as stream:
-        while len(found) < limit and (block := _read(stream, str(path))):
-            found += block
-    return found[:limit]
+        while len(content) < limit and (block := _read(stream, str(path))):
+            content += block
+    return content[:limit]
 
 
 def read_plain(path: Path, *, limit: int) -> bytes:
-    """The content of a plain file of at most `limit` bytes: for folders that may come from anywhere.
+    """The content of a plain file of at most `limit` bytes, in a folder from an untrusted source.
 
-    A pipe would never end, a device has no size, and a link leads out of the folder: none of them is opened. Raises
-    OSError.
+    Raises OSError for a larger file, a link (it may lead out of the folder), a pipe (it may never end) and a device (it
+    has no size).
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -113,16 +113,16 @@ def _open_zstandard(path: Path) -> BinaryIO:
 
 
 class _Zstandard(io.RawIOBase):
-    """Reads a `.zst` file frame by frame; the library's own reader takes a file cut inside a frame for a whole one."""
+    """Reads a `.zst` file frame by frame; the library's reader does not detect a file that is truncated in a frame."""
 
-    BLOCK = 1 << 10  # a compressed block may grow 30,000-fold: a small one keeps a bomb's memory bounded
+    BLOCK = 1 << 10  # bytes; small, as the data may expand 30,000-fold, which bounds the memory for a zip bomb
 
     def __init__(self, raw: BinaryIO) -> None:
         super().__init__()
         self._raw = raw
-        self._frame: Any = None  # zstandard's decompressor of the frame in which we are
+        self._frame: Any = None  # zstandard's decompressor of the current frame
         self._unread = b""  # compressed bytes after the end of a frame
-        self._ready = memoryview(b"")
+        self._ready = memoryview(b"")  # decompressed bytes that are not yet read
 
     def readable(self) -> bool:
         return True
@@ -165,9 +165,9 @@ def _similar_file(path: Path) -> str | None:
 
 
 def lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
-    """The lines of a stream without their ends, split at LF only; one CR at the end of a line belongs to its end.
+    """The lines of a stream without their ends, which are LF or CR LF.
 
-    A last line without LF counts; a byte order mark is dropped from the first line. Each line comes as soon as it was
+    The last line needs no LF; a byte order mark is removed from the first line. A line is yielded as soon as it is
     read, also from a pipe that stays open. Raises DataError, naming `name`, for damaged compressed data and for lines
     longer than 16 MiB.
     """
@@ -181,57 +181,57 @@ def lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
 
 
 def _pieces(stream: BinaryIO, name: str) -> Iterator[bytes]:
-    """What stands between the LFs of a stream; a piece that grows too long is handed out as it is."""
-    rest: list[bytes] = []  # the beginning of a line whose LF was not yet read
-    size = 0
+    """The pieces of a stream between LFs; a line above `LONGEST_LINE` is yielded before its LF is read."""
+    rest: list[bytes] = []  # the beginning of a line whose LF is not yet read
+    size = 0  # bytes of it
     prefix = b"\xef\xbb\xbf"
     while block := _read(stream, name):
-        first, *others = block.split(b"\n")
+        first, *following = block.split(b"\n")
         rest.append(first)
         size += len(first)
-        if others or size > LONGEST_LINE:
+        if following or size > LONGEST_LINE:
             yield b"".join(rest).removeprefix(prefix)
-            yield from others[:-1]
+            yield from following[:-1]
             prefix = b""
-            rest = others[-1:]
-            size = len(others[-1]) if others else 0
+            rest = following[-1:]
+            size = len(following[-1]) if following else 0
     if last := b"".join(rest).removeprefix(prefix):
         yield last
 
 
 def _read(stream: BinaryIO, name: str) -> bytes:
     try:
-        # A pipe's `read` waits for all bytes asked for; `read1` hands over those that are there.
+        # The `read` of a pipe waits for all requested bytes; `read1` returns those that are available.
         return stream.read1(READ_SIZE) if isinstance(stream, io.BufferedIOBase) else stream.read(READ_SIZE)
     except SeqkitError:
         raise
-    except Exception as error:  # zlib, lzma, zstandard and gzip each have their own classes
+    except Exception as error:  # zlib, lzma, zstandard and gzip have different classes of errors
         raise DataError(f"{name} is damaged or not what its name says: {error}", "fetch or compress it again") from None
 
 
 def decode(line: bytes) -> tuple[str, bool]:
-    """A line as text, and whether it was good UTF-8; bad bytes become U+FFFD, NUL becomes a space."""
+    """A line as text, and whether it is valid UTF-8; invalid bytes become U+FFFD, NUL becomes a space."""
     try:
-        text, good = line.decode("utf-8"), True
+        text, valid = line.decode("utf-8"), True
     except UnicodeDecodeError:
-        text, good = line.decode("utf-8", errors="replace"), False
-    return text.replace("\0", " "), good
+        text, valid = line.decode("utf-8", errors="replace"), False
+    return text.replace("\0", " "), valid
 
 
 def expand_braces(word: str) -> list[str]:
-    """`x.{en,de}.gz` -> `x.en.gz`, `x.de.gz`, for callers whose shell did not; other words stay as they are.
+    """`x.{en,de}.gz` -> `x.en.gz`, `x.de.gz`, as a shell expands braces; other words stay as they are.
 
-    Several lists in a word multiply, as in a shell; lists inside lists are not meant to be used. Raises ConfigError for
-    a word that stands for very many.
+    Several lists in a word give all combinations; nested lists are not supported. Raises ConfigError for more than
+    1000 words.
     """
     lists = re.findall(LIST, word)
-    if math.prod(1 + found.count(",") for found in lists) > MOST_CHOICES:
+    if math.prod(1 + choices.count(",") for choices in lists) > MOST_CHOICES:
         raise ConfigError(f"{word[:80]} stands for more than {MOST_CHOICES} files", "name the files one by one")
     match = re.search(LIST, word)
     if match is None:
         return [word]
     before, after = word[: match.start()], word[match.end() :]
-    return [found for choice in match[1].split(",") for found in expand_braces(before + choice + after)]
+    return [expanded for choice in match[1].split(",") for expanded in expand_braces(before + choice + after)]
 
 
 def sha256(path: str | Path) -> str:
@@ -241,7 +241,7 @@ def sha256(path: str | Path) -> str:
 
 
 def sync(path: str | Path) -> None:
-    """Make a file's or a folder's content durable."""
+    """Sync the content of a file or a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -250,21 +250,21 @@ def sync(path: str | Path) -> None:
 
 
 def replace_file(path: str | Path, content: bytes | str) -> None:
-    """Write a file so that at every instant either the old or the new content stands there, whole and durable."""
+    """Replace the content of a file atomically: at every instant it is the complete old or the complete new one."""
     with replacing(path) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """A stream whose content replaces the file when the block ends well, as `replace_file` does; else it is dropped.
+    """A stream whose content replaces the file, as by `replace_file`, unless the body raises an error.
 
-    Until then only its owner may read it; then it has the mode of the file that it replaces, or that of any new file.
+    During the body only the owner may read it; then it gets the mode of the file that it replaces, or of a new file.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    partial.unlink(missing_ok=True)  # left by a process that died here and had our number
-    # Others may write in the folder too, and guess the name: a link that they left is not followed.
+    partial.unlink(missing_ok=True)  # left by a process with this id that died in this function
+    # Other users may be able to write in the folder and guess the name: O_EXCL does not follow a link of theirs.
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with open(descriptor, "wb") as stream:
@@ -282,19 +282,19 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def _permit(descriptor: int, mode: int) -> None:
-    with contextlib.suppress(OSError):  # some file systems have no modes
+    with contextlib.suppress(OSError):  # some file systems have no file modes
         os.fchmod(descriptor, mode)
 
 
 def replace_folder(partial: Path, final: Path) -> None:
-    """Publish a finished folder under its final name, by rename; an older one there is renamed away first."""
+    """Rename a finished folder to its final name; an older folder of that name is renamed first and then deleted."""
     sync(partial)
     old = final.with_name(f".{final.name}.{os.getpid()}.old")
     replaces = final.exists()
     if replaces:
-        shutil.rmtree(old, ignore_errors=True)  # left by a process that died here and had our number
+        shutil.rmtree(old, ignore_errors=True)  # left by a process with this id that died in this function
         final.rename(old)
-        fault("between-renames")
+        fault_point("between-renames")
     try:
         partial.rename(final)
     except OSError:
@@ -306,24 +306,24 @@ def replace_folder(partial: Path, final: Path) -> None:
 
 
 def recover(folder: Path, names: str) -> None:
-    """Clear up behind a process that died in `replace_file` or `replace_folder`, where nobody else is at work.
+    """Clear up after a process that died in `replace_file` or `replace_folder`; no other process may be writing.
 
-    What was renamed away and not yet replaced returns; everything else that was temporary goes. `names`: a pattern of
-    the names to look after, so that nothing is touched that others are writing.
+    A folder that was renamed and not yet replaced gets its name back; all other temporary files and folders are
+    deleted. `names`: a pattern of the final names; temporary files of other names are not touched.
     """
     if not folder.is_dir():
         return
     for entry in sorted(folder.iterdir()):
-        left = re.fullmatch(rf"\.({names})\.\d+\.(old|tmp)", entry.name)
-        if left and left[2] == "old" and not (folder / left[1]).exists():
+        match = re.fullmatch(rf"\.({names})\.\d+\.(old|tmp)", entry.name)
+        if match and match[2] == "old" and not (folder / match[1]).exists():
             with contextlib.suppress(OSError):
-                entry.rename(folder / left[1])
-        elif left:
+                entry.rename(folder / match[1])
+        elif match:
             remove(entry)
 
 
 def remove(path: Path) -> None:
-    """Delete a file, a link or a folder, if it is there and can be deleted."""
+    """Delete a file, a link or a folder, if it exists and can be deleted."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -331,7 +331,7 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
-def fault(name: str) -> None:
-    """Die here, as by a power cut, if SEQKIT_FAULT names this point: how tests prove what survives a crash."""
+def fault_point(name: str) -> None:
+    """Kill this process if the environment variable SEQKIT_FAULT is `name`, so that tests can simulate a crash."""
     if os.environ.get("SEQKIT_FAULT") == name:
         os.kill(os.getpid(), signal.SIGKILL)

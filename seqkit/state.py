@@ -1,14 +1,14 @@
-"""The state rule, and the contract between models and everything that decodes with them.
+"""The state of models, and the protocols between models and everything that decodes with them.
 
-A *state* is `None`, a tensor whose axis 0 is the row, or a (named) tuple of states; an `int` that is equal for all rows
-may stand in it and is passed through, and a named tuple may see to its rows itself (`Selective`). *Memory* obeys the
-same rule with one row a sentence and changes only when finished sentences leave; *state* has one row a hypothesis, the
-K rows of a sentence adjacent, and is replaced at each step. `None` means that nothing has been read yet.
+A *state* is `None`, a tensor whose axis 0 is the row, or a (named) tuple of states. It may contain an `int` that is
+equal for all rows and is passed through, and named tuples that select their rows themselves (`Selective`). *Memory*
+follows the same rule with one row a sentence and changes only when finished sentences are removed; *state* has one row
+a hypothesis, the K rows of a sentence adjacent, and is replaced at each step. `None` means that no token is read yet.
 
     memory, state = model.start(source)                    # encode once
     logits, state = model.advance(tokens, memory, state)   # (N, T) -> (N, T, V), any T >= 1
 
-A state is consumed by `advance`: whoever needs it twice takes `map_state(Tensor.clone, state)` first.
+A state is consumed by `advance`: to use it twice, first copy it by `map_state(Tensor.clone, state)`.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ Memory = Any
 
 
 class Step(NamedTuple):
-    """What one call of `advance` gives back."""
+    """The result of one call of `advance`."""
 
     logits: Tensor  # (N, T, V)
     state: State
 
 
 class Features(NamedTuple):
-    """What the output layer reads, before it is read."""
+    """The inputs of the output layer, and the new state."""
 
     hidden: Tensor  # (N, T, D)
     state: State
-    penalty: Tensor | None = None  # (N, T) what regularisers add to the objective; only in training
+    penalty: Tensor | None = None  # (N, T) the terms that regularisers add to the objective; only in training
 
 
 class LogProbs(NamedTuple):
-    """What given tokens had for probabilities."""
+    """The log-probabilities of given tokens, and the new state."""
 
     values: Tensor  # (N, T), in nats
     state: State
@@ -68,70 +68,70 @@ class LogProbs(NamedTuple):
 
 @runtime_checkable
 class Decodable(Protocol):
-    """All that search, scoring and ensembles know of a model."""
+    """The interface by which search, scoring and ensembles use a model."""
 
     def start(self, source: Padded | None) -> tuple[Memory, State]:
         """Encode `source` (None for a language model) into memory (rows = sentences) and a first state."""
         ...
 
     def advance(self, tokens: Tensor, memory: Memory, state: State) -> Step:
-        """Read tokens (N, T), T >= 1, and predict what follows each of them: logits (N, T, V)."""
+        """Read tokens (N, T), T >= 1, and predict the token after each of them: logits (N, T, V)."""
         ...
 
 
 class Scorable(Decodable, Protocol):
-    """A model that can look up given tokens for less than it costs to spread probability over the whole vocabulary."""
+    """A model that computes the log-probabilities of given tokens faster than those of the whole vocabulary."""
 
     def log_probs(self, inputs: Tensor, targets: Tensor, memory: Memory, state: State) -> LogProbs:
-        """What `advance` gives to `targets` (N, T) after `inputs` (N, T)."""
+        """The log-probabilities (N, T) that `advance` gives to `targets` (N, T) after `inputs` (N, T)."""
         ...
 
 
 @runtime_checkable
 class Selective(Protocol):
-    """A state, a named tuple, that knows better than to copy each of its tensors when rows are selected.
+    """A state, a named tuple, with a more efficient selection of rows than copying the rows of each tensor.
 
-    Its first tensor has a row a hypothesis; `map_state` goes through its tensors as through those of any other.
+    Its first tensor has a row a hypothesis; `map_state` maps its tensors as those of any other state.
     """
 
     def with_rows(self, rows: Tensor) -> State:
-        """The rows (M,) that are named, in that order."""
+        """The rows with the indices `rows` (M,), in that order."""
         ...
 
 
 class Output(Protocol):
-    """The last layer, kept apart so that losses can work through it in chunks."""
+    """The output layer, which is separate from the decoder so that losses can compute it in chunks."""
 
     @property
     def weight(self) -> Tensor:
-        """A row for each token, (V, D)."""
+        """The weights of each token, (V, D)."""
         ...
 
     @property
     def bias(self) -> Tensor:
-        """A number for each token, (V,)."""
+        """The bias of each token, (V,)."""
         ...
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """(..., D) -> (..., V)."""
+        """The logits of hidden states: (..., D) -> (..., V)."""
         ...
 
 
 class Trainable(Decodable, Protocol):
-    """A neural model: training and scoring stop before the output layer, so that whole logits need never exist."""
+    """A neural model, whose output layer training and scoring apply in chunks, so that full logits never exist."""
 
     @property
     def output(self) -> Output:
-        """The last layer."""
+        """The output layer."""
         ...
 
     def features(self, tokens: Tensor, memory: Memory, state: State) -> Features:
-        """`advance` up to, and without, the output layer: tokens (N, T) -> (N, T, D)."""
+        """`advance` without the output layer: tokens (N, T) -> (N, T, D)."""
         ...
 
 
 def map_state(function: Callable[[Tensor], Tensor], state: State) -> State:
-    """Apply `function` to every tensor of a state: detach, clone, move, re-order."""
+    """Apply `function` to every tensor of a state, for example to detach, clone or move it."""
     if isinstance(state, Tensor):
         return function(state)
     return _over_parts(lambda part: map_state(function, part), state)
@@ -147,7 +147,7 @@ def _over_parts(function: Callable[[State], State], state: State) -> State:
 
 
 def select(state: State, rows: Tensor) -> State:
-    """Keep the rows that `rows` (M,) names, in that order: re-order, widen or drop hypotheses."""
+    """The rows with the indices `rows` (M,), in that order: reorders, repeats or drops hypotheses."""
     if isinstance(state, Tensor):
         return state.index_select(0, rows)
     if isinstance(state, Selective):
@@ -156,7 +156,7 @@ def select(state: State, rows: Tensor) -> State:
 
 
 def join(states: Sequence[State]) -> State:
-    """The rows of several states of one kind as one state."""
+    """Concatenate the rows of several states of the same structure."""
     if len(states) == 1:
         return states[0]
     columns = iter([torch.cat(column) for column in zip(*map(tensors_of, states), strict=True)])
@@ -164,14 +164,14 @@ def join(states: Sequence[State]) -> State:
 
 
 def tensors_of(state: State) -> list[Tensor]:
-    """The tensors of a state, in the order in which `map_state` meets them."""
-    found: list[Tensor] = []
-    map_state(lambda tensor: found.append(tensor) or tensor, state)  # type: ignore[func-returns-value]
-    return found
+    """The tensors of a state, in the order of `map_state`."""
+    tensors: list[Tensor] = []
+    map_state(lambda tensor: tensors.append(tensor) or tensor, state)  # type: ignore[func-returns-value]
+    return tensors
 
 
 def rows_of(state: State) -> int | None:
-    """How many rows a state has; None when it holds no tensor."""
+    """The number of rows of a state; None for a state without tensors."""
     if isinstance(state, Tensor):
         return state.shape[0]
     if state is None or isinstance(state, int):

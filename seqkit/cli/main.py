@@ -19,7 +19,7 @@ from typing import NamedTuple, NoReturn
 
 import click
 
-from seqkit.errors import ConfigError, Interrupted, ResourceError, SeqkitError, closest, no_room
+from seqkit.errors import ConfigError, Interrupted, ResourceError, SeqkitError, closest, is_disk_full
 from seqkit.system.terminal import escape
 
 __all__ = ["COMMANDS", "CommonOptions", "SuggestingGroup", "common", "main", "run", "suggest_next"]
@@ -219,7 +219,7 @@ def main(words: Sequence[str]) -> int:
         if error.errno == errno.ENAMETOOLONG:
             what = f"no file has so long a name: {str(error.filename)[:60]}..."
             return _print_error(ConfigError(what, "use a shorter one"), options)
-        return _print_error(_disk_full(error) if no_room(error) else _fault(error, options), options)
+        return _print_error(_disk_full(error) if is_disk_full(error) else _fault(error, options), options)
     except Exception as error:
         return _print_error(_fault(error, options), options)
     return 0

@@ -22,7 +22,7 @@ import msgspec
 from torch import Tensor
 
 from seqkit.errors import ModelError, ResourceError
-from seqkit.files import fault, read_plain, recover, remove, replace_file
+from seqkit.files import fault_point, read_plain, recover, remove, replace_file
 from seqkit.storage.manifest import NewerFormatError, check, publish, read_tensors, write_tensors
 
 __all__ = [
@@ -109,7 +109,7 @@ def save(
                 if named:
                     write_tensors(partial / f"{stem}{SUFFIX}", named)
                 if stem == "model":
-                    fault("after-model")
+                    fault_point("after-model")
     except ResourceError as error:
         last = steps(folder)
         hint = f"free some space; the last checkpoint is step {last[-1]}" if last else error.hint
@@ -228,7 +228,7 @@ def prune(folder: Path, keep: int) -> list[int]:
             path = step_path(folder, step)
             with contextlib.suppress(OSError):
                 renamed = path.rename(path.with_name(f"{path.name}.tmp"))
-                fault("mid-prune")
+                fault_point("mid-prune")
                 remove(renamed)
                 deleted.append(step)
     return deleted

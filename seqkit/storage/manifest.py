@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from seqkit.errors import ModelError, ResourceError
-from seqkit.files import fault, read_plain, remove, replace_folder, sha256, sync
+from seqkit.files import fault_point, read_plain, remove, replace_folder, sha256, sync
 
 __all__ = [
     "FORMAT",
@@ -87,22 +87,22 @@ def publish(final: Path, *, facts: Mapping[str, object], needed: int, reserve: i
         partial.mkdir()
         free = shutil.disk_usage(partial).free
         if free < needed + reserve:
-            raise _no_room(final, "the disk is full", needed + reserve)
-        fault("before-write")
+            raise _cannot_save(final, "the disk is full", needed + reserve)
+        fault_point("before-write")
         yield partial
-        fault("before-manifest")
+        fault_point("before-manifest")
         _seal(partial, facts)
-        fault("before-rename")
+        fault_point("before-rename")
         replace_folder(partial, final)
-        fault("after-rename")
+        fault_point("after-rename")
     except (OSError, SafetensorError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        raise _no_room(final, reason, needed + reserve) from error
+        raise _cannot_save(final, reason, needed + reserve) from error
     finally:
         remove(partial)
 
 
-def _no_room(final: Path, reason: str, needed: int) -> ResourceError:
+def _cannot_save(final: Path, reason: str, needed: int) -> ResourceError:
     parent = next(folder for folder in final.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(parent).free
     what = f"cannot save {final}: {reason} ({format_size(needed)} needed, {format_size(free)} free)"

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from seqkit.errors import ModelError, ResourceError
-from seqkit.files import fault
+from seqkit.files import fault_point
 from seqkit.storage import checkpoint
 
 WEIGHTS = {"model": {"w": torch.arange(600.0).reshape(20, 30)}, "optimizer": {"w/exp_avg": torch.ones(20, 30)}}
@@ -276,4 +276,4 @@ def test_death_between_the_renames_of_a_replacement(tmp_path: Path) -> None:
 
 def test_faults_need_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQKIT_FAULT", "mid-prune")
-    fault("before-write")  # still alive
+    fault_point("before-write")  # still alive

@@ -95,7 +95,7 @@ def test_compiled_dropout_drops() -> None:
 
 def test_padding_is_added_only_where_no_state_goes_on() -> None:
     batch = toy_group(1).batches[0]
-    wide = batch.widened(MULTIPLE)
+    wide = batch.padded_to_multiple(MULTIPLE)
     assert wide.source is not None
     assert wide.inputs is not None
     assert batch.inputs is not None
@@ -103,4 +103,4 @@ def test_padding_is_added_only_where_no_state_goes_on() -> None:
     assert wide.targets.ids.shape == wide.targets.mask.shape == wide.inputs.shape
     assert torch.equal(wide.targets.ids[wide.targets.mask], batch.targets.ids[batch.targets.mask])
     alone = Batch(None, batch.inputs, batch.targets)
-    assert alone.widened(MULTIPLE) is alone
+    assert alone.padded_to_multiple(MULTIPLE) is alone

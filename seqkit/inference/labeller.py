@@ -16,11 +16,11 @@ from typing import cast
 
 import torch
 
+from seqkit.engine.batch_labels import label_batches, label_names, longest_part, token_ids
 from seqkit.models.sequence_labeller import SequenceLabeller
 from seqkit.runs.trained_model import TrainedModel, load
 from seqkit.settings import Labelled
 from seqkit.system.device import device_of
-from seqkit.tasks.labelling_task import encode, longest_piece, predict, spell
 
 __all__ = ["WINDOW", "Labeller"]
 
@@ -38,7 +38,7 @@ class Labeller:
         loaded.require("labelling")
         self.loaded, self.model = loaded, cast(SequenceLabeller, loaded.model)
         self.device = device
-        self.longest = longest_piece(loaded.recipe, cast(Labelled, loaded.recipe.data))
+        self.longest = longest_part(loaded.recipe, cast(Labelled, loaded.recipe.data))
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Labeller:
@@ -58,5 +58,6 @@ class Labeller:
         codecs = self.loaded.codecs
         while window := list(islice(pending, WINDOW)):
             tokens = [sentence.split() if isinstance(sentence, str) else sentence for sentence in window]
-            ids = encode(codecs.source, tokens)
-            yield from spell(codecs.target, predict(self.model, ids, longest=self.longest, device=self.device))
+            ids = token_ids(codecs.source, tokens)
+            labels = label_batches(self.model, ids, longest=self.longest, device=self.device)
+            yield from label_names(codecs.target, labels)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from seqkit.batch import Batch, Padded
 from seqkit.data.datasets import Encoded
+from seqkit.engine.batch_labels import label_batches
 from seqkit.engine.batch_search import search_batches
 from seqkit.engine.fused_transformer import FusedTransformer, fused
 from seqkit.engine.search_engine import Constraints
@@ -46,7 +47,6 @@ from seqkit.settings import (
     TransformerLanguageModel,
 )
 from seqkit.state import map_state
-from seqkit.tasks.labelling_task import predict
 from seqkit.training.labelling_objective import LabellingObjective
 from seqkit.training.muon import Muon
 from seqkit.training.objective import Objective
@@ -170,7 +170,7 @@ def test_search_with_all_that_can_be_asked_of_it() -> None:
     for device in (CPU, ELSEWHERE):
         both = fused(Ensemble([on(device, model) for model in models]))
         rules: list[Rule] = [Fusion(on(device, speaker), 0.3, (BOS,), device)]
-        wishes = Constraints(prefixes=[[7], [], [], [4, 4]], terms=terms, bounds=bounds, rules=rules)
+        wishes = Constraints(prefixes=[[7], [], [], [4, 4]], terms=terms, word_boundaries=bounds, rules=rules)
         plain = Constraints(prefixes=wishes.prefixes, rules=rules)
         for search, wish in (
             (Search(beam=3, maximum_length=4), wishes),
@@ -228,7 +228,7 @@ def test_labelling(settings: RecurrentLabeller | TransformerLabeller) -> None:
     found, sums = [], []
     for device in (CPU, ELSEWHERE):
         labeller = on(device, labeller).eval()
-        found.append(predict(labeller, LINES, longest=3, device=device).ids.tolist())
+        found.append(label_batches(labeller, LINES, longest=3, device=device).ids.tolist())
         source = sources(4, 2, 5)
         batch = Batch(source, None, Padded(source.ids.clamp(max=6), source.mask)).to(device)
         tally, _ = LabellingObjective(labeller, smoothing=0.1)(batch)

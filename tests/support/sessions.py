@@ -87,7 +87,7 @@ def stopped(recipe: Recipe, out: Path, *, at: int) -> None:
 
     def step(self: Trainer, group: BatchGroup) -> Update:
         if self.progress.step == at - 1:
-            self.wish = "SIGTERM"
+            self.stop_reason = "SIGTERM"
         return original(self, group)
 
     with patch.object(Trainer, "step", step), pytest.raises(Interrupted) as caught:

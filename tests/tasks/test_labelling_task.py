@@ -20,6 +20,7 @@ from seqkit.data.datasets import Encoded
 from seqkit.data.labelled_text import LabelledText
 from seqkit.data.loading import label_batch, line_batch, translation_batch
 from seqkit.demo import labelled_corpus as labels_demo
+from seqkit.engine.batch_labels import label_batches, label_names, longest_part, token_ids
 from seqkit.errors import ConfigError, DataError
 from seqkit.inference.labeller import Labeller
 from seqkit.metrics.label_scores import label_scores
@@ -30,10 +31,11 @@ from seqkit.runs.session import train
 from seqkit.runs.trained_model import TrainedModel
 from seqkit.settings import Recipe, TransformerLabeller, Words
 from seqkit.settings.automatic import resolve
+from seqkit.settings.text import Normaliser
 from seqkit.system.device import CPU
 from seqkit.tasks import ValidationContext, prepare
 from seqkit.tasks import labelling_task as labelling
-from seqkit.tasks.labelling_task import LabellingTask, encode, longest_piece, predict, spell
+from seqkit.tasks.labelling_task import LabellingTask
 from seqkit.text.codec import Codec
 from seqkit.text.vocabulary import EOS, PAD, SPECIAL_TOKENS, UNKNOWN
 
@@ -103,11 +105,14 @@ def test_a_batch_of_nothing_counts_nothing() -> None:
 TOKENS = st.lists(st.lists(st.text(min_size=1, max_size=3).filter(lambda text: text.split() == [text]), max_size=5))
 
 
-@given(TOKENS, st.sampled_from([(), ("nfc",), ("nfkc", "lower", "quotes")]))
-def test_a_token_is_one_id_whatever_becomes_of_it(sentences: list[list[str]], steps: tuple[str, ...]) -> None:
-    settings = Words(split="spaces", normalise=steps, joint=False)  # type: ignore[arg-type]
+STEPS: list[tuple[Normaliser, ...]] = [(), ("nfc",), ("nfkc", "lower", "quotes")]
+
+
+@given(TOKENS, st.sampled_from(STEPS))
+def test_a_token_is_one_id_whatever_becomes_of_it(sentences: list[list[str]], steps: tuple[Normaliser, ...]) -> None:
+    settings = Words(split="spaces", normalise=steps, joint=False)
     codec = Codec.learn([*map(" ".join, sentences), "x"], settings)
-    ids = encode(codec, sentences)
+    ids = token_ids(codec, sentences)
     assert ids.lengths.tolist() == list(map(len, sentences))
     for sentence, own in zip(sentences, (ids[i].tolist() for i in range(len(ids))), strict=True):
         for token, id in zip(sentence, own, strict=True):
@@ -119,12 +124,12 @@ def test_a_token_that_normalisation_cuts_is_unknown_and_moves_no_other() -> None
     codec = Codec.learn(["a b"], Words(split="spaces", normalise=("nfkc",), joint=False))
     a, b = (codec.vocabulary.id(token) for token in "ab")
     accent, wide = "a\u00b4b", "\uff41"  # a space between letters with an accent on it; another form of the letter a
-    assert encode(codec, [["a", accent, "b"], [], [wide]]).ids.tolist() == [a, UNKNOWN, b, a]
+    assert token_ids(codec, [["a", accent, "b"], [], [wide]]).ids.tolist() == [a, UNKNOWN, b, a]
 
 
 def test_a_task_is_its_files(tmp_path: Path) -> None:
     task, _ = prepared(tmp_path)
-    assert spell(task.codecs.target, task.labels) == TRAIN.labels
+    assert label_names(task.codecs.target, task.labels) == TRAIN.labels
     assert [len(one) for one in TRAIN.tokens] == task.tokens.lengths.tolist()
     assert (task.tokens.ids == UNKNOWN).any()
     assert set(task.codecs.target.vocabulary.tokens[len(SPECIAL_TOKENS) :]) == set(chain.from_iterable(TRAIN.labels))
@@ -143,7 +148,7 @@ def test_a_task_is_its_files(tmp_path: Path) -> None:
 def test_labels_stay_as_they_are_however_rare(tmp_path: Path) -> None:
     text = LabelledText([*TRAIN.tokens, ["Rome"]], [*TRAIN.labels, ["B-\uff23ity"]])
     task, _ = prepared(tmp_path, "text.normalise=[nfkc,lower]", train=text)
-    assert spell(task.codecs.target, task.labels) == text.labels
+    assert label_names(task.codecs.target, task.labels) == text.labels
 
 
 def test_what_is_left_out_or_odd_is_told(tmp_path: Path) -> None:
@@ -193,7 +198,7 @@ def test_the_objective_is_the_cross_entropy_of_the_labels(tmp_path: Path) -> Non
 def alone(task: LabellingTask, model: SequenceLabeller, sentences: list[list[str]]) -> list[list[str]]:
     """The labels of each sentence in a batch of its own."""
     found = []
-    encoded = encode(task.codecs.source, sentences)
+    encoded = token_ids(task.codecs.source, sentences)
     for i in range(len(encoded)):
         read = pad([[*encoded[i].tolist(), EOS]])
         found.append(task.codecs.target.tokens(model.predict(read)[0, :-1].tolist()))
@@ -206,13 +211,13 @@ def test_labels_do_not_depend_on_batches_or_processes(
 ) -> None:
     task, model = prepared(tmp_path)
     sentences: list[list[str]] = [[], *DEV.tokens, [], ["zzz"], []]
-    tokens = encode(task.codecs.source, sentences)
+    tokens = token_ids(task.codecs.source, sentences)
     monkeypatch.setattr(labelling, "BUDGET", budget)
     expected = alone(task, model, sentences)
     assert len({str(labels) for labels in expected}) > 8  # else the order could not be told
-    assert spell(task.codecs.target, predict(model, tokens, longest=99, device=CPU)) == expected
-    parts = [predict(model, tokens, longest=99, device=CPU, share=(rank, 3)).ids for rank in range(3)]
-    assert spell(task.codecs.target, Encoded(np.sum(parts, axis=0), tokens.offsets)) == expected
+    assert label_names(task.codecs.target, label_batches(model, tokens, longest=99, device=CPU)) == expected
+    parts = [label_batches(model, tokens, longest=99, device=CPU, share=(rank, 3)).ids for rank in range(3)]
+    assert label_names(task.codecs.target, Encoded(np.sum(parts, axis=0), tokens.offsets)) == expected
     assert (np.count_nonzero(parts, axis=0) == 1).all()
 
 
@@ -220,14 +225,14 @@ def test_long_sentences_are_read_in_pieces(tmp_path: Path) -> None:
     task, model = prepared(tmp_path)
     sentence = [token for one in DEV.tokens[:3] for token in one]
     for longest in (1, 4, len(sentence) - 1, len(sentence)):
-        tokens = encode(task.codecs.source, [["a"], sentence, ["b", "c"]])
-        found = spell(task.codecs.target, predict(model, tokens, longest=longest, device=CPU))
+        tokens = token_ids(task.codecs.source, [["a"], sentence, ["b", "c"]])
+        found = label_names(task.codecs.target, label_batches(model, tokens, longest=longest, device=CPU))
         pieces = [sentence[begin : begin + longest] for begin in range(0, len(sentence), longest)]
         assert found[1] == [label for labels in alone(task, model, pieces) for label in labels]
-    assert predict(model, encode(task.codecs.source, [[]]), longest=3, device=CPU).lengths.tolist() == [0]
-    assert longest_piece(task.recipe, task.data) == 2 * task.data.maximum_length
+    assert label_batches(model, token_ids(task.codecs.source, [[]]), longest=3, device=CPU).lengths.tolist() == [0]
+    assert longest_part(task.recipe, task.data) == 2 * task.data.maximum_length
     learned = TransformerLabeller(positions="learned", maximum_positions=9)
-    assert longest_piece(msgspec.structs.replace(task.recipe, model=learned), task.data) == 8
+    assert longest_part(msgspec.structs.replace(task.recipe, model=learned), task.data) == 8
 
 
 def test_validation_scores_what_the_model_says(tmp_path: Path) -> None:
@@ -242,7 +247,7 @@ def test_validation_scores_what_the_model_says(tmp_path: Path) -> None:
     assert report.samples[0] == tuple(" ".join(row) for row in (DEV.tokens[0], DEV.labels[0], found[0]))
     assert len(report.samples) == 3
     nll = 0.0
-    tokens, labels = encode(task.codecs.source, DEV.tokens), encode(task.codecs.target, DEV.labels)
+    tokens, labels = token_ids(task.codecs.source, DEV.tokens), token_ids(task.codecs.target, DEV.labels)
     assert len(tokens) == len(labels)
     for i in range(len(tokens)):
         logits = model(pad([[*tokens[i].tolist(), EOS]]))[0, :-1].detach()

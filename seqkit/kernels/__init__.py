@@ -1,6 +1,7 @@
-"""Arithmetic written for speed, which layers, losses and engines call by name; each kernel has a plain equation.
+"""Arithmetic written for speed, which layers, losses and engines call by name.
 
-No reader of a model has to read these files: a test holds every kernel to the equation that it computes.
+A reader of a model need not read these files: each kernel states the equation that it computes, and a test holds it to
+that equation.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Which arithmetic kernels calculate in: set around a training step, read by the kernels, invisible to layers."""
+"""The arithmetic of kernels: set around a training step, read by the kernels, invisible to layers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["BLOCK_ROWS", "Arithmetic", "calculating", "cast_in_blocks", "current", "product_dtype", "products_in"]
+__all__ = [
+    "BLOCK_ROWS",
+    "Arithmetic",
+    "calculating",
+    "cast_in_blocks",
+    "current_arithmetic",
+    "product_dtype",
+    "products_in",
+]
 
-BLOCK_ROWS = 128
+BLOCK_ROWS = 128  # numbers of rows are rounded up to a multiple of this on a CPU
 
 
 class Arithmetic(NamedTuple):
-    """What kernels may do for the sake of speed."""
+    """How kernels may trade exactness for speed."""
 
-    products: torch.dtype | None = None  # the arithmetic of matrix products; None: that of their inputs
+    products: torch.dtype | None = None  # of matrix products; None: that of their inputs
     byte_dropout: bool = True  # on a CPU, whether dropout draws one random byte an element instead of torch's numbers
 
 
@@ -27,8 +35,8 @@ DEFAULT = Arithmetic()
 _CURRENT: ContextVar[Arithmetic] = ContextVar("arithmetic", default=DEFAULT)
 
 
-def current() -> Arithmetic:
-    """What kernels calculate in now."""
+def current_arithmetic() -> Arithmetic:
+    """The arithmetic that is set now."""
     return _CURRENT.get()
 
 
@@ -43,25 +51,25 @@ def calculating(arithmetic: Arithmetic) -> Iterator[None]:
 
 
 def products_in(dtype: torch.dtype | None) -> contextlib.AbstractContextManager[None]:
-    """Within the body, matrix products are made in `dtype`, and their sums handed on in float32.
+    """Within the body, matrix products are computed in `dtype` and returned in float32.
 
-    This is narrower than autocast: only the products change, so nothing else is converted back and forth, and on a
-    processor with bfloat16 instructions even small layers gain. None leaves products as they are.
+    Unlike autocast this changes the products alone, so nothing else is converted back and forth, and on a processor
+    with bfloat16 instructions even small layers gain. None leaves products as they are.
     """
-    return calculating(current()._replace(products=dtype))
+    return calculating(current_arithmetic()._replace(products=dtype))
 
 
 def product_dtype(x: Tensor) -> torch.dtype | None:
-    """The arithmetic for products with `x`; None where it is that of `x`."""
+    """The arithmetic set for products with `x`; None where it is that of `x`."""
     if torch.compiler.is_compiling() or x.dtype != torch.float32:
-        return None  # a compiler cannot look into a context, and narrows products by autocast
-    return current().products
+        return None  # torch.compile does not see context variables; compiled code runs under autocast instead
+    return current_arithmetic().products
 
 
 def cast_in_blocks(rows: Tensor, dtype: torch.dtype) -> Tensor:
     """rows (R, D) in another arithmetic; on a CPU zero rows are added up to a multiple of `BLOCK_ROWS`.
 
-    On a CPU each new shape of a narrow product costs a kernel to be generated, which takes as long as several products
+    On a CPU oneDNN generates a kernel for each new shape of a narrow product, which takes as long as several products
     and stays in memory; batches of text come in hundreds of shapes, multiples of `BLOCK_ROWS` in a dozen.
     """
     count = -(-len(rows) // BLOCK_ROWS) * BLOCK_ROWS

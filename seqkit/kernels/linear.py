@@ -15,7 +15,7 @@ __all__ = ["feed_forward", "joint_linear", "linear"]
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x (..., I), weight (O, I), bias (O,) -> (..., O), with the products that `products_in` asks for."""
+    """W x + b: x (..., I), weight (O, I), bias (O,) -> (..., O), in the arithmetic that `products_in` sets."""
     dtype = product_dtype(x)
     if dtype is None:
         return F.linear(x, weight, bias)
@@ -24,26 +24,25 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def joint_linear(x: Tensor, maps: Sequence[nn.Linear]) -> Sequence[Tensor]:
-    """Several linear maps of one input, x (..., I) -> (..., O) each, by one product, as `products_in` asks for it.
+    """Several linear maps of one input, x (..., I) -> (..., O) each, by one product, as `products_in` sets it.
 
-    The maps stay apart as parameters, because optimizers that treat each matrix as a whole (Muon), exporters and
-    readers want them apart.
+    Their parameters stay separate, for optimizers that treat each matrix as a whole (Muon), exporters and readers.
     """
     dtype = product_dtype(x)
     if dtype is None:
-        weights: list[Tensor] = [each.weight for each in maps]
+        weights: list[Tensor] = [module.weight for module in maps]
         biases: list[Tensor] = [
-            each.weight.new_zeros(len(each.weight)) if each.bias is None else each.bias for each in maps
+            module.weight.new_zeros(len(module.weight)) if module.bias is None else module.bias for module in maps
         ]
         joined = F.linear(x, torch.cat(weights), torch.cat(biases))
-        return torch.split_with_sizes(joined, [len(each.weight) for each in maps], dim=-1)
-    parameters = [parameter for each in maps for parameter in (each.weight, each.bias)]
-    made: tuple[Tensor, ...] = NarrowLinear.apply(x, dtype, *parameters)  # type: ignore[no-untyped-call]
-    return made
+        return torch.split_with_sizes(joined, [len(module.weight) for module in maps], dim=-1)
+    parameters = [parameter for module in maps for parameter in (module.weight, module.bias)]
+    results: tuple[Tensor, ...] = NarrowLinear.apply(x, dtype, *parameters)  # type: ignore[no-untyped-call]
+    return results
 
 
 class NarrowLinear(torch.autograd.Function):
-    """Linear maps of one input with all products in a narrow arithmetic; keeps its input in that arithmetic too."""
+    """Linear maps of one input with all products in a narrow arithmetic, in which the input is kept as well."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dtype: torch.dtype, *parameters: Tensor | None) -> tuple[Tensor, ...]:
@@ -76,32 +75,31 @@ class NarrowLinear(torch.autograd.Function):
         for part, gradient in zip(torch.split_with_sizes(narrow[:count], ctx.sizes, dim=1), wide, strict=True):
             part.copy_(gradient)
         d_x = (narrow @ factor)[:count].float().view(*gradients[0].shape[:-1], rows.shape[1])
-        found: list[Tensor | None] = [d_x, None]
+        input_gradients: list[Tensor | None] = [d_x, None]
         d_weights = torch.split_with_sizes((narrow.T @ rows).float(), ctx.sizes)
         for d_weight, gradient, biased in zip(d_weights, wide, ctx.biased, strict=True):
-            found += [d_weight, gradient.sum(0) if biased else None]
-        return tuple(found)
+            input_gradients += [d_weight, gradient.sum(0) if biased else None]
+        return tuple(input_gradients)
 
 
 def feed_forward(x: Tensor, inner: nn.Linear, outer: nn.Linear, activation: Literal["relu", "gelu"]) -> Tensor:
-    """outer(activation(inner(x))), x (..., D) -> (..., D), with the products that `products_in` asks for.
+    """outer(activation(inner(x))), x (..., D) -> (..., D), in the arithmetic that `products_in` sets.
 
-    What is between narrow products stays narrow: it is several times as wide as what goes in and out, and would only be
-    widened to be narrowed again.
+    The inner layer, several times as large as input and output, stays in that arithmetic between the two products.
     """
     dtype = product_dtype(x)
     if dtype is None:
         mapped = inner(x)
         result: Tensor = outer(F.relu(mapped) if activation == "relu" else F.gelu(mapped))
         return result
-    made: Tensor = NarrowFeedForward.apply(  # type: ignore[no-untyped-call]
+    results: Tensor = NarrowFeedForward.apply(  # type: ignore[no-untyped-call]
         x, inner.weight, inner.bias, outer.weight, outer.bias, activation, dtype
     )
-    return made
+    return results
 
 
 class NarrowFeedForward(torch.autograd.Function):
-    """Two linear maps with an activation between, from the first product to the second in a narrow arithmetic."""
+    """Two linear maps with an activation between, in a narrow arithmetic from the first product to the second."""
 
     @staticmethod
     def forward(
@@ -117,24 +115,24 @@ class NarrowFeedForward(torch.autograd.Function):
         flat = x.reshape(-1, x.shape[-1])
         rows, first, second = cast_in_blocks(flat, dtype), weight.to(dtype), outer_weight.to(dtype)
         mapped = (rows @ first.T).add_(bias.to(dtype))
-        active = mapped.relu_() if activation == "relu" else F.gelu(mapped)
+        activated = mapped.relu_() if activation == "relu" else F.gelu(mapped)
         ctx.activation = activation
-        ctx.save_for_backward(rows, first, second, mapped, active)
-        result = (active @ second.T)[: len(flat)].float()
+        ctx.save_for_backward(rows, first, second, mapped, activated)
+        result = (activated @ second.T)[: len(flat)].float()
         result += outer_bias
         return result.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        rows, first, second, mapped, active = ctx.saved_tensors
+        rows, first, second, mapped, activated = ctx.saved_tensors
         wide = gradient.reshape(-1, gradient.shape[-1])
         narrow = cast_in_blocks(wide, rows.dtype)
-        slopes = narrow @ second
+        d_mapped = narrow @ second
         if ctx.activation == "relu":
-            torch.ops.aten.threshold_backward.grad_input(slopes, mapped, 0, grad_input=slopes)
+            torch.ops.aten.threshold_backward.grad_input(d_mapped, mapped, 0, grad_input=d_mapped)
         else:
-            slopes = torch.ops.aten.gelu_backward(slopes, mapped)
-        d_x = (slopes @ first)[: len(wide)].float().view_as(gradient)
-        d_weight, d_outer = (slopes.T @ rows).float(), (narrow.T @ active).float()
-        d_bias = (slopes.new_ones(1, len(slopes)) @ slopes)[0].float()  # a sum would widen all of them first
+            d_mapped = torch.ops.aten.gelu_backward(d_mapped, mapped)
+        d_x = (d_mapped @ first)[: len(wide)].float().view_as(gradient)
+        d_weight, d_outer = (d_mapped.T @ rows).float(), (narrow.T @ activated).float()
+        d_bias = (d_mapped.new_ones(1, len(d_mapped)) @ d_mapped)[0].float()  # `sum` would widen all of it first
         return d_x, d_weight, d_bias, d_outer, wide.sum(0), None, None

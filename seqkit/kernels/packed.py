@@ -1,4 +1,4 @@
-"""Linear maps laid out beforehand, for models whose weights no longer change."""
+"""Linear maps whose weights are laid out in advance, for models that are not trained any further."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from seqkit.kernels.arithmetic import BLOCK_ROWS, cast_in_blocks
 
 __all__ = ["PREPACKED_ENTRIES", "prepacked_linear"]
 
-PREPACKED_ENTRIES = 1 << 18  # entries of a matrix from which on it is worth laying out anew
+PREPACKED_ENTRIES = 1 << 18  # entries of a matrix from which on a layout in advance pays
 
 
 def prepacked_linear(
-    weight: Tensor, bias: Tensor, *, few: bool = True, products: torch.dtype | None = None
+    weight: Tensor, bias: Tensor, *, few_rows: bool = True, products: torch.dtype | None = None
 ) -> Callable[[Tensor], Tensor]:
     """The linear map of weight (O, I) and bias (O,), as they are now: (..., I) -> (..., O), without gradients.
 
     On a CPU a large matrix is laid out once as oneDNN reads it, instead of at each call: products of few rows take half
-    the time, those of many four fifths. A small one gains nothing from it where inputs have `few` rows. With
-    `products` the weights are kept and multiplied in that arithmetic; results have the arithmetic of the inputs again.
+    the time, those of many four fifths. A small matrix gains nothing from it where inputs have `few_rows`. With
+    `products` the weights are kept and multiplied in that arithmetic; results have the arithmetic of the inputs.
     """
     weight, bias = weight.detach(), bias.detach()
     if products is not None:
@@ -31,7 +31,7 @@ def prepacked_linear(
 
         def narrow(x: Tensor) -> Tensor:
             flat = x.reshape(-1, x.shape[-1])
-            # A kernel for each number of rows costs more than rows of zeros, unless there are very few.
+            # A kernel for each number of rows costs more than padding, unless there are very few rows.
             rows = flat.to(products) if len(flat) < BLOCK_ROWS // 2 else cast_in_blocks(flat, products)
             mapped = F.linear(rows, factor)[: len(flat)].to(x.dtype).add_(bias)
             return mapped.view(*x.shape[:-1], len(bias))
@@ -41,7 +41,7 @@ def prepacked_linear(
     if (
         weight.device.type != "cpu"
         or weight.dtype != torch.float32
-        or (few and weight.numel() < PREPACKED_ENTRIES)
+        or (few_rows and weight.numel() < PREPACKED_ENTRIES)
         or not hasattr(kernels, "_linear_pointwise")
     ):
         return partial(F.linear, weight=weight, bias=bias)

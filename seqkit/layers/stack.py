@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from seqkit.kernels.arithmetic import calculating, current
+from seqkit.kernels.arithmetic import calculating, current_arithmetic
 from seqkit.layers.attention import CrossMemory, KeyValues
 from seqkit.layers.transformer import DecoderLayer, EncoderLayer
 
@@ -65,7 +65,7 @@ class LayerStack(nn.ModuleList):
     def _call(self, layer: Callable[..., Result], *inputs: Any) -> Result:
         if not (self.recompute and self.training and torch.is_grad_enabled()):
             return layer(*inputs)
-        arithmetic = current()  # the second call comes when the arithmetic of the first is not set any more
+        arithmetic = current_arithmetic()  # the second call comes when the arithmetic of the first is not set any more
         result: Result = checkpoint(
             layer,
             *inputs,

@@ -1,4 +1,4 @@
-"""What a loss saw, as sums and counts: they add up over batches and processes, and means are made at the end."""
+"""A loss as sums and counts, which add up over batches and processes; means are taken at the end."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["Tally"]
 
 @dataclass(frozen=True)
 class Tally:
-    """The loss of some positions. Only its properties divide by a count."""
+    """The loss of a set of positions; only the properties divide by the count."""
 
-    objective: Tensor  # () what is minimised, summed (label smoothing included)
+    objective: Tensor  # () the minimised quantity, summed (label smoothing included)
     nll: Tensor  # () plain negative log-likelihood, summed, in nats
     tokens: Tensor  # () how many positions were counted
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from seqkit.batch import Batch
 from seqkit.errors import DataError
 from seqkit.kernels.arithmetic import Arithmetic, calculating
-from seqkit.loss import Tally, agreeing_cross_entropy, cross_entropy
+from seqkit.loss import Tally, cross_entropy, r_drop_cross_entropy
 from seqkit.settings import Recipe
 from seqkit.settings.automatic import resolve
 from seqkit.state import Features, Output, State, Trainable, select
@@ -75,7 +75,7 @@ class Objective(nn.Module):
         doubled = batch.rows(both)
         with self._calculating(rows.device):
             features = self._features(doubled, select(state, both))
-        tally = agreeing_cross_entropy(
+        tally = r_drop_cross_entropy(
             _at_least_float32(features.hidden),
             cast(Output, self.model.output),
             batch.targets,

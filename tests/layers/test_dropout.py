@@ -39,7 +39,7 @@ def test_no_place_is_dropped_more_often_than_another(rate: float) -> None:
 
 
 def test_it_is_noticed_when_the_sign_of_the_integers_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "LOWEST", 0)
+    monkeypatch.setattr(kernel, "INT64_MINIMUM", 0)
     with pytest.raises(AssertionError):
         check_places(0.1)
 

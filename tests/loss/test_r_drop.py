@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seqkit.batch import Padded
 from seqkit.layers.embedding import OutputLayer
-from seqkit.loss import agreeing_cross_entropy, cross_entropy
+from seqkit.loss import cross_entropy, r_drop_cross_entropy
 from tests.support import loss as loss_toys
 
 close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
@@ -36,7 +36,7 @@ def test_value_and_gradients_are_those_of_the_formula(
 ) -> None:
     hidden, output, targets = problem()
     inputs = (hidden, output.weight, output.bias)
-    tally = agreeing_cross_entropy(hidden, output, targets, weight=weight, smoothing=smoothing, chunk=chunk)
+    tally = r_drop_cross_entropy(hidden, output, targets, weight=weight, smoothing=smoothing, chunk=chunk)
     expected = formula(hidden, output, targets, weight=weight, smoothing=smoothing)
     close(tally.objective, expected)
     close(torch.autograd.grad(tally.objective * scale, inputs), torch.autograd.grad(expected * scale, inputs))
@@ -46,14 +46,14 @@ def test_two_equal_readings_lose_nothing_by_agreeing() -> None:
     hidden, output, targets = problem()
     once = hidden.detach()[:3].requires_grad_()
     plain = cross_entropy(once, output, targets, smoothing=0.1)
-    tally = agreeing_cross_entropy(torch.cat([once, once]), output, targets, weight=5.0, smoothing=0.1)
+    tally = r_drop_cross_entropy(torch.cat([once, once]), output, targets, weight=5.0, smoothing=0.1)
     close((tally.objective, tally.nll, tally.tokens), (plain.objective, plain.nll, plain.tokens))
     close(torch.autograd.grad(tally.objective, once), torch.autograd.grad(plain.objective, once))
 
 
 def test_the_reported_loss_is_the_plain_one_of_both_readings() -> None:
     hidden, output, targets = problem()
-    tally = agreeing_cross_entropy(hidden, output, targets, weight=5.0, smoothing=0.1)
+    tally = r_drop_cross_entropy(hidden, output, targets, weight=5.0, smoothing=0.1)
     parts = [cross_entropy(reading, output, targets).nll for reading in hidden.chunk(2)]
     close(tally.nll, (parts[0] + parts[1]).detach() / 2)
     assert not tally.nll.requires_grad
@@ -63,8 +63,8 @@ def test_the_reported_loss_is_the_plain_one_of_both_readings() -> None:
 def test_what_is_masked_counts_nowhere(real: float) -> None:
     hidden, output, targets = problem(real=real)
     other = Padded(torch.where(targets.mask, targets.ids, 6 - targets.ids), targets.mask)
-    one = agreeing_cross_entropy(hidden, output, targets, weight=2.0)
-    two = agreeing_cross_entropy(hidden, output, other, weight=2.0)
+    one = r_drop_cross_entropy(hidden, output, targets, weight=2.0)
+    two = r_drop_cross_entropy(hidden, output, other, weight=2.0)
     close(one.objective, two.objective)
     (gradient,) = torch.autograd.grad(one.objective, hidden)
     assert not gradient[~targets.mask.repeat(2, 1)].any()
@@ -74,8 +74,8 @@ def test_what_is_masked_counts_nowhere(real: float) -> None:
 def test_narrow_products_come_near() -> None:
     hidden, output, targets = problem(rows=20, steps=30, dtype=torch.float32, real=1.0)
     inputs = (hidden, output.weight, output.bias)
-    wide = agreeing_cross_entropy(hidden, output, targets, weight=5.0, smoothing=0.1)
-    narrow = agreeing_cross_entropy(hidden, output, targets, weight=5.0, smoothing=0.1, products=torch.bfloat16)
+    wide = r_drop_cross_entropy(hidden, output, targets, weight=5.0, smoothing=0.1)
+    narrow = r_drop_cross_entropy(hidden, output, targets, weight=5.0, smoothing=0.1, products=torch.bfloat16)
     torch.testing.assert_close(narrow.objective, wide.objective, rtol=0.01, atol=0)
     for a, b in zip(*(torch.autograd.grad(tally.objective, inputs) for tally in (wide, narrow)), strict=True):
         assert float((a - b).norm() / a.norm()) < 0.02

@@ -140,7 +140,7 @@ class FusedTransformer:
         # What the source is projected with: keys and values of all layers in one product.
         cross = [module.cross_attention for module in modules if isinstance(module, DecoderLayer)]
         projections = [*(attention.key for attention in cross), *(attention.value for attention in cross)]
-        self.source = _joint(projections, few=False) if projections else None
+        self.source = _joint(projections, few_rows=False) if projections else None
 
     @torch.inference_mode()
     def start(self, source: Padded | None) -> tuple[Memory, State]:
@@ -267,13 +267,13 @@ def _prepacked(module: nn.Linear, products: torch.dtype | None) -> Product:
     return prepacked_linear(module.weight, module.bias, products=products)
 
 
-def _joint(modules: Sequence[nn.Linear], *, few: bool = True, products: torch.dtype | None = None) -> Product:
+def _joint(modules: Sequence[nn.Linear], *, few_rows: bool = True, products: torch.dtype | None = None) -> Product:
     """Several linear maps of one input as one product, their results side by side."""
     weights: list[Tensor] = [module.weight for module in modules]
     biases: list[Tensor] = [
         module.weight.new_zeros(len(module.weight)) if module.bias is None else module.bias for module in modules
     ]
-    return prepacked_linear(torch.cat(weights), torch.cat(biases), few=few, products=products)
+    return prepacked_linear(torch.cat(weights), torch.cat(biases), few_rows=few_rows, products=products)
 
 
 def _feed_forward(module: FeedForward, products: torch.dtype | None) -> Product:

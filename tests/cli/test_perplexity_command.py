@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,10 +47,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here
 
 
-def figures(capsys: Captured, *words: object) -> dict[str, object]:
+def figures(capsys: Captured, *words: object) -> dict[str, Any]:
     capsys.readouterr()
     assert main(["perplexity", *map(str, words), "--json"]) == 0
-    found: dict[str, object] = json.loads(capsys.readouterr().out)
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
 
 
@@ -103,7 +104,7 @@ def test_a_tuned_mixture_with_a_cache_is_named_and_no_worse_than_its_parts(folde
     cached = figures(capsys, both, folder / "dev.txt", *tuned, "--cache", 20)
     assert float(str(cached["nll"])) <= float(str(mixed["nll"])) + 1e-3
     assert "cache of 20 tokens" in str(cached["mixture"])
-    assert sum(cached["weights"]) == pytest.approx(1)  # type: ignore[call-overload]
+    assert sum(cached["weights"]) == pytest.approx(1)
     given = figures(capsys, both, folder / "dev.txt", "--weights", "1,0")
     assert given["nll"] == pytest.approx(alone[0])
 

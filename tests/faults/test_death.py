@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -113,7 +114,7 @@ def test_an_end_that_was_decided_is_not_forgotten(tmp_path: Path, limit: str, mo
 
 
 def die_behind_the_last_step() -> None:
-    Validation.ended = lambda self, trainer: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+    patch.object(Validation, "ended", lambda self, trainer: os.kill(os.getpid(), signal.SIGKILL)).start()
 
 
 @pytest.mark.slow

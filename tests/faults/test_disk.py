@@ -91,7 +91,7 @@ def no_space() -> None:
     class Usage(NamedTuple):
         free: int = 1000
 
-    shutil.disk_usage = lambda path: Usage()  # type: ignore[assignment, return-value]
+    patch.object(shutil, "disk_usage", lambda path: Usage()).start()
 
 
 def not_even_a_recipe() -> None:

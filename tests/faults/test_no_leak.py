@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def called(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
+def called(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Every address that was looked up or connected to, but for those of this machine; none is reached."""
     found: list[object] = []
 
@@ -56,7 +55,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
     monkeypatch.setattr(socket.socket, "connect", connect)
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     monkeypatch.setattr(socket, "gethostbyname", look_up)
-    return found  # type: ignore[return-value]
+    return found
 
 
 def test_the_guard_notices(called: list[object]) -> None:

@@ -21,7 +21,7 @@ from seqkit.errors import ConfigError, DataError, ModelError
 from seqkit.inference.glossary import Glossary, missing_terms
 from seqkit.inference.translation import Line
 from seqkit.inference.translator import Translator
-from seqkit.metrics.sacrebleu_scores import utilities
+from seqkit.metrics.sacrebleu_scores import Utility, utilities
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.runs.trained_model import load
 from seqkit.search import Hypothesis, beam
@@ -228,7 +228,7 @@ def test_the_same_seed_draws_the_same_wherever_a_line_stands(translator: Transla
 
 
 @pytest.mark.parametrize("utility", ["chrf", "bleu"])
-def test_minimum_risk_chooses_what_resembles_the_other_draws_most(translator: Translator, utility: str) -> None:
+def test_minimum_risk_chooses_what_resembles_the_other_draws_most(translator: Translator, utility: Utility) -> None:
     settings = searching(translator, method="minimum_risk", samples=12, nbest=3, utility=utility, temperature=1.5)
     drawing = msgspec.structs.replace(settings, method="sample", nbest=12)
     for line in LINES[:6]:
@@ -236,7 +236,7 @@ def test_minimum_risk_chooses_what_resembles_the_other_draws_most(translator: Tr
         [draws] = translator.translate([line], search=drawing)
         texts = [draws.text, *(text for text, _ in draws.alternatives)]
         assert len(texts) == 12
-        values = {text: sum(utilities(text, texts, utility=utility)) / 12 for text in texts}  # type: ignore[arg-type]
+        values = {text: sum(utilities(text, texts, utility=utility)) / 12 for text in texts}
         assert values[chosen.text] == pytest.approx(max(values.values()))
         ranked = [chosen.score, *(score for _, score in chosen.alternatives)]
         assert ranked == pytest.approx(sorted(values.values(), reverse=True)[: len(ranked)])

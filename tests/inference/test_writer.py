@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from seqkit.errors import ModelError
 from seqkit.inference.translator import Translator
 from seqkit.inference.writer import Writer
 from seqkit.settings import Search
+from seqkit.state import Memory, State, Step
 from seqkit.text.vocabulary import BOS, EOS, UNKNOWN
 from tests.support.writer import SENTENCES, tiny_run, untrained
 
 GREEDY = Search(top_k=1, maximum_length=40)
+Kind = Literal["stream", "lines"]
 LINES = ["naïve café 東京 — “yes”, she said.", "hello (world)! it's 10,000 ✓ times", "a b c d e f g"] * 3
 
 
@@ -95,8 +100,8 @@ def test_texts_do_not_depend_on_their_neighbours(stream_writer: Writer) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["stream", "lines"])
-def test_a_streamed_text_is_the_text(kind: str, text: dict[str, object]) -> None:
-    writer = untrained(LINES, text=text, kind=kind)  # type: ignore[arg-type]
+def test_a_streamed_text_is_the_text(kind: Kind, text: dict[str, object]) -> None:
+    writer = untrained(LINES, text=text, kind=kind)
     prompts = ["", "hello (wor", "a b\nc d", "café", "東京 ✓", " ", "\n"]
 
     @settings(max_examples=10, deadline=None)
@@ -118,26 +123,33 @@ def test_what_is_streamed_is_never_taken_back() -> None:
     assert len(pieces) > 5
 
 
+class NotedLengths:
+    """Steps as a Transformer does, and notes how much it has seen."""
+
+    def __init__(self, advance: Callable[[Tensor, Memory, State], Step]) -> None:
+        self.advance = advance
+        self.lengths: list[int] = []
+
+    def __call__(self, tokens: Tensor, memory: Memory, state: State) -> Step:
+        step = self.advance(tokens, memory, state)
+        self.lengths.append(step.state.length)
+        return step
+
+
 def test_a_self_attention_model_never_sees_more_than_it_was_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"width": 8, "heads": 2, "layers": 1, "feed_forward": 8}
     model = {"kind": "transformer_language_model", "positions": "learned", "maximum_positions": 20, **sizes}
-    for kind, window, context in (("stream", 12, 12), ("stream", 20, 20), ("lines", 0, 20)):
-        writer = untrained(LINES, text={"kind": "characters"}, kind=kind, model=model, window=window)  # type: ignore[arg-type]
+    cases: tuple[tuple[Kind, int, int], ...] = (("stream", 12, 12), ("stream", 20, 20), ("lines", 0, 20))
+    for kind, window, context in cases:
+        writer = untrained(LINES, text={"kind": "characters"}, kind=kind, model=model, window=window)
         assert writer.context == context
         prompts = ["hello" * 9, "a"]
-        lengths: list[int] = []
-        advance = writer.model.advance
-
-        def seeing(tokens, memory, state, advance=advance, lengths=lengths):  # type: ignore[no-untyped-def]
-            step = advance(tokens, memory, state)
-            lengths.append(step.state.length)
-            return step
-
-        monkeypatch.setattr(writer.model, "advance", seeing)
+        noted = NotedLengths(writer.model.advance)
+        monkeypatch.setattr(writer.model, "advance", noted)
         found = writer.generate(prompts, search=Search(maximum_length=70))
         assert kind == "lines" or [len(each.ids) for each in found] == [70, 70]
         assert writer.search("hello" * 9, search=Search(beam=2, maximum_length=300))
-        assert max(lengths) <= context
+        assert max(noted.lengths) <= context
 
 
 def test_a_beam_finds_the_likeliest_lines(stream_writer: Writer, line_writer: Writer) -> None:

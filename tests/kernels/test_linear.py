@@ -70,8 +70,8 @@ def test_maps_made_together_are_the_maps(shape: tuple[int, ...], dtype: torch.dt
     inputs = (x, *(parameter for each in maps[:3] for parameter in each.parameters()))
 
     def slopes(made: Sequence[Tensor]) -> Sequence[Tensor]:
-        loss = sum((one * weight).sum() for one, weight in zip(made[:3], weights, strict=False))
-        return torch.autograd.grad(loss, inputs)  # type: ignore[arg-type]
+        losses = [(one * weight).sum() for one, weight in zip(made[:3], weights, strict=False)]
+        return torch.autograd.grad(torch.stack(losses).sum(), inputs)
 
     with products_in(dtype):
         together = joint_linear(x, maps)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqkit.batch import pad
+from seqkit.batch import Batch, pad
 from seqkit.config import build
 from seqkit.demo import reverse
 from seqkit.errors import ConfigError, DataError, DivergenceError, Interrupted, ModelError
@@ -57,7 +57,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
 
     def step(self: Trainer, group: BatchGroup) -> Update:
         made = original(self, group)
-        pairs = [tuple(row.tolist()) for batch in group.batches for row in paired(batch.source.ids, batch.targets.ids)]  # type: ignore[union-attr]
+        pairs = [tuple(row.tolist()) for batch in group.batches for row in paired(batch)]
         steps.append(Seen(made.tally.loss, made.rate, made.norm, pairs))
         return made
 
@@ -65,9 +65,10 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
     return steps
 
 
-def paired(source: Tensor, target: Tensor) -> Iterator[Tensor]:
+def paired(batch: Batch) -> Iterator[Tensor]:
     """Each row's real tokens, one side after the other."""
-    for left, right in zip(source, target, strict=True):
+    assert batch.source is not None
+    for left, right in zip(batch.source.ids, batch.targets.ids, strict=True):
         yield torch.cat([left[left > 0], right[right > 0]])
 
 

@@ -351,7 +351,7 @@ def test_names_are_learnt_from_what_surrounds_them(
     model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("seqkit.runs.setup.cores", lambda: 1)
-    text, dev, test = labels_demo.parts()
+    text, dev, test = labels_demo.splits()
     settings = msgspec.to_builtins(recipe(tmp_path, train=text, dev=dev)) | {"model": model}
     settings["train"] = {
         "steps": 350,

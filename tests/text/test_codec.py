@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import chain, pairwise
 from pathlib import Path
 from subprocess import run
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -171,8 +171,8 @@ def test_a_minimum_that_nothing_reaches_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
-def test_sampling_depends_on_the_seed_and_nothing_else(algorithm: str) -> None:
-    codec = Codec.learn(LINES, SentencePiece(algorithm=algorithm, size=340, sampling=0.2))  # type: ignore[arg-type]
+def test_sampling_depends_on_the_seed_and_nothing_else(algorithm: Literal["bpe", "unigram"]) -> None:
+    codec = Codec.learn(LINES, SentencePiece(algorithm=algorithm, size=340, sampling=0.2))
     texts = [LINES[number % 2] for number in range(1100)]  # more than a block
     first = codec.encode_many(texts, sampling_seed=7)
     other = codec.encode_many(texts, sampling_seed=8)
@@ -186,8 +186,8 @@ def test_sampling_depends_on_the_seed_and_nothing_else(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
-def test_cutting_anew_is_encoding_anew(algorithm: str) -> None:
-    codec = Codec.learn(LINES, SentencePiece(algorithm=algorithm, size=340, sampling=0.2))  # type: ignore[arg-type]
+def test_cutting_anew_is_encoding_anew(algorithm: Literal["bpe", "unigram"]) -> None:
+    codec = Codec.learn(LINES, SentencePiece(algorithm=algorithm, size=340, sampling=0.2))
     texts = ["", *LINES * 40, " ", "", *LINES * 20, "unseen ⇄ wörds", ""]
     best = codec.encode_many(texts)
     offsets = np.cumsum([0, *map(len, best)])
@@ -215,7 +215,7 @@ print(codec.encode_many(["the quick brown fox jumps"] * 9, sampling_seed=7))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
-def test_another_process_draws_the_same(algorithm: str) -> None:
+def test_another_process_draws_the_same(algorithm: Literal["bpe", "unigram"]) -> None:
     """A run that goes on does so in a new process, and the processes of one run must cut a line alike."""
     said = {run([sys.executable, "-c", ELSEWHERE, algorithm], capture_output=True, check=True).stdout for _ in range(3)}
     assert len(said) == 1

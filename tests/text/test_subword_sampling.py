@@ -6,18 +6,21 @@ import math
 import random
 from collections import Counter
 from itertools import pairwise
+from typing import Literal
 
 import pytest
 
 from seqkit.text.subword_sampling import SubwordSampler
 from seqkit.text.tokenizers import SentencePieceTokenizer
 
+Algorithm = Literal["bpe", "unigram"]
+
 LINES = ["the lower the newest", "low lower lowest newer newest wide wider widest", "the new wide low"] * 4
 
 
-def model(algorithm: str = "bpe") -> SentencePieceTokenizer:
+def model(algorithm: Algorithm = "bpe") -> SentencePieceTokenizer:
     size = 300 if algorithm == "bpe" else 279
-    return SentencePieceTokenizer.learn(LINES, algorithm=algorithm, size=size)  # type: ignore[arg-type]
+    return SentencePieceTokenizer.learn(LINES, algorithm=algorithm, size=size)
 
 
 def pieces(found: SentencePieceTokenizer, ids: list[int]) -> list[str]:
@@ -25,20 +28,20 @@ def pieces(found: SentencePieceTokenizer, ids: list[int]) -> list[str]:
 
 
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
-def test_a_draw_depends_on_the_seed_and_on_nothing_before(algorithm: str) -> None:
+def test_a_draw_depends_on_the_seed_and_on_nothing_before(algorithm: Algorithm) -> None:
     found = model(algorithm)
-    once = found.sample(LINES, algorithm=algorithm, rate=0.4, seed=1)  # type: ignore[arg-type]
-    other = found.sample(LINES, algorithm=algorithm, rate=0.4, seed=2)  # type: ignore[arg-type]
+    once = found.sample(LINES, algorithm=algorithm, rate=0.4, seed=1)
+    other = found.sample(LINES, algorithm=algorithm, rate=0.4, seed=2)
     assert other != once
-    assert found.sample(LINES, algorithm=algorithm, rate=0.4, seed=1) == once  # type: ignore[arg-type]
+    assert found.sample(LINES, algorithm=algorithm, rate=0.4, seed=1) == once
     assert once[0] != once[3] or once[1] != once[4]  # equal lines are cut anew
 
 
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
 @pytest.mark.parametrize("text", ["", " ", "low  lower", "lowest ⇄ newest", "wide東京wider", "low " * 50])
-def test_the_text_is_kept(algorithm: str, text: str) -> None:
+def test_the_text_is_kept(algorithm: Algorithm, text: str) -> None:
     found = model(algorithm)
-    cuts = found.sample([text] * 20, algorithm=algorithm, rate=0.5, seed=3)  # type: ignore[arg-type]
+    cuts = found.sample([text] * 20, algorithm=algorithm, rate=0.5, seed=3)
     assert {found.decode(cut) for cut in cuts} == {found.decode(found.encode([text])[0])}
 
 

@@ -47,10 +47,9 @@ def batches(model: object) -> list[Batch]:
 
 
 def slopes(objective: Objective, batch: Batch) -> tuple[Tensor, Tensor]:
-    objective.zero_grad()
     tally, _ = objective(batch)
-    tally.objective.backward()
-    return tally.objective.detach(), torch.cat([each.grad.flatten() for each in objective.parameters()])  # type: ignore[union-attr]
+    gradients = torch.autograd.grad(tally.objective, list(objective.parameters()))
+    return tally.objective.detach(), torch.cat([gradient.flatten() for gradient in gradients])
 
 
 @pytest.mark.slow

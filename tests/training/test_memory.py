@@ -119,7 +119,7 @@ def test_a_run_for_which_memory_is_often_too_little_ends_with_everything_saved()
     assert 20 <= trainer.progress.step <= 22
 
 
-def test_a_run_for_which_it_seldom_is_goes_on() -> None:
+def test_a_run_for_which_it_seldom_is_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     objective = Crowded(9)
     notes = Notes()
     trainer = toy_trainer(StopAt(60), notes, objective=objective)
@@ -129,7 +129,7 @@ def test_a_run_for_which_it_seldom_is_goes_on() -> None:
         objective.room = 2 if trainer.progress.step in (7, 47) else 9
         return original(batch, state)
 
-    objective.forward = forward  # type: ignore[method-assign]
+    monkeypatch.setattr(objective, "forward", forward)
     trainer.run()
     assert trainer.progress.stop == "steps"
     assert [number for number, step in enumerate(notes.steps) if step.parts > 1] == [7, 47]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -125,10 +126,10 @@ def full(monkeypatch: pytest.MonkeyPatch, *, steps: set[int]) -> None:
     """No room for the checkpoints of these steps."""
     write = checkpoint.save
 
-    def save(folder: Path, step: int, **rest: object) -> Path:
+    def save(folder: Path, step: int, **rest: Any) -> Path:
         if step in steps:
             raise ResourceError("no room: 9 bytes needed, 1 free")
-        return write(folder, step, **rest)  # type: ignore[arg-type]
+        return write(folder, step, **rest)
 
     monkeypatch.setattr(checkpoint, "save", save)
 

@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ from seqkit.cli.conversation.commands import COMMANDS, complete
 from seqkit.cli.conversation.showing import Span
 from seqkit.cli.conversation.talk import Conversation
 from seqkit.data.corpora import read_pairs
-from seqkit.inference.translation import Translation
+from seqkit.inference.translation import Line, Translation
 from seqkit.inference.translator import Translator
 from seqkit.search.forced_score import ForcedScore
 from seqkit.settings import SentencePiece, Words
@@ -73,18 +73,16 @@ def best(translator: Translator, text: str, **settings: Any) -> str:
     return found.text
 
 
-class Changed:
+class Changed(Translator):
     """A translator whose translations are changed before anybody sees them."""
 
     def __init__(self, translator: Translator, **changes: Any) -> None:
-        self.translator, self.changes = translator, changes
+        super().__init__(translator.loaded, device=translator.device)
+        self.unchanged, self.changes = translator, changes
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.translator, name)
-
-    def translate(self, lines: Sequence[Any], **settings: Any) -> Iterator[Translation]:
-        for found in self.translator.translate(lines, **settings):
-            yield replace(found, **self.changes)
+    def translate(self, lines: Iterable[str | Line], **settings: Any) -> Iterator[Translation]:
+        for translation in self.unchanged.translate(lines, **settings):
+            yield replace(translation, **self.changes)
 
 
 # What a line becomes
@@ -341,7 +339,7 @@ def test_help_has_every_command(say: Say) -> None:
 
 def test_a_reference_is_compared_with_the_last_translation(say: Say) -> None:
     say("o n e")
-    say.session.translator = Changed(say.session.translator, text="the red hat is here now")  # type: ignore[assignment]
+    say.session.translator = Changed(say.session.translator, text="the red hat is here now")
     say("h a t")
     same = say(":ref the red hat is here now")[1].splitlines()
     assert same == ["of this sentence: chrF 100.0   BLEU 100.0", "the red hat is here now"]
@@ -503,7 +501,7 @@ def test_no_text_reaches_the_terminal_raw(say: Say, tmp_path: Path, monkeypatch:
     codec = SimpleNamespace(
         settings=Words(), tokens=lambda ids: [HOSTILE for _ in ids], encode=lambda _: [5], decode=lambda _: HOSTILE
     )
-    say.session.translator = Changed(  # type: ignore[assignment]
+    say.session.translator = Changed(
         say.session.translator, text=HOSTILE, alternatives=((HOSTILE + " c", -1.0),), missing=(HOSTILE,)
     )
     aligned = ([HOSTILE, "b"], [HOSTILE, "b"], [[0.5, 0.5], [0.1, 0.9]])
@@ -511,12 +509,12 @@ def test_no_text_reaches_the_terminal_raw(say: Say, tmp_path: Path, monkeypatch:
     patched = {
         "loaded": SimpleNamespace(codecs=SimpleNamespace(source=codec, target=codec)),
         "align": lambda *_: aligned,
-        "description": HOSTILE,
         "data": SimpleNamespace(source=HOSTILE),
         "score": lambda *_: [ForcedScore((-1.0, -2.0), -3.0, -1.0)],
     }
     for name, value in patched.items():
-        setattr(say.session.translator, name, value)
+        monkeypatch.setattr(say.session.translator, name, value)
+    monkeypatch.setattr(Changed, "description", HOSTILE)
     others = (f":ref {HOSTILE}", f":score {HOSTILE} ||| {HOSTILE}", f":prefix {HOSTILE}", f":set search.ban={HOSTILE}")
     files = (":save \x1b[2J\x9b.tsv", f":save {HOSTILE}", f":model {HOSTILE}", f":terms {HOSTILE}", f":{HOSTILE}")
     for line in ("h a t", ":again", *others, ":set", *files, f":help {HOSTILE}", f":align {HOSTILE}"):

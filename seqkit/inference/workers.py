@@ -1,7 +1,7 @@
 """Processes that translate side by side, each with models of its own and one thread.
 
 Threads share an interpreter, processes do not, but they take seconds to load everything. On two cores both are equally
-fast (recipes/README.md). The translations are the same.
+fast (recipes/notes/translation-speed.md). The translations are the same.
 """
 
 from __future__ import annotations

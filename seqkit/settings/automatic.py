@@ -13,7 +13,7 @@ MOST_PROCESSES = 8
 NARROWEST_BFLOAT16 = 128  # width of a model; narrower layers lose more to conversions than bfloat16 products give
 
 # Tokens of a batch below which a process is not worth what it exchanges: recurrences go through a batch place by place,
-# and half the rows take nearly as long. Measured on two cores, see "Speed" in recipes/README.md.
+# and half the rows take nearly as long. Measured on two cores, see recipes/notes/host-settings.md.
 ENOUGH_TOKENS, ENOUGH_TOKENS_RECURRENT = 500, 2800
 
 

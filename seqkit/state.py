@@ -134,10 +134,10 @@ def map_state(function: Callable[[Tensor], Tensor], state: State) -> State:
     """Apply `function` to every tensor of a state, for example to detach, clone or move it."""
     if isinstance(state, Tensor):
         return function(state)
-    return _over_parts(lambda part: map_state(function, part), state)
+    return _map_parts(lambda part: map_state(function, part), state)
 
 
-def _over_parts(function: Callable[[State], State], state: State) -> State:
+def _map_parts(function: Callable[[State], State], state: State) -> State:
     if state is None or isinstance(state, int):
         return state
     parts = [function(part) for part in state]
@@ -152,7 +152,7 @@ def select(state: State, rows: Tensor) -> State:
         return state.index_select(0, rows)
     if isinstance(state, Selective):
         return state.with_rows(rows)
-    return _over_parts(lambda part: select(part, rows), state)
+    return _map_parts(lambda part: select(part, rows), state)
 
 
 def join(states: Sequence[State]) -> State:

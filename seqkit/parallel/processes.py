@@ -97,7 +97,7 @@ def _backend_errors_reported() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise _lost(error) from error
+        raise _lost_process(error) from error
 
 
 @contextlib.contextmanager
@@ -108,10 +108,10 @@ def lost_process_reported() -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "/gloo/" not in str(error):
             raise
-        raise _lost(error) from error
+        raise _lost_process(error) from error
 
 
-def _lost(error: RuntimeError) -> ResourceError:
+def _lost_process(error: RuntimeError) -> ResourceError:
     return ResourceError(
         f"lost another process of this run ({str(error).splitlines()[0][:120]})",
         "the last checkpoint stands; the same command goes on from it",

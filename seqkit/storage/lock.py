@@ -61,8 +61,8 @@ class RunLock:
             if holder is not None and _is_alive(holder, locked=locked, silence=silence):
                 raise self._busy(holder, silence)
             if content:
-                whose = _dead(holder, silence) if holder else "a process that did not finish writing it"
-                self.warning = f"took over {self.path} from {whose}"
+                former = _dead(holder, silence) if holder else "a process that did not finish writing it"
+                self.warning = f"took over {self.path} from {former}"
             this = _Holder(os.getpid(), socket.gethostname(), time.time())
             self._content = msgspec.json.encode(this) + b"\n"
             os.ftruncate(self._descriptor, 0)
@@ -125,12 +125,12 @@ class RunLock:
             os.close(descriptor)  # its holder removed the file between `open` and `flock`
 
     def _busy(self, holder: _Holder | None, silence: float | None = None) -> BusyError:
-        whose = f"process {holder.pid} on host {holder.host}" if holder else "another process"
+        process = f"process {holder.pid} on host {holder.host}" if holder else "another process"
         hint = f"wait for it, train elsewhere with --out, or delete {self.path} if that process is no trainer any more"
         if holder is not None and silence is not None and holder.remote:
-            whose += f", which gave a sign of life {silence:.0f} s ago"
+            process += f", which gave a sign of life {silence:.0f} s ago"
             hint = f"wait for it, or train elsewhere with --out; if it is dead, try again in {EXPIRY - silence:.0f} s"
-        return BusyError(f"{self.path.parent} is in use by {whose}", hint)
+        return BusyError(f"{self.path.parent} is in use by {process}", hint)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

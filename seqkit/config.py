@@ -108,9 +108,9 @@ def difference(old: Recipe, new: Recipe) -> list[tuple[str, object, object]]:
 
 
 def _syntax_error(message: str, path: Path) -> ConfigError:
-    place = re.search(r" \(at line (\d+), column (\d+)\)$", message)
-    line = f" line {place[1]}" if place else ""
-    what = (message[: place.start()] if place else message)[:200]
+    position = re.search(r" \(at line (\d+), column (\d+)\)$", message)
+    line = f" line {position[1]}" if position else ""
+    what = (message[: position.start()] if position else message)[:200]
     if "overwrite" in message or "twice" in message:
         hint = "a key or table stands twice: keep one"
     elif "Invalid value" in message:
@@ -168,9 +168,9 @@ def _section(
             if len(mistakes) >= MOST_MISTAKES:  # not shown, and the search for similar names takes time
                 mistakes.append(_Mistake((*path, key), ""))
                 continue
-            near = _similar_name(key, [*known] if kind is None else [*known, "kind"])
-            suggested.add(near)
-            hint = f"did you mean {_dotted((*path, near))}?" if near else _hint_for_unknown(key, path, kind)
+            suggestion = _similar_name(key, [*known] if kind is None else [*known, "kind"])
+            suggested.add(suggestion)
+            hint = f"did you mean {_dotted((*path, suggestion))}?" if suggestion else _hint_for_unknown(key, path, kind)
             hint = UNSUPPORTED.get((kind, key), hint)
             mistakes.append(_Mistake((*path, key), f"unknown setting {_dotted((*path, key))}", hint))
     for name, field in known.items():
@@ -202,8 +202,8 @@ def _field(value: object, field: Field, path: Dotted, mistakes: list[_Mistake]) 
     chosen = default if None in kinds else kinds.get(_text(table.get("kind", kind_of(default))))
     if chosen is None:
         names = [str(kind) for kind in kinds]
-        near = closest(_text(table["kind"]), names)
-        hint = f"did you mean {near}? kinds: " if near else "kinds: "
+        suggestion = closest(_text(table["kind"]), names)
+        hint = f"did you mean {suggestion}? kinds: " if suggestion else "kinds: "
         what = f"unknown {_dotted((*path, 'kind'))} {_shown(table['kind'])}"
         mistakes.append(_Mistake((*path, "kind"), what, hint + ", ".join(names)))
         return value
@@ -217,8 +217,10 @@ def _type_hint(value: object, field: Field) -> str | None:
     except (msgspec.ValidationError, UnicodeError):
         allowed = choices(field.annotation)
         texts = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
-        if near := next((match for text in texts if text not in allowed and (match := closest(text, allowed))), None):
-            return f"did you mean {near}?"
+        if suggestion := next(
+            (match for text in texts if text not in allowed and (match := closest(text, allowed))), None
+        ):
+            return f"did you mean {suggestion}?"
         expected = words(field.annotation)
         if expected.startswith("text") and isinstance(value, int | float):
             return f'text stands in quotes: "{_shown(value)}"'
@@ -255,13 +257,13 @@ def _common_prefix(first: str, second: str) -> int:
 def _hint_for_unknown(key: str, path: Dotted, kind: str | None) -> str:
     """A hint for a key without a similar one in its table: kinds or tables that have it or a similar one."""
     names = {setting: setting.path.split(".")[-1] for setting in keys()}
-    near = _similar_name(key, list(dict.fromkeys(names.values())))
-    matches = [setting for setting, name in names.items() if name == near]
+    suggestion = _similar_name(key, list(dict.fromkeys(names.values())))
+    matches = [setting for setting, name in names.items() if name == suggestion]
     kinds = [str(setting.kind) for setting in matches if setting.path == _dotted((*path, key))]
     if kinds:
         have = f"kind {kind} has none; {', '.join(kinds)} have one"
         return have if len(kinds) > 1 else f"only kind {kinds[0]} has it"
-    return f"did you mean {matches[0].path}?" if matches and near != "kind" else ALL_KEYS
+    return f"did you mean {matches[0].path}?" if matches and suggestion != "kind" else ALL_KEYS
 
 
 def _report(

@@ -159,8 +159,8 @@ def _similar_file(path: Path) -> str | None:
     if not path.parent.is_dir():
         return f"the folder {path.parent} does not exist"
     with contextlib.suppress(OSError):
-        near = closest(path.name, (entry.name for entry in path.parent.iterdir()))
-        return f"did you mean {path.parent / near}?" if near else None
+        suggestion = closest(path.name, (entry.name for entry in path.parent.iterdir()))
+        return f"did you mean {path.parent / suggestion}?" if suggestion else None
     return None
 
 

@@ -44,8 +44,8 @@ def too_long(source_lengths: Lengths, target_lengths: Lengths, maximum: int) -> 
 
 def overlap(train_sources: Sequence[str], other_sources: Collection[str]) -> Indices:
     """The indices of training examples whose source is identical to one of another set, such as the test set."""
-    others = set(other_sources)
-    return np.array([index for index, text in enumerate(train_sources) if text in others], dtype=np.int64)
+    other_set = set(other_sources)
+    return np.array([index for index, text in enumerate(train_sources) if text in other_set], dtype=np.int64)
 
 
 def duplicates(sources: Sequence[str], targets: Sequence[str]) -> Indices:

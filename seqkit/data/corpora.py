@@ -148,8 +148,8 @@ class _Side:
     nul: int = 0
 
     def add(self, line: bytes) -> None:
-        text, good = decode(line)
-        if not good:
+        text, valid = decode(line)
+        if not valid:
             if self.advice is not None:
                 where = f"{self.name} line {len(self.texts) + 1}"
                 raise DataError(f"{where} is not UTF-8 (byte 0x{_first_bad_byte(line):02x})", self.advice)

@@ -62,8 +62,8 @@ def normaliser(steps: Sequence[str]) -> Callable[[str], str]:
     """
     for step in steps:
         if step not in STEPS:
-            near = closest(step, STEPS)
-            hint = f"did you mean {near!r}?" if near else f"choose from {', '.join(STEPS)}"
+            suggestion = closest(step, STEPS)
+            hint = f"did you mean {suggestion!r}?" if suggestion else f"choose from {', '.join(STEPS)}"
             raise ConfigError(f"text.normalise: unknown step {step!r}", hint)
     functions = [STEPS[step] for step in steps]
     if len(functions) == 1:

@@ -249,7 +249,7 @@ def test_every_module_keeps_the_rule(rule: Callable[[Module], list[str]]) -> Non
         (pointing_up, "from seqkit.cli.main import run"),
         (pointing_up, "def f():\n    from seqkit.training.trainer import Trainer"),
         (pointing_up, "if TYPE_CHECKING:\n    from seqkit.runs import session"),
-        (pointing_up, "from seqkit.layers.masks import causal"),
+        (pointing_up, "from seqkit.layers.masks import causal_mask"),
         (hidden_imports, "from seqkit.files import _nothing"),
         (lazy_imports, "def f():\n    from seqkit.files import sha256"),
         (public_faults, "__all__ = ['b', 'a']"),

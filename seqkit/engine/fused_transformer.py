@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from seqkit.batch import Padded
 from seqkit.kernels.packed import prepacked_linear
 from seqkit.layers.attention import MultiHeadAttention
-from seqkit.layers.masks import causal
+from seqkit.layers.masks import causal_mask
 from seqkit.layers.positions import rotate
 from seqkit.layers.transformer import DecoderLayer, EncoderLayer, FeedForward, Residual
 from seqkit.models.autoregressive import Autoregressive, SelfAttentionStack
@@ -190,7 +190,7 @@ def _visible(past: Past, new: int) -> Tensor | None:
     device = past.slots.device
     seen = past.slots.view(sentences, -1, 1, end, 1) == torch.arange(slots, device=device)  # (B, R, 1, C, W)
     if new > 1:
-        seen = seen & causal(new, end, device)[:, :, None]  # (B, R, T, C, W)
+        seen = seen & causal_mask(new, end, device)[:, :, None]  # (B, R, T, C, W)
     hidden = past.pool.new_zeros(seen.shape).masked_fill_(~seen, -torch.inf)
     return hidden.view(sentences, 1, -1, end * slots)
 

@@ -1,4 +1,4 @@
-"""The recurrent update equations spelt out: the reference that the fused kernels are tested against.
+"""The recurrent update equations, as the reference that the fused kernels are tested against.
 
 One step reads an input x (N, I) and a state, with the weight layout of torch's own cells: the gates stacked in the
 order given at each function, W (G*D, I) for the input and U (G*D, D) for the state.
@@ -41,8 +41,8 @@ def lstm(
 def min_gru(x: Tensor, h: Tensor, *, gate: tuple[Tensor, Tensor], candidate: tuple[Tensor, Tensor]) -> Tensor:
     """z = sigmoid(W_z x), h' = (1 - z) h + z g(W_v x) (Feng et al., 2024): no gate reads the state; (N, D).
 
-    g(v) = v + 1/2 where v >= 0 and sigmoid(v) elsewhere keeps what is taken in positive. `gate` and `candidate` are
-    weight (D, I) and bias (D,) each.
+    g(v) = v + 1/2 where v >= 0 and sigmoid(v) elsewhere is positive. `gate` and `candidate` are weight (D, I) and bias
+    (D,) each.
     """
     update, value = torch.sigmoid(F.linear(x, *gate)), F.linear(x, *candidate)
     return (1 - update) * h + update * torch.where(value >= 0, value + 0.5, torch.sigmoid(value))

@@ -1,4 +1,4 @@
-"""Token vectors in, token scores out: embeddings, the output layer, and the matrix they may share."""
+"""The embedding of tokens, the output layer over the vocabulary, and the matrix that both may share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seqkit.kernels.byte_dropout import dropout as drop
 
 __all__ = ["Embedding", "OutputLayer"]
 
-# Rows whose scores exist at one time when tokens are looked up: what stays in a CPU's cache, or fills a GPU.
+# Rows whose scores exist at one time in `log_probs`: as many as stay in a CPU's cache, or fill a GPU.
 CHUNKS = {"cpu": 256, "cuda": 4096}
 
 
@@ -19,8 +19,8 @@ class Embedding(nn.Module):
 
     The scaling lets one matrix serve both ends: rows of about unit length for the output layer, entries of about unit
     size for the first layer. While training, a share `dropout` of the vocabulary is dropped, each token of it at all
-    its places in a call (Gal and Ghahramani, 2016); and a share `word_dropout` of the places, each on its own (Sennrich
-    et al., 2016, section 2.3.1).
+    its positions in a call (Gal and Ghahramani, 2016); and a share `word_dropout` of the positions, independently of
+    each other (Sennrich et al., 2016, section 2.3.1).
     """
 
     def __init__(self, *, vocabulary: int, width: int, dropout: float = 0.0, word_dropout: float = 0.0) -> None:
@@ -31,6 +31,7 @@ class Embedding(nn.Module):
         self.weight = nn.Parameter(torch.randn(vocabulary, width) * width**-0.5)
 
     def forward(self, ids: Tensor) -> Tensor:
+        """ids (N, T) -> scaled vectors (N, T, D)."""
         vectors: Tensor = F.embedding(ids, self.weight)
         scaled: Tensor = vectors * (self._scales(ids) if self.training and self.dropout else self.scale)
         if self.training and self.word_dropout:
@@ -38,7 +39,7 @@ class Embedding(nn.Module):
         return scaled
 
     def _scales(self, ids: Tensor) -> Tensor:
-        """What the vectors of ids (N, T) are multiplied by, zero for those of dropped tokens: (N, T, 1)."""
+        """The factor of each vector of ids (N, T), zero for dropped tokens: (N, T, 1)."""
         scales = drop(self.weight.new_full((len(self.weight),), self.scale), self.dropout)
         return scales[ids].unsqueeze(-1)
 
@@ -52,16 +53,17 @@ class OutputLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocabulary))
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """hidden (..., D) -> logits (..., V)."""
         scores: Tensor = F.linear(hidden, self.weight, self.bias)
         return scores
 
     def log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """The log-probabilities of given tokens: hidden (N, T, D), targets (N, T) -> (N, T), a few rows at a time."""
-        rows, wanted = hidden.flatten(0, 1), targets.flatten()
-        found = rows.new_empty(len(rows), dtype=torch.promote_types(rows.dtype, torch.float32))
+        rows, ids = hidden.flatten(0, 1), targets.flatten()
+        log_probs = rows.new_empty(len(rows), dtype=torch.promote_types(rows.dtype, torch.float32))
         chunk = CHUNKS.get(rows.device.type, 1024)
         for start in range(0, len(rows), chunk):
-            part = slice(start, start + chunk)
-            scores = self(rows[part]).to(found.dtype)
-            found[part] = scores.gather(1, wanted[part, None])[:, 0] - scores.logsumexp(1)
-        return found.view_as(targets)
+            chunk_rows = slice(start, start + chunk)
+            scores = self(rows[chunk_rows]).to(log_probs.dtype)
+            log_probs[chunk_rows] = scores.gather(1, ids[chunk_rows, None])[:, 0] - scores.logsumexp(1)
+        return log_probs.view_as(targets)

@@ -1,4 +1,4 @@
-"""The linear map of every layer."""
+"""The linear map of which all layers are made."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Recurrent stacks over torch's fused kernels, with states whose rows come first.
+"""Recurrent layers and stacks of them, with states whose rows come first.
 
-torch keeps recurrent states layer-first; they are transposed here and nowhere else. No packed sequences: padding is on
-the right, so a left-to-right layer never sees it before real tokens, and a right-to-left layer runs over a copy that is
-reversed within each length.
+torch's recurrent states have layers first; they are transposed here and nowhere else. No packed sequences are needed:
+padding is on the right, so a left-to-right layer reads real tokens first, and a right-to-left layer reads a copy that
+is reversed within each length.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ Kind = Literal["rnn", "gru", "lstm", "mingru"]
 
 
 class StackState(NamedTuple):
-    """Where a stack stands in its sequences; `cell` is None but for an LSTM."""
+    """The state of a stack after the tokens read so far; only an LSTM has a `cell`."""
 
     hidden: Tensor  # (N, layers, D)
     cell: Tensor | None  # (N, layers, D)
 
 
 class RecurrentLayer(Protocol):
-    """One layer of a stack, whose state is torch's: (1, N, D), and of an LSTM two of them."""
+    """One layer of a stack, with a state as torch has it: (1, N, D), for an LSTM two of them."""
 
     def read(
         self, x: Tensor, before: LayerState | None = None, *, drop: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, LayerState]:
         """Read x (N, T, I) on from `before` (None: from zeros): outputs (N, T, D) and the new state.
 
-        The recurrent matrix passes through `drop` first, if there is one.
+        `drop`, if there is one, is applied to the recurrent matrix first.
         """
         ...
 
 
-class Fused(nn.RNNBase):
-    """A layer by torch's kernels, or by the package's own where they are faster."""
+class FusedRecurrence(nn.RNNBase):
+    """A layer that is computed by torch's kernels, or by the package's own where they are faster."""
 
     def read(
         self, x: Tensor, before: LayerState | None = None, *, drop: Callable[[Tensor], Tensor] | None = None
@@ -55,20 +55,21 @@ class Fused(nn.RNNBase):
         return recur(cast(FusedLayer, self), x, before, drop=drop)
 
 
-class RNN(Fused, nn.RNN):
+class RNN(FusedRecurrence, nn.RNN):
     """A plain recurrent layer (Elman, 1990)."""
 
 
-class GRU(Fused, nn.GRU):
+class GRU(FusedRecurrence, nn.GRU):
     """A gated recurrent layer (Cho et al., 2014)."""
 
 
-class LSTM(Fused, nn.LSTM):
+class LSTM(FusedRecurrence, nn.LSTM):
     """A layer of long short-term memory (Hochreiter and Schmidhuber, 1997)."""
 
 
 def fused_layer(kernel: type[RNN | GRU | LSTM], inputs: int, width: int) -> RNN | GRU | LSTM:
-    """A layer whose recurrent matrices are orthogonal, and an LSTM's forget gates open, at the start."""
+    """A layer that starts with orthogonal recurrent matrices (Saxe et al., 2014) and, in an LSTM, with a forget bias of
+    one (Jozefowicz et al., 2015)."""
     module = kernel(inputs, width, batch_first=True)
     weights = dict(module.named_parameters())
     with torch.no_grad():
@@ -84,9 +85,8 @@ def fused_layer(kernel: type[RNN | GRU | LSTM], inputs: int, width: int) -> RNN 
 
 
 class MinGRU(nn.Module):
-    """A gated layer whose gates read its input alone (minGRU; Feng et al., 2024): training needs no loop over products.
-
-    It has no recurrent matrix. See `cells.min_gru` for the equations.
+    """A gated layer whose gates depend on its input alone (minGRU; Feng et al., 2024), so that the products
+    of all steps are one. It has no recurrent matrix. See `cells.min_gru` for the equations.
     """
 
     def __init__(self, inputs: int, width: int) -> None:
@@ -121,9 +121,9 @@ LAYERS: dict[Kind, Callable[[int, int], nn.Module]] = {
 
 
 class RecurrentStack(nn.Module):
-    """One or more recurrent layers from left to right, dropout between them.
+    """One or more recurrent layers from left to right, with dropout between them.
 
-    `locked` keeps the mask of that dropout for all steps of a call. `weight_drop` is the share of the entries of each
+    With `locked` all steps of a call share one mask of that dropout. `weight_drop` is the share of the entries of each
     recurrent matrix that are dropped while training, one mask a call (Wan et al., 2013; Merity et al., 2018).
     """
 
@@ -166,44 +166,45 @@ class RecurrentStack(nn.Module):
 class BidirectionalStack(nn.Module):
     """Recurrent layers over whole sequences, each reading both ways where `bidirectional`: (B, S, I) -> (B, S, D).
 
-    Of `width` D each direction gets half; without `bidirectional` the one direction gets all of it.
+    Each direction has half of the `width` D; without `bidirectional` the one direction has all of it.
     """
 
     def __init__(
         self, *, kind: Kind, inputs: int, width: int, layers: int, bidirectional: bool, dropout: float
     ) -> None:
         super().__init__()
-        part = width // 2 if bidirectional else width
+        forward_width = width // 2 if bidirectional else width
         sizes = [inputs, *[width] * (layers - 1)]
-        ahead = nn.ModuleList(LAYERS[kind](size, part) for size in sizes)
-        back = nn.ModuleList(LAYERS[kind](size, width - part) for size in sizes if bidirectional)
-        self.forwards, self.backwards = cast(Sequence[RecurrentLayer], ahead), cast(Sequence[RecurrentLayer], back)
+        forwards = nn.ModuleList(LAYERS[kind](size, forward_width) for size in sizes)
+        backwards = nn.ModuleList(LAYERS[kind](size, width - forward_width) for size in sizes if bidirectional)
+        self.forwards = cast(Sequence[RecurrentLayer], forwards)
+        self.backwards = cast(Sequence[RecurrentLayer], backwards)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x (B, S, I), mask (B, S) -> (B, S, D); what stands at padded positions is meaningless."""
+        """x (B, S, I), mask (B, S) -> (B, S, D); the vectors at padded positions are meaningless."""
         order = reversing_index(mask) if self.backwards else None
         for index, layer in enumerate(self.forwards):
             x = self.dropout(x) if index else x
-            ahead, _ = layer.read(x)
+            outputs, _ = layer.read(x)
             if order is not None:
-                back, _ = self.backwards[index].read(_take(x, order))
-                ahead = torch.cat([ahead, _take(back, order)], dim=-1)
-            x = ahead
+                reversed_outputs, _ = self.backwards[index].read(_gather(x, order))
+                outputs = torch.cat([outputs, _gather(reversed_outputs, order)], dim=-1)
+            x = outputs
         return x
 
 
 def reversing_index(mask: Tensor) -> Tensor:
     """The index that reverses each row within its length and leaves padding in place; its own inverse: (B, S)."""
-    places = torch.arange(mask.shape[1], device=mask.device)
-    mirrored = mask.sum(1, keepdim=True) - 1 - places
-    return torch.where(mask, mirrored, places)
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    mirrored = mask.sum(1, keepdim=True) - 1 - positions
+    return torch.where(mask, mirrored, positions)
 
 
 def last_real(x: Tensor, mask: Tensor) -> Tensor:
-    """What stands at each row's last real position: x (B, S, D), mask (B, S) -> (B, D)."""
-    return _take(x, mask.sum(1, keepdim=True) - 1)[:, 0]
+    """The vector at each row's last real position: x (B, S, D), mask (B, S) -> (B, D)."""
+    return _gather(x, mask.sum(1, keepdim=True) - 1)[:, 0]
 
 
-def _take(x: Tensor, places: Tensor) -> Tensor:
-    return x.gather(1, places[:, :, None].expand(-1, -1, x.shape[2]))
+def _gather(x: Tensor, positions: Tensor) -> Tensor:
+    return x.gather(1, positions[:, :, None].expand(-1, -1, x.shape[2]))

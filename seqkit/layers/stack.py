@@ -1,4 +1,4 @@
-"""A stack of Transformer layers, and what training may do to it from outside: skip layers, or recompute them."""
+"""A stack of Transformer layers, some of which training may skip, or compute again in the backward pass."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Result = TypeVar("Result")
 
 
 class LayerStack(nn.ModuleList):
-    """Layers that read each other's outputs, the first one the input.
+    """Layers that are called one after the other.
 
-    While training, a share `layer_drop` of them is skipped at each call (LayerDrop; Fan et al., 2020). With `recompute`
-    training keeps only each layer's inputs and calls it again on the way back, under the same dropout (Chen et al.,
-    2016). The layers themselves know of neither.
+    While training, each is skipped with probability `layer_drop` at each call (LayerDrop; Fan et al., 2020). With
+    `recompute` training keeps only each layer's inputs and calls it again in the backward pass, with the same dropout
+    (Chen et al., 2016). The layers themselves know of neither.
     """
 
     def __init__(
@@ -34,38 +34,38 @@ class LayerStack(nn.ModuleList):
         self.layer_drop = layer_drop
         self.recompute = recompute
 
-    def over_source(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Every position sees every real one: x (B, S, D), mask (B, S) -> (B, S, D)."""
+    def bidirectional(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Every position attends to every real one: x (B, S, D), mask (B, S) -> (B, S, D)."""
         for layer in self:
             if not self._skips():
                 x = self._call(cast("Callable[..., Tensor]", layer), x, mask)
         return x
 
-    def over_past(
+    def causal(
         self, x: Tensor, state: Sequence[KeyValues] | None, memory: Sequence[CrossMemory] | None = None
     ) -> tuple[Tensor, tuple[KeyValues, ...]]:
-        """Every token sees itself, those before it and, where there is a memory, its source: x (N, T, D) -> (N, T, D)
-        and the new state, one a layer."""
+        """Each token attends to itself, those before it and, with a memory, its source: x (N, T, D) -> (N, T, D) and
+        the new state, a cache for each layer."""
         states: list[KeyValues] = []
         for index, layer in enumerate(self):
-            past = None if state is None else state[index]
+            cache = None if state is None else state[index]
             if self._skips():
-                known = cast(EncoderLayer, layer).pass_over(x, past)
+                cache = cast(EncoderLayer, layer).skip(x, cache)
             elif memory is None:
-                x, known = self._call(cast(EncoderLayer, layer).over_past, x, past)
+                x, cache = self._call(cast(EncoderLayer, layer).causal, x, cache)
             else:
-                x, known = self._call(cast(DecoderLayer, layer), x, memory[index], past)
-            states.append(known)
+                x, cache = self._call(cast(DecoderLayer, layer), x, memory[index], cache)
+            states.append(cache)
         return x, tuple(states)
 
     def _skips(self) -> bool:
-        """Whether this call skips the next layer."""
+        """Whether this call skips the next layer, drawn at random."""
         return self.training and self.layer_drop > 0 and float(torch.rand(())) < self.layer_drop
 
     def _call(self, layer: Callable[..., Result], *inputs: Any) -> Result:
         if not (self.recompute and self.training and torch.is_grad_enabled()):
             return layer(*inputs)
-        arithmetic = current_arithmetic()  # the second call comes when the arithmetic of the first is not set any more
+        arithmetic = current_arithmetic()  # the second call comes after that of the first has been reset
         result: Result = checkpoint(
             layer,
             *inputs,

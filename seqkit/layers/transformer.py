@@ -1,4 +1,4 @@
-"""Transformer layers with the norm before or after each sub-layer."""
+"""Transformer layers: sub-layers of attention and feed-forward, each within a residual connection with a norm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ Norm = Literal["pre", "post"]
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with an activation between; swiglu gates one of two inner maps with the other (Shazeer, 2020)."""
+    """W f(V x) with biases, for f = relu (Vaswani et al., 2017, section 3.3) or gelu (Hendrycks and Gimpel, 2016); for
+    swiglu W (silu(G x) * (V x)) with a third matrix G (Shazeer, 2020)."""
 
     def __init__(self, *, width: int, inner: int, activation: Activation) -> None:
         super().__init__()
@@ -35,14 +36,15 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, D) -> (N, T, D)."""
         if self.gate is not None:
-            gated: Tensor = self.outer(F.silu(self.gate(x)) * self.inner(x))
-            return gated
+            result: Tensor = self.outer(F.silu(self.gate(x)) * self.inner(x))
+            return result
         assert self.activation != "swiglu"
         return feed_forward(x, self.inner, self.outer, self.activation)
 
 
 class Residual(nn.Module):
-    """The frame around a sub-layer: a norm, dropout, and the way past it."""
+    """The residual connection around a sub-layer f: x + dropout(f(norm(x))) with the norm before it ("pre"; Xiong et
+    al., 2020), norm(x + dropout(f(x))) with the norm after it ("post"; Vaswani et al., 2017)."""
 
     def __init__(self, *, width: int, dropout: float, norm: Norm) -> None:
         super().__init__()
@@ -50,21 +52,21 @@ class Residual(nn.Module):
         self.dropout = Dropout(dropout)
         self.pre = norm == "pre"
 
-    def before(self, x: Tensor) -> Tensor:
-        """What the sub-layer reads."""
-        normed: Tensor = self.norm(x) if self.pre else x
-        return normed
+    def sublayer_input(self, x: Tensor) -> Tensor:
+        """The input of the sub-layer, (N, T, D) -> (N, T, D)."""
+        result: Tensor = self.norm(x) if self.pre else x
+        return result
 
-    def after(self, x: Tensor, y: Tensor) -> Tensor:
-        """Input x and the sub-layer's answer y, joined."""
-        joined: Tensor = x + self.dropout(y)
-        return joined if self.pre else self.norm(joined)
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        """The sum of x and the sub-layer's output y, (N, T, D) each -> (N, T, D)."""
+        result: Tensor = x + self.dropout(y)
+        return result if self.pre else self.norm(result)
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention, over a whole source or over the past, then feed-forward (Vaswani et al., 2017)."""
+    """Self-attention, bidirectional or causal, then feed-forward (Vaswani et al., 2017)."""
 
-    methods = ("over_past",)  # ways to call it, besides the usual one
+    forward_methods = ("causal",)  # methods that compute as `forward` does
 
     def __init__(
         self, *, attention: MultiHeadAttention, feed_forward: FeedForward, width: int, dropout: float, norm: Norm
@@ -76,34 +78,34 @@ class EncoderLayer(nn.Module):
         self.around_feed_forward = Residual(width=width, dropout=dropout, norm=norm)
 
     @property
-    def called_apart(self) -> dict[nn.Module, tuple[str, ...]]:
-        """Parts that are called before the layer's own turn, and by which methods."""
+    def separately_called(self) -> dict[nn.Module, tuple[str, ...]]:
+        """Submodules that are called other than by this layer's forward methods, and by which methods of theirs."""
         return {}
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x (B, S, D), mask (B, S) -> (B, S, D)."""
-        frame = self.around_attention
-        x = frame.after(x, self.attention.over_source(frame.before(x), mask))
-        frame = self.around_feed_forward
-        return frame.after(x, self.feed_forward(frame.before(x)))
+        """Every position attends to every real one: x (B, S, D), mask (B, S) -> (B, S, D)."""
+        residual = self.around_attention
+        x = residual.add(x, self.attention.bidirectional(residual.sublayer_input(x), mask))
+        residual = self.around_feed_forward
+        return residual.add(x, self.feed_forward(residual.sublayer_input(x)))
 
-    def over_past(self, x: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
-        """Each token sees itself and those before it: x (N, T, D) -> (N, T, D) and what is known now."""
-        frame = self.around_attention
-        attended, past = self.attention.over_past(frame.before(x), past)
-        x = frame.after(x, attended)
-        frame = self.around_feed_forward
-        return frame.after(x, self.feed_forward(frame.before(x))), past
+    def causal(self, x: Tensor, cache: KeyValues | None) -> tuple[Tensor, KeyValues]:
+        """Each token attends to itself and those before it: x (N, T, D) -> (N, T, D), the cache with x."""
+        residual = self.around_attention
+        attended, cache = self.attention.causal(residual.sublayer_input(x), cache)
+        x = residual.add(x, attended)
+        residual = self.around_feed_forward
+        return residual.add(x, self.feed_forward(residual.sublayer_input(x))), cache
 
-    def pass_over(self, x: Tensor, past: KeyValues | None) -> KeyValues:
-        """What is known after x (N, T, D) where this layer did not read it."""
-        return self.attention.remember(self.around_attention.before(x), past)
+    def skip(self, x: Tensor, cache: KeyValues | None) -> KeyValues:
+        """The cache with x (N, T, D), where this layer is skipped."""
+        return self.attention.extend(self.around_attention.sublayer_input(x), cache)
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention over the past, attention over the source, then feed-forward (Vaswani et al., 2017)."""
+    """Causal self-attention, cross-attention to the source, then feed-forward (Vaswani et al., 2017)."""
 
-    methods = ()
+    forward_methods = ()
 
     def __init__(
         self,
@@ -124,28 +126,29 @@ class DecoderLayer(nn.Module):
         self.around_feed_forward = Residual(width=width, dropout=dropout, norm=norm)
 
     @property
-    def called_apart(self) -> dict[nn.Module, tuple[str, ...]]:
-        """Parts that are called before the layer's own turn, and by which methods: a source is projected once."""
-        return {self.cross_attention: ("prepare", "over_memory")}
+    def separately_called(self) -> dict[nn.Module, tuple[str, ...]]:
+        """Submodules that are called other than by this layer's forward methods, and by which methods of theirs: the
+        source is projected before the first call."""
+        return {self.cross_attention: ("prepare", "cross")}
 
-    def after_past(self, x: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
-        """The first sub-layer: x (N, T, D) after attention over the past, and what is known now."""
-        attended, past = self.attention.over_past(self.around_attention.before(x), past)
-        return self.around_attention.after(x, attended), past
+    def self_attend(self, x: Tensor, cache: KeyValues | None) -> tuple[Tensor, KeyValues]:
+        """The first sub-layer, causal self-attention: x (N, T, D) -> (N, T, D), the cache with x."""
+        attended, cache = self.attention.causal(self.around_attention.sublayer_input(x), cache)
+        return self.around_attention.add(x, attended), cache
 
-    def pass_over(self, x: Tensor, past: KeyValues | None) -> KeyValues:
-        """What is known after x (N, T, D) where this layer did not read it."""
-        return self.attention.remember(self.around_attention.before(x), past)
+    def skip(self, x: Tensor, cache: KeyValues | None) -> KeyValues:
+        """The cache with x (N, T, D), where this layer is skipped."""
+        return self.attention.extend(self.around_attention.sublayer_input(x), cache)
 
-    def forward(self, x: Tensor, memory: CrossMemory, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
-        """x (N, T, D) -> (N, T, D) and what is known now."""
-        x, past = self.after_past(x, past)
-        frame = self.around_cross_attention
-        x = frame.after(x, self.cross_attention.over_memory(frame.before(x), memory))
-        frame = self.around_feed_forward
-        return frame.after(x, self.feed_forward(frame.before(x))), past
+    def forward(self, x: Tensor, memory: CrossMemory, cache: KeyValues | None) -> tuple[Tensor, KeyValues]:
+        """Each token attends to those before it, then to the source: x (N, T, D) -> (N, T, D), the cache with x."""
+        x, cache = self.self_attend(x, cache)
+        residual = self.around_cross_attention
+        x = residual.add(x, self.cross_attention.cross(residual.sublayer_input(x), memory))
+        residual = self.around_feed_forward
+        return residual.add(x, self.feed_forward(residual.sublayer_input(x))), cache
 
-    def weights(self, x: Tensor, memory: CrossMemory, past: KeyValues | None, *, head: int | None = None) -> Tensor:
-        """Where each token looks in the source, by one head or all: x (N, T, D) -> (N, T, S)."""
-        x, _ = self.after_past(x, past)
-        return self.cross_attention.weights(self.around_cross_attention.before(x), memory, head=head)
+    def weights(self, x: Tensor, memory: CrossMemory, cache: KeyValues | None, *, head: int | None = None) -> Tensor:
+        """The weights of cross-attention, of one head or their mean: x (N, T, D) -> (N, T, S)."""
+        x, _ = self.self_attend(x, cache)
+        return self.cross_attention.weights(self.around_cross_attention.sublayer_input(x), memory, head=head)

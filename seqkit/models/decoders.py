@@ -237,7 +237,7 @@ class TransformerDecoder(Decoder):
 
     def forward(self, tokens: Tensor, memory: tuple[CrossMemory, ...], state: tuple[KeyValues, ...] | None) -> Features:
         """tokens (N, T) -> hidden (N, T, D) and the new state."""
-        x, state = self.layers.over_past(self.enter(tokens, _place(state)), state, memory)
+        x, state = self.layers.causal(self.enter(tokens, _place(state)), state, memory)
         return Features(self.norm(x), state)
 
     def alignment(

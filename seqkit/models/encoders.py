@@ -69,7 +69,7 @@ class TransformerEncoder(Encoder):
     def forward(self, source: Padded) -> Tensor:
         """ids (B, S) -> (B, S, D)."""
         x = self.dropout(self.positions(self.embedding(source.ids)))
-        encoded: Tensor = self.norm(self.layers.over_source(x, source.mask))
+        encoded: Tensor = self.norm(self.layers.bidirectional(x, source.mask))
         return encoded
 
 

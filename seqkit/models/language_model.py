@@ -96,7 +96,7 @@ class TransformerReader(TokenReader):
     def forward(self, tokens: Tensor, state: tuple[KeyValues, ...] | None) -> Features:
         """tokens (N, T) -> hidden (N, T, D) and the new state."""
         x = self.enter(tokens, 0 if state is None else state[0].length)
-        x, state = self.layers.over_past(x, state)
+        x, state = self.layers.causal(x, state)
         return Features(self.norm(x), state)
 
     @property

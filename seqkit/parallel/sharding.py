@@ -42,13 +42,13 @@ def shard(objective: nn.Module, processes: Processes, device: torch.device) -> N
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
     mesh = init_device_mesh(device.type, (processes.world,))
     for layer in _layers(objective):
-        for part, methods in layer.called_apart.items():
+        for part, methods in layer.separately_called.items():
             fully_shard(part, mesh=mesh)
             for method in methods:
                 register_fsdp_forward_method(part, method)
     for layer in _layers(objective):
         fully_shard(layer, mesh=mesh)
-        for method in layer.methods:
+        for method in layer.forward_methods:
             register_fsdp_forward_method(layer, method)
     fully_shard(objective, mesh=mesh)
     for module in objective.modules():

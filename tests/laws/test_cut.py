@@ -105,6 +105,8 @@ def test_the_law_notices_a_forgotten_state(settings: Model) -> None:
 def test_the_law_notices_a_causal_mask_aligned_at_the_top_left(
     settings: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "causal", lambda new, total, device: torch.ones(new, total, dtype=torch.bool).tril())
+    monkeypatch.setattr(
+        attention, "causal_mask", lambda new, total, device: torch.ones(new, total, dtype=torch.bool).tril()
+    )
     with torch.no_grad(), pytest.raises(AssertionError):
         check(make(settings))

@@ -116,7 +116,7 @@ def test_a_beam_attends_as_its_rows_would_alone(score: ScoreFunction) -> None:
 def test_attention_over_a_source_is_its_formula(count: int, rotary: bool) -> None:
     module, x = heads(count, rotary=rotary), random(2, 5, 8)
     allowed = MASK[:, None].expand(-1, 5, -1)
-    close(module.over_source(x, MASK), by_hand(module, x, x, allowed))
+    close(module.bidirectional(x, MASK), by_hand(module, x, x, allowed))
 
 
 @pytest.mark.parametrize("rotary", [False, True])
@@ -127,7 +127,7 @@ def test_attention_over_the_past_is_its_formula_however_it_is_cut(rotary: bool) 
         past: KeyValues | None = None
         outs = []
         for piece in x.tensor_split(cuts, dim=1):
-            out, past = module.over_past(piece, past)
+            out, past = module.causal(piece, past)
             outs.append(out)
         close(torch.cat(outs, dim=1), expected)
         assert past is not None
@@ -138,7 +138,7 @@ def test_attention_over_memory_is_its_formula_for_each_row_of_a_beam() -> None:
     module, x, source = heads(), random(6, 3, 8), random(2, 5, 8, seed=2)
     rows = torch.arange(2).repeat_interleave(3)
     expected = by_hand(module, x, source[rows], MASK[rows][:, None].expand(-1, 3, -1))
-    close(module.over_memory(x, module.prepare(source, MASK)), expected)
+    close(module.cross(x, module.prepare(source, MASK)), expected)
 
 
 def test_reported_weights_are_those_that_were_used() -> None:
@@ -149,13 +149,13 @@ def test_reported_weights_are_those_that_were_used() -> None:
     close(weights.sum(2), torch.ones(6, 3, dtype=torch.float64))
     assert (weights[3:, :, 1:] == 0).all()
     contexts = weights @ module.value(source).repeat_interleave(3, 0)
-    close(module.output(contexts), module.over_memory(x, memory))
+    close(module.output(contexts), module.cross(x, memory))
 
 
 def test_a_bias_on_keys_would_change_nothing() -> None:
     """Which is why there is none."""
     module, x = heads(), random(2, 5, 8)
-    before = module.over_source(x, MASK)
+    before = module.bidirectional(x, MASK)
     query, key, value = module._project(x, start=0)
     shifted = module._attend(query, key + 3.0, value, MASK[:, None, None])
     close(module._join(shifted), before)
@@ -164,5 +164,5 @@ def test_a_bias_on_keys_would_change_nothing() -> None:
 def test_dropout_on_weights_is_for_training_only() -> None:
     module, x = heads(dropout=0.5), random(2, 5, 8)
     torch.manual_seed(0)
-    assert torch.equal(module.over_source(x, MASK), module.over_source(x, MASK))
-    assert not torch.equal(module.train().over_source(x, MASK), module.eval().over_source(x, MASK))
+    assert torch.equal(module.bidirectional(x, MASK), module.bidirectional(x, MASK))
+    assert not torch.equal(module.train().bidirectional(x, MASK), module.eval().bidirectional(x, MASK))

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqkit.layers.masks import causal, length_mask
+from seqkit.layers.masks import causal_mask, length_mask
 
 CPU = torch.device("cpu")
 
@@ -21,6 +21,6 @@ def test_a_length_mask_counts_to_each_length(lengths: list[int]) -> None:
 def test_a_causal_mask_is_the_bottom_of_a_triangle(new: int, earlier: int) -> None:
     """Each new token sees everything before it, the first of them all of the past."""
     total = earlier + new
-    mask = causal(new, total, CPU)
+    mask = causal_mask(new, total, CPU)
     assert mask.tolist() == [[place <= earlier + row for place in range(total)] for row in range(new)]
-    assert torch.equal(mask, causal(total, total, CPU)[earlier:])
+    assert torch.equal(mask, causal_mask(total, total, CPU)[earlier:])

@@ -47,10 +47,10 @@ def test_an_encoder_layer_is_its_two_sub_layers(norm: Norm) -> None:
     layer = EncoderLayer(attention=attention(), feed_forward=feed_forward(), width=WIDTH, dropout=0.0, norm=norm).eval()
     x, mask = random(2, 5, WIDTH), torch.ones(2, 5, dtype=torch.bool)
     if norm == "pre":
-        middle = x + layer.attention.over_source(F.layer_norm(x, (WIDTH,)), mask)
+        middle = x + layer.attention.bidirectional(F.layer_norm(x, (WIDTH,)), mask)
         expected = middle + layer.feed_forward(F.layer_norm(middle, (WIDTH,)))
     else:
-        middle = F.layer_norm(x + layer.attention.over_source(x, mask), (WIDTH,))
+        middle = F.layer_norm(x + layer.attention.bidirectional(x, mask), (WIDTH,))
         expected = F.layer_norm(middle + layer.feed_forward(middle), (WIDTH,))
     torch.testing.assert_close(layer(x, mask), expected)
 

@@ -119,7 +119,7 @@ def resumable_output(
     partial = path.with_name(f"{path.name}.part")
     done = 0
     try:
-        with partial.open("r+b" if resume and partial.exists() else "wb") as stream:
+        with partial.open("r+b" if resume and partial.exists() else "w+b") as stream:
             if resume:
                 done, size = complete(stream)
                 stream.truncate(size)

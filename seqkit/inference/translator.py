@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import msgspec
 import torch
@@ -36,18 +36,17 @@ from seqkit.engine.batch_search import BatchSearch
 from seqkit.engine.search_engine import Constraints, SearchEngine
 from seqkit.errors import ConfigError, DataError, ModelError
 from seqkit.inference.aligning import Aligner, Pair
-from seqkit.inference.glossary import Glossary, Term, encode_terms, missing_terms, protected_terms, word_boundaries
+from seqkit.inference.glossary import Glossary, Term, encode_terms, protected_terms, word_boundaries
 from seqkit.inference.heat_map import Alignment
+from seqkit.inference.line_parts import SourcePart, TranslatedPart, join_parts, rank
 from seqkit.inference.mixing import check_same_tokens
 from seqkit.inference.translation import Line, Translation
-from seqkit.metrics.sacrebleu_scores import utilities
 from seqkit.metrics.table import title_of
 from seqkit.models.ensemble import Ensemble
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.runs.trained_model import TrainedModel, load
 from seqkit.search.forced_score import ForcedScore, forced_scores
 from seqkit.search.hypothesis import Hypothesis
-from seqkit.search.minimum_risk import expected_utilities
 from seqkit.search.rules import BanPhrases, Fusion, Rule
 from seqkit.settings import Pairs, Recipe, Search, Stream
 from seqkit.state import Decodable
@@ -198,23 +197,27 @@ class Translator:
         nbest = self.engine.search(sources, request.engine_search, self._constraints(parts, request.rules))
         if search.coverage_penalty:
             nbest = self._with_coverage(sources, nbest, search)
+        decode = self.loaded.codecs.target.decode
         translated = [
-            _TranslatedPart(tuple(part.ids), self._rank(hypotheses, part.terms, search), part.terms)
+            TranslatedPart(tuple(part.ids), rank(hypotheses, part.terms, search, decode), part.terms)
             for part, hypotheses in zip(parts, nbest, strict=True)
         ]
         scores = self._forced_scores([(part.ids, part.best.ids) for part in translated]) if request.explain else []
         begin = 0
         for line, parts_of_line in zip(lines, parts_of_lines, strict=True):
             end = begin + len(parts_of_line)
-            yield self._join(line.text, translated[begin:end], scores[begin:end], request)
+            translation = join_parts(line.text, translated[begin:end], scores[begin:end], decode)
+            if request.explain:
+                translation = replace(translation, alignment=self.aligner.links(translation.segments))
+            yield translation
             begin = end
 
-    def _split(self, lines: Sequence[Line], request: _Request) -> list[list[_SourcePart]]:
+    def _split(self, lines: Sequence[Line], request: _Request) -> list[list[SourcePart]]:
         """The parts of each line: none of a blank one, several of one that is too long."""
         encoded = self.loaded.codecs.source.encode_many(["" if _blank(line.text) else line.text for line in lines])
         return [self._parts(line, ids, request) for line, ids in zip(lines, encoded, strict=True)]
 
-    def _parts(self, line: Line, ids: list[int], request: _Request) -> list[_SourcePart]:
+    def _parts(self, line: Line, ids: list[int], request: _Request) -> list[SourcePart]:
         encode = self.loaded.codecs.source.encode
         texts = (
             [line.text] if len(ids) <= self.limit else split_line(line.text, size=self._token_count, limit=self.limit)
@@ -222,14 +225,14 @@ class Translator:
         encoded = [(line.text, ids)] if len(texts) == 1 else [(text, encode(text)) for text in texts]
         filled = [(text, part_ids[: self.limit]) for text, part_ids in encoded if part_ids]
         return [
-            _SourcePart(part_ids, "" if index else line.prefix, request.terms(line, text))
+            SourcePart(part_ids, "" if index else line.prefix, request.terms(line, text))
             for index, (text, part_ids) in enumerate(filled)
         ]
 
     def _token_count(self, text: str) -> int:
         return len(self.loaded.codecs.source.encode(text))
 
-    def _constraints(self, parts: Sequence[_SourcePart], rules: tuple[Rule, ...]) -> Constraints:
+    def _constraints(self, parts: Sequence[SourcePart], rules: tuple[Rule, ...]) -> Constraints:
         """What the translation of each part must hold, in ids."""
         codec = self.loaded.codecs.target
         terms = [encode_terms(codec, part.terms)[0] for part in parts]
@@ -240,24 +243,6 @@ class Translator:
             word_boundaries=self._word_boundaries,
             rules=rules,
         )
-
-    def _rank(self, hypotheses: Sequence[Hypothesis], terms: Sequence[Term], search: Search) -> list[Hypothesis]:
-        """The best hypotheses, best first; one with more of the terms in its text comes before others."""
-        decode = self.loaded.codecs.target.decode
-        ranked = list(hypotheses)
-        if search.method == "minimum_risk":
-            texts = [decode(hypothesis.ids) for hypothesis in ranked]
-
-            def compare(text: str, references: Sequence[str]) -> list[float]:
-                return utilities(text, references, utility=search.utility)
-
-            values = dict(zip(texts, expected_utilities(texts, compare), strict=True))
-            distinct = dict(zip(reversed(texts), reversed(ranked), strict=True))
-            ranked = [replace(distinct[text], score=values[text]) for text in sorted(values, key=values.__getitem__)]
-            ranked.reverse()
-        if terms:
-            ranked.sort(key=lambda hypothesis: len(missing_terms(decode(hypothesis.ids), terms)))
-        return ranked[: search.nbest]
 
     def _with_coverage(
         self, sources: Sequence[Sequence[int]], nbest: Sequence[Sequence[Hypothesis]], search: Search
@@ -281,33 +266,6 @@ class Translator:
             batch = forced_scores(self.model, source, [list(pairs[index][1]) for index in rows])
             scores.update(zip(rows, batch, strict=True))
         return [scores[index] for index in range(len(pairs))]
-
-    def _join(
-        self, line: str, parts: Sequence[_TranslatedPart], scores: Sequence[ForcedScore], request: _Request
-    ) -> Translation:
-        """The translated parts of a line as one translation."""
-        if not parts:
-            return Translation(line)
-        decode = self.loaded.codecs.target.decode
-        ranks = range(max(len(part.hypotheses) for part in parts))
-        rows = [[part.hypotheses[min(rank, len(part.hypotheses) - 1)] for part in parts] for rank in ranks]
-        texts = [" ".join(filter(None, (decode(hypothesis.ids) for hypothesis in row))) for row in rows]
-        means = [_mean_score(row) for row in rows]
-        best = rows[0]
-        segments = tuple((part.ids, hypothesis.ids) for part, hypothesis in zip(parts, best, strict=True))
-        return Translation(
-            source=line,
-            text=texts[0],
-            score=means[0],
-            log_prob=sum(hypothesis.log_prob for hypothesis in best),
-            truncated=any(not hypothesis.finished for hypothesis in best),
-            parts=len(parts),
-            missing=tuple(term for part in parts for term in missing_terms(texts[0], part.terms)),
-            alternatives=tuple(zip(texts[1:], means[1:], strict=True)),
-            segments=segments,
-            token_scores=tuple(value for score in scores for value in score.log_probs),
-            alignment=self.aligner.links(segments) if request.explain else (),
-        )
 
 
 @dataclass(frozen=True)
@@ -334,38 +292,8 @@ class _Request:
         return list(dict.fromkeys([*terms, *(protected_terms(text) if self.protect else [])]))
 
 
-class _SourcePart(NamedTuple):
-    """A line, or a part of one that is too long."""
-
-    ids: list[int]
-    prefix: str  # how the translation begins; "" for all parts but the first
-    terms: Sequence[Term]
-
-
-@dataclass(frozen=True)
-class _TranslatedPart:
-    """The hypotheses for one part of a line, best first."""
-
-    ids: tuple[int, ...]  # of the source
-    hypotheses: Sequence[Hypothesis]
-    terms: Sequence[Term]
-
-    @property
-    def best(self) -> Hypothesis:
-        return self.hypotheses[0]
-
-
 def _finished_first(hypothesis: Hypothesis) -> tuple[bool, float]:
     return not hypothesis.finished, -hypothesis.score
-
-
-def _mean_score(row: Sequence[Hypothesis]) -> float:
-    """The mean score of the hypotheses for a line's parts, weighted by their lengths in tokens."""
-    if len(row) == 1:
-        return row[0].score
-    lengths = [len(hypothesis.ids) + hypothesis.finished for hypothesis in row]
-    weighted = sum(hypothesis.score * length for hypothesis, length in zip(row, lengths, strict=True))
-    return weighted / max(1, sum(lengths))
 
 
 def _blank(line: str) -> bool:

@@ -47,7 +47,7 @@ def fused(model: Decodable, *, products: torch.dtype | None = None) -> Decodable
     Transformer with parts that are not known here.
     """
     if isinstance(model, Ensemble):
-        return model.of([fused(member, products=products) for member in model.members])
+        return model.with_members([fused(member, products=products) for member in model.members])
     stack = model.self_attention if isinstance(model, Autoregressive) else None
     if stack is None:
         return model
@@ -167,7 +167,7 @@ class FusedTransformer:
         places = past.pool[..., start:end, :of_sentence, :].unbind(1)
         seen = past.pool[..., :end, :, :].flatten(4, 5).unbind(1)
         keys, values = ((), ()) if source is None else (source.keys.unbind(1), source.values.unbind(1))
-        x = self.stack.enter(tokens, start)
+        x = self.stack.embed(tokens, start)
         for index, layer in enumerate(self.layers):
             x = layer.attend_to_past(x, places[index], seen[index], start, mask)
             if source is not None:

@@ -1,4 +1,4 @@
-"""Numbers in, modules out: encoders, decoders, and the encoder-decoder that is a `Decodable`."""
+"""Models, built from settings: encoders, decoders, encoder-decoders, language models, labellers, ensembles."""
 
 from seqkit.models.build import Sizes, build
 from seqkit.models.seq2seq import EncoderDecoder

@@ -1,4 +1,4 @@
-"""What every neural model that predicts token by token shares: one way from features to logits and to probabilities."""
+"""The base of neural models that predict token by token: logits and log-probabilities from features."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ __all__ = ["Autoregressive", "SelfAttentionStack"]
 
 
 class SelfAttentionStack(Protocol):
-    """The part of a model that reads the tokens so far by layers of self-attention."""
+    """The part of a model that reads the tokens so far by layers of causal self-attention."""
 
     layers: LayerStack
     norm: nn.Module
 
-    def enter(self, tokens: Tensor, place: int) -> Tensor:
-        """What the first layer reads: tokens (N, T), the first of which stands at `place` -> (N, T, D)."""
+    def embed(self, tokens: Tensor, start: int) -> Tensor:
+        """The input of the first layer: tokens (N, T), the first of which is at position `start` -> (N, T, D)."""
         ...
 
 
 class Autoregressive(nn.Module):
-    """A `Trainable`: a subclass gives `start`, `features` and the output layer."""
+    """A `Trainable`; a subclass defines `start`, `features` and the output layer."""
 
     output: OutputLayer
 
     @property
     def self_attention(self) -> SelfAttentionStack | None:
-        """What reads the tokens so far, if that is self-attention alone: `engine/fused_transformer.py` then decodes."""
+        """The part that reads the tokens so far, if it is made of self-attention alone: see `fused_transformer`."""
         return None
 
     def encode(self, source: Padded) -> Tensor:
-        """A source (B, S) as vectors (B, S, D), for models that have one."""
+        """Encode a source (B, S) as vectors (B, S, D); only for models that have one."""
         raise NotImplementedError
 
     def start(self, source: Padded | None) -> tuple[Memory, State]:
-        """Memory and a first state."""
+        """Encode a source: memory and a first state, a row a sentence."""
         raise NotImplementedError
 
     def features(self, tokens: Tensor, memory: Memory, state: State) -> Features:
-        """tokens (N, T) -> what the output layer reads, (N, T, D), and the new state."""
+        """tokens (N, T) -> the input of the output layer, (N, T, D), and the new state."""
         raise NotImplementedError
 
     def advance(self, tokens: Tensor, memory: Memory, state: State) -> Step:

@@ -1,31 +1,28 @@
-"""Encoders: a padded source -> one vector for each position."""
+"""Encoders: a padded source -> a vector for each position."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 from torch import Tensor, nn
 
 from seqkit.batch import Padded
-from seqkit.layers.attention import MultiHeadAttention
 from seqkit.layers.dropout import Dropout
 from seqkit.layers.embedding import Embedding
-from seqkit.layers.positions import LearnedPositions, SinusoidalPositions
 from seqkit.layers.recurrent import BidirectionalStack
 from seqkit.layers.stack import LayerStack
-from seqkit.layers.transformer import EncoderLayer, FeedForward
-from seqkit.settings import Recurrent, SelfAttention, Transformer
+from seqkit.models.transformer_parts import encoder_layers, last_norm, positions
+from seqkit.settings import Recurrent, Transformer
 
-__all__ = ["Encoder", "RecurrentEncoder", "TransformerEncoder", "positions", "self_attention_layers"]
+__all__ = ["Encoder", "RecurrentEncoder", "TransformerEncoder"]
 
 
 class Encoder(nn.Module):
-    """A padded source, ids (B, S) -> one vector for each position, (B, S, D); what stands at padding is meaningless."""
+    """A padded source, ids (B, S) -> a vector for each position, (B, S, D), meaningless at padding."""
 
     embedding: Embedding
     dropout: Dropout
 
     def forward(self, source: Padded) -> Tensor:
+        """ids (B, S) -> (B, S, D)."""
         raise NotImplementedError
 
 
@@ -60,52 +57,14 @@ class TransformerEncoder(Encoder):
         self.positions = positions(settings)
         self.dropout = Dropout(settings.dropout)
         self.layers = LayerStack(
-            self_attention_layers(settings, settings.encoder_layers),
+            encoder_layers(settings, settings.encoder_layers),
             layer_drop=settings.layer_drop,
             recompute=recompute,
         )
-        self.norm: nn.Module = nn.LayerNorm(settings.width) if settings.norm == "pre" else nn.Identity()
+        self.norm = last_norm(settings)
 
     def forward(self, source: Padded) -> Tensor:
         """ids (B, S) -> (B, S, D)."""
         x = self.dropout(self.positions(self.embedding(source.ids)))
         encoded: Tensor = self.norm(self.layers.bidirectional(x, source.mask))
         return encoded
-
-
-def self_attention_layers(settings: SelfAttention, count: int) -> Iterator[EncoderLayer]:
-    """`count` layers of self-attention and feed-forward."""
-    return (
-        EncoderLayer(
-            attention=MultiHeadAttention(
-                width=settings.width,
-                heads=settings.heads,
-                dropout=settings.attention_dropout,
-                rotary=settings.positions == "rotary",
-            ),
-            feed_forward=FeedForward(width=settings.width, inner=settings.feed_forward, activation=settings.activation),
-            width=settings.width,
-            dropout=settings.dropout,
-            norm=settings.norm,
-        )
-        for _ in range(count)
-    )
-
-
-class NoPositions(nn.Module):
-    """Adds nothing: rotary attention tells places itself."""
-
-    def forward(self, x: Tensor, start: int = 0) -> Tensor:
-        """(N, T, D) -> the same."""
-        return x
-
-
-def positions(settings: SelfAttention) -> nn.Module:
-    """What is added to token vectors to tell their places; called with the place of the first token."""
-    match settings.positions:
-        case "sinusoidal":
-            return SinusoidalPositions(settings.width)
-        case "learned":
-            return LearnedPositions(settings.width, maximum=settings.maximum_positions)
-        case "rotary":
-            return NoPositions()

@@ -1,4 +1,4 @@
-"""Several models that share their tokens, as one."""
+"""Ensembles: several models with one vocabulary that decode as one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Ensemble"]
 
 
 class Ensemble:
-    """The mean of what the members think, each by its weight; any mix of model kinds.
+    """The weighted mean of the members' predictions; members may be models of any kinds.
 
-    Probabilities are averaged, not their logarithms: a member that knows better is not outvoted by one that is sure
-    of nothing. State and memory are tuples of the members'.
+    Probabilities are averaged, not their logarithms, so that no member alone can rule a token out. State and memory
+    are tuples of the members'.
     """
 
     def __init__(self, members: Sequence[Decodable], *, weights: Sequence[float] | None = None) -> None:
@@ -27,23 +27,23 @@ class Ensemble:
         if len(weights) != len(members) or not members:
             raise ValueError(f"{len(members)} members, {len(weights)} weights")
         self.members = members
-        shares = torch.tensor(weights, dtype=torch.float64)
-        self.log_weights: list[float] = (shares / shares.sum()).log().tolist()
+        unnormalised = torch.tensor(weights, dtype=torch.float64)
+        self.log_weights: list[float] = (unnormalised / unnormalised.sum()).log().tolist()
 
-    def of(self, members: Sequence[Decodable]) -> Ensemble:
-        """Others in the places and with the weights of the members."""
+    def with_members(self, members: Sequence[Decodable]) -> Ensemble:
+        """An ensemble of other members with the same weights."""
         return Ensemble(members, weights=[math.exp(weight) for weight in self.log_weights])
 
     def start(self, source: Padded | None) -> tuple[Memory, State]:
         """Each member's memory and state."""
-        begun = [member.start(source) for member in self.members]
-        return tuple(memory for memory, _ in begun), tuple(state for _, state in begun)
+        starts = [member.start(source) for member in self.members]
+        return tuple(memory for memory, _ in starts), tuple(state for _, state in starts)
 
     def advance(self, tokens: Tensor, memory: Memory, state: State) -> Step:
         """tokens (N, T) -> log-probabilities (N, T, V), at least in float32."""
-        steps = [member.advance(tokens, *own) for member, *own in zip(self.members, memory, state, strict=True)]
-        parts = []
-        for step, share in zip(steps, self.log_weights, strict=True):
+        steps = [member.advance(tokens, *inputs) for member, *inputs in zip(self.members, memory, state, strict=True)]
+        weighted = []
+        for step, log_weight in zip(steps, self.log_weights, strict=True):
             wide = step.logits.to(torch.promote_types(step.logits.dtype, torch.float32))
-            parts.append(wide.log_softmax(-1) + share)
-        return Step(torch.stack(parts).logsumexp(0), tuple(step.state for step in steps))
+            weighted.append(wide.log_softmax(-1) + log_weight)
+        return Step(torch.stack(weighted).logsumexp(0), tuple(step.state for step in steps))

@@ -15,7 +15,7 @@ from seqkit.layers.projection import Projection
 from seqkit.layers.recurrent import RecurrentStack, StackState
 from seqkit.layers.stack import LayerStack
 from seqkit.models.autoregressive import Autoregressive, SelfAttentionStack
-from seqkit.models.encoders import positions, self_attention_layers
+from seqkit.models.transformer_parts import encoder_layers, last_norm, positions
 from seqkit.settings import RecurrentLanguageModel, TransformerLanguageModel
 from seqkit.state import Features, Memory, State
 
@@ -23,13 +23,13 @@ __all__ = ["LanguageModel", "RecurrentReader", "TokenReader", "TransformerReader
 
 
 class TokenReader(nn.Module):
-    """The tokens so far -> what the output layer reads; a subclass has a state of its own."""
+    """The tokens so far -> the input of the output layer; a subclass defines its state."""
 
     embedding: Embedding
 
     @property
     def self_attention(self) -> SelfAttentionStack | None:
-        """This reader, if it reads by self-attention alone."""
+        """This reader, if it is made of self-attention alone."""
         return None
 
     def forward(self, tokens: Tensor, state: State) -> Features:
@@ -71,12 +71,13 @@ class RecurrentReader(TokenReader):
         return Features(hidden, state, self._penalty(out, hidden) if self.training else None)
 
     def _penalty(self, out: Tensor, hidden: Tensor) -> Tensor | None:
-        """What the outputs (N, T, D) cost for their size and their change in time (Merity et al., 2017): (N, T)."""
+        """Activation regularisation of `hidden` and temporal regularisation of `out`, (N, T, D) each (Merity et al.,
+        2017): (N, T)."""
         if not (self.activation_penalty or self.slowness_penalty):
             return None
         wide = torch.promote_types(out.dtype, torch.float32)
         size = hidden.to(wide).square().mean(-1)
-        change = F.pad(out.to(wide).diff(dim=1).square().mean(-1), (1, 0))  # nothing is before the first token
+        change = F.pad(out.to(wide).diff(dim=1).square().mean(-1), (1, 0))  # the first token has none
         return self.activation_penalty * size + self.slowness_penalty * change
 
 
@@ -89,24 +90,24 @@ class TransformerReader(TokenReader):
         self.positions = positions(settings)
         self.dropout = Dropout(settings.dropout)
         self.layers = LayerStack(
-            self_attention_layers(settings, settings.layers), layer_drop=settings.layer_drop, recompute=recompute
+            encoder_layers(settings, settings.layers), layer_drop=settings.layer_drop, recompute=recompute
         )
-        self.norm: nn.Module = nn.LayerNorm(settings.width) if settings.norm == "pre" else nn.Identity()
+        self.norm = last_norm(settings)
 
     def forward(self, tokens: Tensor, state: tuple[KeyValues, ...] | None) -> Features:
         """tokens (N, T) -> hidden (N, T, D) and the new state."""
-        x = self.enter(tokens, 0 if state is None else state[0].length)
+        x = self.embed(tokens, 0 if state is None else state[0].length)
         x, state = self.layers.causal(x, state)
         return Features(self.norm(x), state)
 
     @property
     def self_attention(self) -> SelfAttentionStack:
-        """This reader uses self-attention alone."""
+        """This reader, which is made of self-attention alone."""
         return self
 
-    def enter(self, tokens: Tensor, place: int) -> Tensor:
-        """What the first layer reads: tokens (N, T), the first of which stands at `place` -> (N, T, D)."""
-        x: Tensor = self.dropout(self.positions(self.embedding(tokens), place))
+    def embed(self, tokens: Tensor, start: int) -> Tensor:
+        """The input of the first layer: tokens (N, T), the first of which is at position `start` -> (N, T, D)."""
+        x: Tensor = self.dropout(self.positions(self.embedding(tokens), start))
         return x
 
 
@@ -119,17 +120,17 @@ class LanguageModel(Autoregressive):
         self.output = output
 
     def start(self, source: Padded | None) -> tuple[Memory, State]:
-        """Nothing to remember and nothing read yet."""
+        """No memory, and the state before the first token."""
         if source is not None:
             raise ModelError("a language model has no source", "give it text to go on from, or to score")
         return None, None
 
     def features(self, tokens: Tensor, memory: Memory, state: State) -> Features:
-        """tokens (N, T) -> what the output layer reads, (N, T, D), and the new state."""
+        """tokens (N, T) -> the input of the output layer, (N, T, D), and the new state."""
         features: Features = self.reader(tokens, state)
         return features
 
     @property
     def self_attention(self) -> SelfAttentionStack | None:
-        """The reader, if it is one."""
+        """The reader, if it is made of self-attention alone."""
         return self.reader.self_attention

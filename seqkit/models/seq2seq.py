@@ -1,4 +1,4 @@
-"""An encoder and a decoder as one `Decodable`."""
+"""The encoder-decoder: a source -> its encoding -> the target, token by token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["EncoderDecoder"]
 
 
 class EncoderDecoder(Autoregressive):
-    """Reads a source once, then predicts the target token by token."""
+    """Encodes a source once, then predicts the target token by token (Sutskever et al., 2014)."""
 
     def __init__(
         self,
@@ -37,37 +37,37 @@ class EncoderDecoder(Autoregressive):
         return self.decoder.start(self.encode(source), source.mask)
 
     def encode(self, source: Padded) -> Tensor:
-        """A source (B, S) as vectors (B, S, D)."""
+        """Encode a source (B, S) as vectors (B, S, D)."""
         encoded: Tensor = self.encoder(source)
         return encoded
 
     @property
     def self_attention(self) -> SelfAttentionStack | None:
-        """The decoder, if it is one."""
+        """The decoder, if it reads the tokens so far by self-attention alone."""
         return self.decoder.self_attention
 
     def features(self, tokens: Tensor, memory: Memory, state: State) -> Features:
-        """tokens (N, T) -> what the output layer reads, (N, T, D), and the new state."""
+        """tokens (N, T) -> the input of the output layer, (N, T, D), and the new state."""
         features: Features = self.decoder(tokens, memory, state)
         return features
 
     @property
     def attends(self) -> bool:
-        """Whether there is an alignment to be seen."""
+        """Whether the decoder attends to the source, so that there is an alignment."""
         return self.decoder.attends
 
     @property
-    def attention_places(self) -> tuple[int, int]:
-        """How many layers attend to the source, and how many heads each has."""
+    def attention_shape(self) -> tuple[int, int]:
+        """The number of layers that attend to the source, and the number of heads of each."""
         return self.decoder.attention_layers, self.decoder.attention_heads
 
     def alignment(self, source: Padded, inputs: Tensor, *, layer: int | None = None, head: int | None = None) -> Tensor:
         """Attention of each target position to each source position, by one forced pass: inputs (B, T) -> (B, T, S).
 
-        Layer and head are counted from 0; see `TransformerDecoder.alignment` for what is taken without. Raises
-        ModelError if the model has no attention, ConfigError if it has no such layer or head.
+        Layer and head are counted from 0; for their defaults see `TransformerDecoder.alignment`. Raises ModelError if
+        the model has no attention, ConfigError if it has no such layer or head.
         """
-        for name, chosen, count in zip(("layer", "head"), (layer, head), self.attention_places, strict=True):
+        for name, chosen, count in zip(("layer", "head"), (layer, head), self.attention_shape, strict=True):
             if self.attends and chosen is not None and not 0 <= chosen < count:
                 raise ConfigError(
                     f"the model's attention has no {name} {chosen + 1}",

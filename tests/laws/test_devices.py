@@ -28,11 +28,11 @@ from seqkit.engine.token_scores import (
     token_features,
     token_log_probs,
 )
-from seqkit.models.build import build_language_model
+from seqkit.models.build import build_labeller, build_language_model
 from seqkit.models.ensemble import Ensemble
 from seqkit.models.language_model import LanguageModel
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.models.sequence_labeller import SequenceLabeller, build_labeller
+from seqkit.models.sequence_labeller import SequenceLabeller
 from seqkit.search.beam import beam
 from seqkit.search.hypothesis import BOS
 from seqkit.search.rules import Ban, BanPhrases, Fusion, Rule

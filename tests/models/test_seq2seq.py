@@ -74,7 +74,7 @@ def test_a_recurrent_decoder_reports_the_weights_that_it_used(name: str, monkeyp
 def test_layers_and_heads_are_looked_at_one_by_one(settings: TranslationSettings) -> None:
     source, inputs = given()
     model = made(settings)
-    layers, heads = model.attention_places
+    layers, heads = model.attention_shape
     seen = [model.alignment(source, inputs, layer=layer, head=head) for layer in range(layers) for head in range(heads)]
     assert len({tuple(weights.flatten().tolist()) for weights in seen}) == layers * heads
     for layer in range(layers):

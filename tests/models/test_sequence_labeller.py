@@ -13,8 +13,9 @@ from torch import Tensor
 
 from seqkit.batch import Padded, pad
 from seqkit.loss import Tally, cross_entropy
+from seqkit.models.build import build_labeller
 from seqkit.models.encoders import RecurrentEncoder, TransformerEncoder
-from seqkit.models.sequence_labeller import SequenceLabeller, build_labeller
+from seqkit.models.sequence_labeller import SequenceLabeller
 from seqkit.parallel.parameters import named_tensors
 from seqkit.settings import LabellerSettings, RecurrentLabeller, TransformerLabeller
 from seqkit.storage import checkpoint

@@ -156,7 +156,7 @@ def _attention_choice(name: Literal["layer", "head"]) -> Run:
             conversation.head = number
 
     def run(conversation: Conversation, words: str) -> None:
-        count = min(model.attention_places[name == "head"] for model in conversation.translator.models)
+        count = min(model.attention_shape[name == "head"] for model in conversation.translator.models)
         if not words:
             number = conversation.layer if name == "layer" else conversation.head
             print_note(f"{name}: {number or default}, of {count}")

@@ -238,7 +238,7 @@ def test_the_alignment_is_drawn_within_the_terminal(say: Say, monkeypatch: pytes
 
 
 def test_a_layer_and_a_head_are_chosen_and_left_again(say: Say, translator: Translator) -> None:
-    layers, heads = translator.models[0].attention_places
+    layers, heads = translator.models[0].attention_shape
     say("h a t s")
     [found] = say.session.translations
     drawn = set()

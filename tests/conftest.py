@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
 
-# Threads that wait for each other cost more than they bring on tiny tensors; read when torch is first imported.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Threads that wait for each other cost more than they bring on tiny tensors. Read when torch is first imported, and by
+# every program that a test starts; training takes no more threads than torch has.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # Shells start what runs in the background with interrupts ignored, and programs that tests start would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -19,12 +19,6 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 settings.register_profile("seqkit", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("seqkit")
-
-
-@pytest.fixture
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training takes one thread a process: more would only get into each other's way on a small model."""
-    monkeypatch.setattr("seqkit.runs.setup.cores", lambda: 1)
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +58,5 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         where="the test",
     )
-    # Threads that wait for each other on a busy machine would take a minute over this.
-    with patch("seqkit.runs.setup.cores", return_value=1):
-        train(recipe, out=folder / "run", device="cpu")
+    train(recipe, out=folder / "run", device="cpu")
     return folder / "run"

@@ -27,9 +27,7 @@ def test_the_examples_of_the_translator_run(trained: Path) -> None:
     assert examples_run(translator, **vars(translator), run=trained) > 5
 
 
-def test_the_examples_of_the_package_run(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
-) -> None:
+def test_the_examples_of_the_package_run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipe.toml").write_text(config.dump(load(trained).recipe), encoding="utf-8")
     assert examples_run(seqkit) > 6

@@ -42,7 +42,9 @@ class RunLock:
     After entering, `warning` says whose lock was taken over, if a dead process left one.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, *, heartbeat: float = HEARTBEAT) -> None:
+        """`heartbeat`: seconds between two renewals."""
+        self.heartbeat = heartbeat
         self.path = run / "lock"
         self.warning: str | None = None
         self.successor: str | None = None  # the process that took the folder over while this one was suspended
@@ -86,7 +88,7 @@ class RunLock:
             )
 
     def _renew(self, descriptor: int) -> None:
-        while not self._released.wait(HEARTBEAT):
+        while not self._released.wait(self.heartbeat):
             with contextlib.suppress(OSError):  # tried again at the next heartbeat; a removed lock has no holder
                 self.successor = self._other_holder()
                 if self.successor is not None:

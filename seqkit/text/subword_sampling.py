@@ -88,8 +88,18 @@ class _SequenceTable:
 class SubwordSampler:
     """BPE-dropout (Provilkov et al., 2020), or sampling from all segmentations of a unigram model (Kudo, 2018)."""
 
-    def __init__(self, processor: _Processor, *, algorithm: Literal["bpe", "unigram"], rate: float) -> None:
-        """`rate`: the probability to drop a merge, or the exponent of a segmentation's probability (Kudo's alpha)."""
+    def __init__(
+        self,
+        processor: _Processor,
+        *,
+        algorithm: Literal["bpe", "unigram"],
+        rate: float,
+        cache_size: int = CACHE_SIZE,
+    ) -> None:
+        """`rate`: the probability to drop a merge, or the exponent of a segmentation's probability (Kudo's alpha).
+
+        Of all segmentations about `cache_size` are cached: it changes time and memory, never a result.
+        """
         ids = list(range(processor.get_piece_size()))
         self.surfaces = processor.id_to_piece(ids)
         kinds = (
@@ -106,6 +116,7 @@ class SubwordSampler:
         self.begins = [not crossing and surface.startswith(SPACE) for surface in self.surfaces]
         self.longest = max(map(len, self.ids), default=1)
         self.rate = rate
+        self.cache_size = cache_size
         self.merging = algorithm == "bpe"
         self.words: list[Word] = []
         self.lattices: dict[int, Lattice] = {}  # by word number
@@ -144,7 +155,7 @@ class SubwordSampler:
 
     def draw(self, lines: WordSequences, *, seed: int) -> Segmentation:
         """A random segmentation of each line; it depends only on the lines, their order and the seed."""
-        if len(self.segmentations) > len(self.words) + CACHE_SIZE:  # frequent ones are soon cached again
+        if len(self.segmentations) > len(self.words) + self.cache_size:  # frequent ones are soon cached again
             self._clear()
         chosen = np.array(self.best, dtype=np.int64)[lines.words]
         for block, start in enumerate(range(0, len(lines.offsets) - 1, BLOCK)):
@@ -199,7 +210,7 @@ class SubwordSampler:
         if decisions.used <= BITS:
             cache.setdefault(decisions.used, {})[bits & ((1 << decisions.used) - 1)] = index
             self.cached += 1
-            if self.cached > CACHE_SIZE:  # within one large text
+            if self.cached > self.cache_size:  # within one large text
                 self.cache, self.cached = {}, 0
         return index
 
@@ -244,7 +255,7 @@ class SubwordSampler:
         self, words: NDArray[np.int64], chosen: NDArray[np.int64], generator: np.random.Generator
     ) -> None:
         """Draw a segmentation of each word with a probability proportional to its own to the power of `rate`."""
-        if len(self.lattices) > CACHE_SIZE:
+        if len(self.lattices) > self.cache_size:
             self.lattices.clear()
         seeds = generator.integers(0, 1 << BITS, size=len(words), dtype=np.uint64, endpoint=False)
         chosen[:] = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from seqkit.inference.heat_map import NOTE, SHADES, Alignment, heat_map
 from seqkit.inference.translator import Translator
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.system.terminal import HIDDEN
+from tests.support.pipes import standard_input
 
 Captured = pytest.CaptureFixture[str]
 
@@ -32,7 +32,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def attend(capture: Captured, *words: str, given: bytes = b"") -> list[str]:
     """What the command prints, and that it ends well."""
     capture.readouterr()
-    with patch("sys.stdin", io.TextIOWrapper(io.BytesIO(given))):
+    with standard_input(given):
         assert main(["attend", *words]) == 0
     return capture.readouterr().out.split("\n")[:-1]
 
@@ -196,7 +196,7 @@ def test_a_model_without_attention_is_an_error_of_its_own(trained: Path, capsys:
     ],
 )
 def test_mistakes_have_their_codes(words: Sequence[str], code: int, told: str, trained: Path, capsys: Captured) -> None:
-    with patch("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\nb\n"))):
+    with standard_input(b"a\nb\n"):
         assert main(["attend", *(word.replace("RUN", str(trained)) for word in words)]) == code
     err = capsys.readouterr().err
     assert told in err

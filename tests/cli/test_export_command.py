@@ -10,6 +10,7 @@ import pytest
 
 from seqkit.cli import export_command as export
 from seqkit.cli.main import main
+from seqkit.exchange import marian
 
 
 @pytest.mark.slow
@@ -67,7 +68,7 @@ def test_without_the_tool_the_command_says_how_to_get_it(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.setattr("seqkit.exchange.marian.SUPPORTED", {})
+    monkeypatch.setattr(marian, "SUPPORTED", {})
     assert main(["export", name, str(trained), str(tmp_path / "out")]) == 2
     assert capfd.readouterr().err.splitlines()[1] == f"hint: pip install '.[{name}]'"
     assert not list(tmp_path.iterdir())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from msgspec.structs import replace
 from seqkit.cli.main import main
 from seqkit.inference.writer import Generated, Writer
 from seqkit.settings import Lines, Recipe, RecurrentLanguageModel, Search
+from tests.support.pipes import output_of
 from tests.support.writer import SENTENCES, tiny_run
 
 Captured = pytest.CaptureFixture[str]
@@ -30,21 +30,9 @@ def line_run(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tiny_run(tmp_path_factory.mktemp("generate"), "lines"))
 
 
-class Terminal(io.TextIOWrapper):
-    """A stream that looks like a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
 def through(words: Sequence[str], given: bytes = b"", *, terminal: bool = False) -> str:
     """What the command writes for these bytes, and that it ends well."""
-    written = io.BytesIO()
-    out = (Terminal if terminal else io.TextIOWrapper)(written, encoding="utf-8", errors="surrogateescape")
-    with patch("sys.stdin", io.TextIOWrapper(io.BytesIO(given))), patch("sys.stdout", out):
-        assert main(["generate", *words]) == 0
-        out.flush()
-    return written.getvalue().decode()
+    return output_of(["generate", *words], given, terminal=terminal).decode()
 
 
 @pytest.mark.slow

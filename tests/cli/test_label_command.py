@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
@@ -19,8 +17,10 @@ from seqkit.demo import labelled_corpus as labels_demo
 from seqkit.inference.labeller import Labeller
 from seqkit.metrics.label_counts import LabelScores
 from seqkit.metrics.label_scores import label_scores
+from seqkit.runs import folder as run_folder
 from seqkit.runs.session import train
 from seqkit.settings import Labelled
+from tests.support.pipes import output_of, standard_input
 
 Captured = pytest.CaptureFixture[str]
 
@@ -53,17 +53,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         where="the test",
     )
-    with patch("seqkit.runs.setup.cores", return_value=1):
-        train(recipe, out=folder / "run", device="cpu")
+    train(recipe, out=folder / "run", device="cpu")
     return folder / "run"
 
 
 def through(words: Sequence[str], given: bytes) -> bytes:
     """What the command writes for these bytes, and that it ends well."""
-    out = io.TextIOWrapper(io.BytesIO())
-    with patch("sys.stdin", io.TextIOWrapper(io.BytesIO(given))), patch("sys.stdout", out):
-        assert main(["label", *words]) == 0
-    return out.buffer.getvalue()
+    return output_of(["label", *words], given)
 
 
 def test_the_run_says_how_it_went(run: Path) -> None:
@@ -156,7 +152,7 @@ def test_mistakes_are_told_with_their_exit_code(
     words: list[str], code: int, told: str, run: Path, trained: Path, capfd: Captured
 ) -> None:
     words = [{"RUN": str(run), "OTHER": str(trained)}.get(word, word) for word in words]
-    with patch("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\n"))):
+    with standard_input(b"a\n"):
         assert main(["label", *words]) == code
     captured = capfd.readouterr()
     assert told in captured.err
@@ -165,7 +161,7 @@ def test_mistakes_are_told_with_their_exit_code(
 
 
 def test_translate_names_the_command_that_uses_a_labeller(run: Path, capfd: Captured) -> None:
-    with patch("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\n"))):
+    with standard_input(b"a\n"):
         assert main(["translate", str(run)]) == 4
     assert f"seqkit label {run} uses it" in capfd.readouterr().err
 
@@ -187,8 +183,7 @@ def test_the_demo_writes_its_corpus_and_a_recipe_that_is_sound(
 @pytest.mark.slow
 def test_the_demo_shows_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("seqkit.runs.setup.cores", lambda: 1)
-    monkeypatch.setattr("seqkit.runs.network.cores", lambda: 1)
+    monkeypatch.setattr(run_folder, "cores", lambda: 1)
     assert main(["demo", "labels", "--out", "here"]) == 0
     out, err = capsys.readouterr()
     accuracy = re.search(r"accuracy +([\d.]+) %", out)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import pytest
 
+from seqkit.cli import text_command
 from seqkit.cli.main import main
 from seqkit.errors import ResourceError
 
@@ -27,7 +29,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def through(words: list[str], given: bytes, capture: Captured, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
     assert main(words) == 0, capture.readouterr().err
     return capture.readouterr().out
 
@@ -77,7 +79,7 @@ def test_bad_bytes_are_counted_and_no_line_is_lost(
 ) -> None:
     assert main(["text", "learn", "a.en", "--out", "c", "text=words"]) == 0
     capfdbinary.readouterr()
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"the\xff\ncat\n")))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the\xff\ncat\n")))
     assert main(["text", "encode", "c"]) == 0
     out, err = capfdbinary.readouterr()
     assert out == b"the <unk>\ncat\n"
@@ -89,7 +91,7 @@ def test_an_id_that_is_none_names_its_line(
 ) -> None:
     assert main(["text", "learn", "a.en", "--out", "c", "text=words", "-q"]) == 0
     for wrong in ("99", "-1", "x", "9" * 5000, "²"):
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"4\n\n{wrong}\n".encode())))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"4\n\n{wrong}\n".encode())))
         assert main(["text", "decode", "c", "--ids"]) == 3
         assert b"standard input, line 3" in capfdbinary.readouterr().err
 
@@ -111,7 +113,7 @@ def test_what_cannot_be_published_leaves_nothing(corpus: Path, monkeypatch: pyte
     def full(partial: Path, final: Path) -> None:
         raise ResourceError("the disk is full")
 
-    monkeypatch.setattr("seqkit.cli.text_command.replace_folder", full)
+    monkeypatch.setattr(text_command, "replace_folder", full)
     assert main(["text", "learn", "a.en", "--out", "c", "text=words"]) == 5
     assert sorted(path.name for path in corpus.iterdir()) == ["a.de", "a.en", "a.tsv"]
 

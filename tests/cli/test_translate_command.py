@@ -27,11 +27,13 @@ from seqkit.cli.main import main
 from seqkit.cli.words import search_of
 from seqkit.errors import ConfigError, DataError, ResourceError
 from seqkit.files import lines
+from seqkit.inference import workers as workers_module
 from seqkit.inference.glossary import Glossary
 from seqkit.inference.translation import Line, Translation
 from seqkit.inference.translator import Translator
 from seqkit.inference.workers import Workers
 from seqkit.settings import Recipe, Search
+from tests.support.pipes import output_of, standard_input
 
 Captured = pytest.CaptureFixture[bytes]
 
@@ -76,10 +78,7 @@ def echo() -> Iterator[Echo]:
 
 def through(words: Sequence[str], given: bytes) -> bytes:
     """What the command writes for these bytes, and that it ends well."""
-    out = io.TextIOWrapper(io.BytesIO())
-    with patch("sys.stdin", io.TextIOWrapper(io.BytesIO(given))), patch("sys.stdout", out):
-        assert main(["translate", *words]) == 0
-    return out.buffer.getvalue()
+    return output_of(["translate", *words], given)
 
 
 @settings(max_examples=60)
@@ -230,7 +229,7 @@ def test_an_interrupted_output_is_resumed_to_the_same_bytes(layout: list[str], e
 def test_mistakes_are_told_with_their_exit_code(
     words: list[str], code: int, told: str, trained: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with patch("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\n"))):
+    with standard_input(b"a\n"):
         assert main(["translate", *(word.replace("RUN", str(trained)) for word in words)]) == code
     captured = capfd.readouterr()
     assert told in captured.err
@@ -253,7 +252,7 @@ def test_pipe_file_and_python_say_the_same(trained: Path, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_workers_say_the_same_in_the_same_order(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In several windows, each shared out among processes; and with what a request may ask for."""
-    monkeypatch.setattr("seqkit.inference.workers.WINDOW", 100)
+    monkeypatch.setattr(workers_module, "WINDOW", 100)
     (tmp_path / "in").write_text("".join(f"{word}\n" for word in (WORDS * 50)[:250]), encoding="utf-8")
     (tmp_path / "terms.tsv").write_text("h\tq r\no\t\u4e0d\n", encoding="utf-8")
     words = [str(trained), "-q", "-i", str(tmp_path / "in"), "--terms", str(tmp_path / "terms.tsv")]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from seqkit.training.saving import Saving
 from tests.support.hostile import Ask
 
 SECRETS = {
@@ -119,7 +120,7 @@ def test_neither_a_run_nor_its_failure_tells_a_secret(
     def fail(self: object, trainer: object, step: object) -> None:
         raise KeyError("something nobody foresaw")
 
-    monkeypatch.setattr("seqkit.training.saving.Saving.stepped", fail)
+    monkeypatch.setattr(Saving, "stepped", fail)
     broken = ask(*words, "--out", secretive / "broken")
     assert broken.code == 1
     assert "Traceback" in (secretive / "broken" / "train.log").read_text()

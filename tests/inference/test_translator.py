@@ -18,6 +18,7 @@ from seqkit.batch import pad
 from seqkit.demo import reverse
 from seqkit.engine.search_engine import Constraints
 from seqkit.errors import ConfigError, DataError, ModelError
+from seqkit.inference import translator as translator_module
 from seqkit.inference.glossary import Glossary, missing_terms
 from seqkit.inference.translation import Line
 from seqkit.inference.translator import Translator
@@ -50,7 +51,7 @@ def test_lines_are_answered_in_order_whatever_the_batches_and_windows(
     assert [found.source for found in alone] == LINES
     assert len({found.text for found in alone}) > 10  # else the order could not be told
     for window, budget in ((1, 8192), (7, 8192), (2000, 8192), (2000, 30)):
-        monkeypatch.setattr("seqkit.inference.translator.WINDOW", window)
+        monkeypatch.setattr(translator_module, "WINDOW", window)
         together = list(translator.translate(LINES, search=searching(translator, batch_tokens=budget)))
         assert [found.text for found in together] == [found.text for found in alone]
         scores = [found.score for found in together]
@@ -61,7 +62,7 @@ def test_lines_are_answered_in_order_whatever_the_batches_and_windows(
 
 
 def test_lines_are_taken_a_window_at_a_time(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqkit.inference.translator.WINDOW", 3)
+    monkeypatch.setattr(translator_module, "WINDOW", 3)
     waiting = iter(LINES)
     next(translator.translate(waiting))
     assert next(waiting) == LINES[3]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seqkit.batch import Padded
+from seqkit.kernels import chunked_cross_entropy
 from seqkit.loss import Tally, cross_entropy
 from tests.support.loss import problem
 
@@ -115,7 +116,7 @@ def test_narrow_products_keep_wide_sums() -> None:
 @pytest.mark.parametrize("chunk", [1, 7, 64, 500])
 def test_the_narrow_way_is_the_same_however_it_is_cut(held: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The formulas of the narrow way, in an arithmetic in which they are exact."""
-    monkeypatch.setattr("seqkit.kernels.chunked_cross_entropy.GRADIENT_ENTRIES", held)
+    monkeypatch.setattr(chunked_cross_entropy, "GRADIENT_ENTRIES", held)
     hidden, output, targets = problem(rows=9, steps=20, dtype=torch.float32)
     inputs = (hidden, output.weight, output.bias)
     plain, narrow = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -158,7 +159,7 @@ class WishIn(Callback):
 
     def stepped(self, trainer: Trainer, step: Update) -> None:
         if trainer.processes.rank == self.rank and trainer.progress.step == 3:
-            trainer.wish = "signal"
+            trainer.stop_reason = "signal"
 
 
 def wished(processes: Processes) -> tuple[Any, ...]:
@@ -253,7 +254,7 @@ def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_launching_one_process_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subprocess.Popen", lambda *given, **named: pytest.fail("started something"))
+    monkeypatch.setattr(subprocess, "Popen", lambda *given, **named: pytest.fail("started something"))
     with launch(1, ["train", "nothing.toml"]):
         pass
 

@@ -12,10 +12,12 @@ from seqkit.config import build, load
 from seqkit.demo import reverse
 from seqkit.errors import ResourceError
 from seqkit.loss import Tally
+from seqkit.runs import batch_size
 from seqkit.runs.session import train
 from seqkit.settings import Recipe
 from seqkit.state import State
 from seqkit.system.host import MachineMemory
+from seqkit.training import trainer
 from seqkit.training.objective import Objective
 
 
@@ -58,9 +60,9 @@ def test_the_largest_budget_that_fits_is_taken_and_written_down(
 
 @pytest.mark.slow
 def test_little_memory_makes_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqkit.runs.batch_size.memory", lambda: MachineMemory(1 << 30, 1 << 20, None))
-    monkeypatch.setattr("seqkit.training.trainer.peak", lambda device: 10 << 20)
-    monkeypatch.setattr("seqkit.runs.batch_size.peak", lambda device: 1 << 20)
+    monkeypatch.setattr(batch_size, "memory", lambda: MachineMemory(1 << 30, 1 << 20, None))
+    monkeypatch.setattr(trainer, "peak", lambda device: 10 << 20)
+    monkeypatch.setattr(batch_size, "peak", lambda device: 1 << 20)
     train(recipe(tmp_path), out=tmp_path / "run", device="cpu")
     assert load(tmp_path / "run" / "recipe.toml").train.batch_tokens == 512  # the least there is
 

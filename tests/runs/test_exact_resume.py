@@ -19,8 +19,6 @@ from seqkit.training.reading import BatchGroup
 from seqkit.training.trainer import Trainer, Update
 from tests.support.sessions import AfterLooks, events, progress, same, scored, stopped
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Table = dict[str, Any]
 
 PAIRS: Table = {"kind": "pairs"}

@@ -18,8 +18,6 @@ from seqkit.training.schedule import factor
 from seqkit.training.trainer import Trainer, Update
 from tests.support.sessions import events, progress, refused, same, stopped
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LINEAR = LinearDecay(warmup=0)
 
 

@@ -21,6 +21,7 @@ from seqkit.demo import reverse
 from seqkit.errors import ConfigError, DataError, DivergenceError, Interrupted, ModelError
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.parallel.processes import Processes
+from seqkit.runs import session
 from seqkit.runs.network import build_model, recipe_optimizers
 from seqkit.runs.session import train
 from seqkit.runs.trained_model import load
@@ -31,13 +32,12 @@ from seqkit.storage import checkpoint
 from seqkit.system.device import CPU
 from seqkit.tasks import ValidationContext, prepare
 from seqkit.tasks.translation_task import TranslationTask
+from seqkit.training import reporting
 from seqkit.training.callbacks import StopRequest
 from seqkit.training.objective import build_objective
 from seqkit.training.reading import BatchGroup
 from seqkit.training.trainer import Callback, Trainer, Update, ValidationReport
 from tests.support.sessions import contents, events, progress, refused, same, same_tensors, scored, stopped, tensors
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Seen(NamedTuple):
@@ -315,7 +315,7 @@ def test_a_wish_to_stop_that_came_while_torchrun_began_is_heeded_before_the_othe
     def meet(device: torch.device) -> Processes:
         raise AssertionError("met")
 
-    monkeypatch.setattr("seqkit.runs.session.connect", meet)
+    monkeypatch.setattr(session, "connect", meet)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(Interrupted, match="before the first step") as caught:
         train(recipe(corpus, steps=2), out=corpus / "run", device="cpu", request=StopRequest("SIGTERM", 15))
@@ -349,8 +349,8 @@ def test_a_damaged_checkpoint_is_passed_over_and_its_steps_made_again(corpus: Pa
 
 def test_the_log_goes_on_through_a_crash(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A torn line is gone, attempts count up, and of every step the last record is the one that counts."""
-    monkeypatch.setattr("seqkit.training.reporting.SECONDS", 0.0)
-    monkeypatch.setattr("seqkit.training.reporting.RECORD_SECONDS", 0.0)
+    monkeypatch.setattr(reporting, "SECONDS", 0.0)
+    monkeypatch.setattr(reporting, "RECORD_SECONDS", 0.0)
     settings = recipe(corpus, save_every=4)
     original = Trainer.step
 

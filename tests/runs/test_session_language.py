@@ -23,8 +23,6 @@ from seqkit.training.reading import BatchGroup
 from seqkit.training.trainer import Trainer, Update
 from tests.support.sessions import contents, progress, refused, same, same_tensors, scored, stopped, tensors
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 STREAM: dict[str, Any] = {"kind": "stream", "window": 7}
 LINES: dict[str, Any] = {"kind": "lines"}
 LSTM: dict[str, Any] = {

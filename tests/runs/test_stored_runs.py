@@ -62,7 +62,7 @@ def test_the_next_batch_is_the_one_that_came_next(name: str, folder: Path) -> No
 
 
 @every_run
-def test_the_next_step_loses_what_it_lost(name: str, folder: Path, one_thread: None) -> None:
+def test_the_next_step_loses_what_it_lost(name: str, folder: Path) -> None:
     """The arithmetic of another machine may differ in the last digits, and no more."""
     run, step = folder / name, EXPECTED[name]["step"] + 1
     train(config.load(run / "recipe.toml", [f"train.steps={step}"]), out=run, device="cpu")

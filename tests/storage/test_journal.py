@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqkit.errors import ResourceError
+from seqkit.storage import journal as journal_module
 from seqkit.storage.journal import Journal
 
 ANYTHING = st.recursive(
@@ -79,7 +80,7 @@ def test_torn_anywhere(data: st.DataObject) -> None:
 
 
 def test_attempts_of_a_long_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqkit.storage.journal.TAIL", 100)
+    monkeypatch.setattr(journal_module, "TAIL", 100)
     for attempt in range(1, 4):
         journal = Journal(tmp_path)
         assert journal.attempt == attempt

@@ -141,10 +141,9 @@ def test_a_silent_one_on_another_host_is_not_waited_for(tmp_path: Path, silent: 
         assert json.loads((tmp_path / "lock").read_bytes())["host"] == socket.gethostname()
 
 
-def test_a_holder_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqkit.storage.lock.HEARTBEAT", 0.01)
+def test_a_holder_gives_signs_of_life(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    with RunLock(tmp_path) as lock:
+    with RunLock(tmp_path, heartbeat=0.01) as lock:
         for _ in range(2):
             os.utime(path, (0, 0))
             until(lambda: path.stat().st_mtime > 0)
@@ -153,11 +152,8 @@ def test_a_holder_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-def test_who_lost_the_folder_while_it_stood_still_says_so_and_leaves_the_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_place: bool
-) -> None:
-    monkeypatch.setattr("seqkit.storage.lock.HEARTBEAT", 0.01)
-    with RunLock(tmp_path) as lock:
+def test_who_lost_the_folder_while_it_stood_still_says_so_and_leaves_the_lock(tmp_path: Path, in_place: bool) -> None:
+    with RunLock(tmp_path, heartbeat=0.01) as lock:
         if in_place:
             claim(tmp_path, pid=7, host="elsewhere")
         else:
@@ -174,9 +170,8 @@ def test_who_lost_the_folder_while_it_stood_still_says_so_and_leaves_the_lock(
     assert json.loads((tmp_path / "lock").read_bytes())["host"] == "elsewhere"
 
 
-def test_a_lock_removed_by_hand_is_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqkit.storage.lock.HEARTBEAT", 0.01)
-    with RunLock(tmp_path) as lock:
+def test_a_lock_removed_by_hand_is_no_loss(tmp_path: Path) -> None:
+    with RunLock(tmp_path, heartbeat=0.01) as lock:
         (tmp_path / "lock").unlink()
         time.sleep(0.05)
         lock.check()

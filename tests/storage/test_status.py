@@ -23,6 +23,7 @@ import pytest
 from seqkit import config
 from seqkit.demo import reverse
 from seqkit.errors import BusyError, ConfigError, DataError, DivergenceError, Interrupted, ResourceError
+from seqkit.runs import session
 from seqkit.runs.session import train
 from seqkit.settings import Recipe
 from seqkit.storage import status
@@ -31,8 +32,6 @@ from seqkit.system.host import is_alive
 from seqkit.training.callbacks import StopRequest, Validation
 from seqkit.training.trainer import Trainer
 from tests.support.sessions import AfterLooks, contents, progress
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -194,8 +193,7 @@ def test_whoever_lost_the_folder_to_another_writes_nothing_more(
     run: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
 ) -> None:
     """As where a process stood still so long, in a step or in a validation, that its run was taken up elsewhere."""
-    monkeypatch.setattr("seqkit.storage.lock.HEARTBEAT", 0.01)
-    original, held, left = getattr(*where), RunLock(run), {}
+    original, held, left = getattr(*where), RunLock(run, heartbeat=0.01), {}
 
     def lose(self: Trainer | Validation, *given: Any) -> Any:
         trainer = self if isinstance(self, Trainer) else given[0]
@@ -207,7 +205,7 @@ def test_whoever_lost_the_folder_to_another_writes_nothing_more(
         return original(self, *given)
 
     monkeypatch.setattr(*where, lose)
-    monkeypatch.setattr("seqkit.runs.session.RunLock", lambda _: held)
+    monkeypatch.setattr(session, "RunLock", lambda _: held)
     with pytest.raises(BusyError, match=r"took .* over"):
         train(recipe(run, save_every=1, validate_every=2), out=run, device="cpu")
     assert "checkpoints/step-00000001/manifest.json" in left

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
-from unittest.mock import patch
 
 import torch
 
@@ -38,8 +37,7 @@ def tiny_run(folder: Path, kind: Literal["stream", "lines"]) -> Path:
         },
         where="the test",
     )
-    with patch("seqkit.runs.setup.cores", return_value=1):
-        train(recipe, out=folder / kind, device="cpu")
+    train(recipe, out=folder / kind, device="cpu")
     return folder / kind
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import locale
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import sysconfig
+import tempfile
 from collections import namedtuple
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from seqkit.cli.main import main
 from seqkit.system import doctor, host
@@ -40,7 +46,7 @@ def well(monkeypatch: Patch, tmp_path: Path) -> None:
     monkeypatch.setattr(host, "processor_share", lambda: None)
     monkeypatch.setattr(host, "nvidia_driver", lambda: False)
     monkeypatch.setattr(shutil, "disk_usage", usage(free=50 << 30))
-    monkeypatch.setattr("locale.getencoding", lambda: "UTF-8")
+    monkeypatch.setattr(locale, "getencoding", lambda: "UTF-8")
     monkeypatch.setattr(doctor, "EXTRAS", {"matplotlib": "plot"})
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
 
@@ -90,8 +96,6 @@ def test_text_and_json_hold_the_same_facts(capsys: Captured, monkeypatch: Patch)
 
 
 def test_the_facts_are_those_of_this_machine(capsys: Captured) -> None:
-    import torch
-
     found = facts(capsys)["facts"]
     assert found["versions"]["torch"] == torch.__version__
     assert found["versions"]["Python"].startswith(f"{sys.version_info[0]}.{sys.version_info[1]}.")
@@ -107,7 +111,7 @@ def test_nothing_private_is_said(words: list[str], tmp_path: Path, capsys: Captu
     home = tmp_path / "canaryhome"
     for name, value in {**SECRETS, "HOME": str(home), "TMPDIR": str(home / "canarytemporary")}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("socket.gethostname", lambda: "canaryhost.example")
+    monkeypatch.setattr(socket, "gethostname", lambda: "canaryhost.example")
     for folder in (home / "my_canaryuser_tools" / "bin", home / "bin" / "canaryuser" / "canaryhost"):
         program(folder, "echo something else")
         monkeypatch.setenv("PATH", str(folder))
@@ -155,7 +159,7 @@ def test_our_own_program_is_no_namesake_even_through_a_link(
     program(tmp_path / "venv", "from seqkit.cli.main import run")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "seqkit").symlink_to(tmp_path / "venv" / "seqkit")
-    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path / "venv"))
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path / "venv"))
     for folder in ("venv", "bin"):
         monkeypatch.setenv("PATH", str(tmp_path / folder))
         found = facts(capsys)
@@ -164,25 +168,26 @@ def test_our_own_program_is_no_namesake_even_through_a_link(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("owner", "name", "value", "told"),
     [
         (
-            "seqkit.system.host.memory",
+            host,
+            "memory",
             lambda: host.MachineMemory(8 << 30, 300 << 20, 1 << 30),
             ("300 MiB of memory", "batch_tokens"),
         ),
-        ("seqkit.system.host.processor_share", lambda: 0.5, ("0.5 cores' time", "train.processes=1")),
-        ("seqkit.system.host.nvidia_driver", lambda: True, ("NVIDIA driver", "install torch")),
-        ("shutil.disk_usage", usage(free=5 << 20, below="."), ("5 MiB of disk free here", "make room")),
-        ("locale.getencoding", lambda: "ANSI_X3.4-1968", ("ANSI_X3.4-1968, not UTF-8", "LC_ALL=C.UTF-8")),
+        (host, "processor_share", lambda: 0.5, ("0.5 cores' time", "train.processes=1")),
+        (host, "nvidia_driver", lambda: True, ("NVIDIA driver", "install torch")),
+        (shutil, "disk_usage", usage(free=5 << 20, below="."), ("5 MiB of disk free here", "make room")),
+        (locale, "getencoding", lambda: "ANSI_X3.4-1968", ("ANSI_X3.4-1968, not UTF-8", "LC_ALL=C.UTF-8")),
     ],
     ids=["memory", "share", "driver", "disk", "locale"],
 )
 def test_what_will_get_in_the_way_is_said_with_a_remedy(
-    name: str, value: Any, told: tuple[str, str], capsys: Captured, monkeypatch: Patch
+    owner: ModuleType, name: str, value: Any, told: tuple[str, str], capsys: Captured, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(owner, name, value)
     (warning,) = warned(capsys)
     what, _, remedy = warning.partition(" / ")
     assert told[0] in what
@@ -190,7 +195,7 @@ def test_what_will_get_in_the_way_is_said_with_a_remedy(
 
 
 def test_the_disk_of_temporary_files_is_another(capsys: Captured, monkeypatch: Patch, tmp_path: Path) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(shutil, "disk_usage", usage(free=0, below=str(tmp_path)))
     (warning,) = warned(capsys)
     assert "temporary files" in warning

@@ -16,7 +16,7 @@ from seqkit.inference.translator import Translator
 from seqkit.models import decoders, encoders
 from seqkit.runs.session import train
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.slow
 
 TASKS: dict[str, Callable[[str], str]] = {
     "copy": lambda digits: digits,

@@ -22,6 +22,7 @@ from seqkit.data.loading import label_batch, line_batch, translation_batch
 from seqkit.demo import labelled_corpus as labels_demo
 from seqkit.engine.batch_labels import label_batches, label_names, longest_part, token_ids
 from seqkit.errors import ConfigError, DataError
+from seqkit.inference import labeller as labeller_module
 from seqkit.inference.labeller import Labeller
 from seqkit.metrics.label_scores import label_scores
 from seqkit.models.sequence_labeller import SequenceLabeller
@@ -329,10 +330,10 @@ def test_a_labeller_answers_each_sentence_in_its_place(tmp_path: Path, monkeypat
     sentences = [*DEV.tokens, [], ["zzz"], *TRAIN.tokens[:5]]
     expected = alone(task, model, sentences)
     for window in (1, 4, 2000):
-        monkeypatch.setattr("seqkit.inference.labeller.WINDOW", window)
+        monkeypatch.setattr(labeller_module, "WINDOW", window)
         assert list(labeller.label(sentences)) == expected
         assert list(labeller.label(" \t".join(tokens) for tokens in sentences)) == expected
-    monkeypatch.setattr("seqkit.inference.labeller.WINDOW", 3)
+    monkeypatch.setattr(labeller_module, "WINDOW", 3)
     waiting = iter(sentences)
     next(labeller.label(waiting))
     assert next(waiting) == sentences[3]
@@ -350,7 +351,6 @@ def test_a_labeller_answers_each_sentence_in_its_place(tmp_path: Path, monkeypat
 def test_names_are_learnt_from_what_surrounds_them(
     model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seqkit.runs.setup.cores", lambda: 1)
     text, dev, test = labels_demo.splits()
     settings = msgspec.to_builtins(recipe(tmp_path, train=text, dev=dev)) | {"model": model}
     settings["train"] = {

@@ -123,13 +123,12 @@ def test_what_is_remembered_is_what_would_be_made() -> None:
     assert one(best, seed=4) == cuts
 
 
-def test_it_forgets_what_would_be_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_forgets_what_would_be_too_much() -> None:
     found = model()
     best = found.encode(LINES * 30)
     usual = SubwordSampler(found.processor, algorithm="bpe", rate=0.4)
     cuts = [usual(best, seed=seed) for seed in range(20)]
-    monkeypatch.setattr("seqkit.text.subword_sampling.CACHE_SIZE", 10)
-    forgetful = SubwordSampler(found.processor, algorithm="bpe", rate=0.4)
+    forgetful = SubwordSampler(found.processor, algorithm="bpe", rate=0.4, cache_size=10)
     assert [forgetful(best, seed=seed) for seed in range(20)] == cuts
     assert remembered(forgetful) <= 10 < remembered(usual)
 

@@ -11,6 +11,7 @@ from seqkit.loss import Tally
 from seqkit.models.build import Sizes, build
 from seqkit.settings import RecurrentLanguageModel
 from seqkit.state import State
+from seqkit.training import reading
 from seqkit.training.memory import ran_out
 from seqkit.training.objective import Objective
 from tests.support.training import Crowded, Group, Notes, StopAt, ToyStream, toy_group, toy_model, toy_trainer, weights
@@ -19,7 +20,7 @@ from tests.support.training import Crowded, Group, Notes, StopAt, ToyStream, toy
 @pytest.fixture(autouse=True)
 def no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking for it takes long in a process that has loaded as much as a test's."""
-    monkeypatch.setattr("seqkit.training.reading.free", lambda device: None)
+    monkeypatch.setattr(reading, "free", lambda device: None)
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -1,3 +1,3 @@
-"""One model over many inputs: batches by length, results in the order of the inputs."""
+"""A model over many inputs, by search, scoring or labelling: batches by length, results in the order of the inputs."""
 
 __all__: list[str] = []

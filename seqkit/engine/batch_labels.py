@@ -76,7 +76,7 @@ def label_batches(
 
 
 def _parts(tokens: Encoded, longest: int) -> Encoded:
-    """The same tokens, end to end, cut more often; sentences without tokens are gone."""
+    """The sentences in parts of at most `longest` tokens, in their order; sentences without tokens are left out."""
     long = np.flatnonzero(tokens.lengths > longest)
     cuts = [np.arange(tokens.offsets[i], tokens.offsets[i + 1], longest) for i in long]
     return Encoded(tokens.ids, np.unique(np.concatenate([tokens.offsets, *cuts])))

@@ -1,4 +1,4 @@
-"""What looks for translations: the protocol that the package's own search meets, and that another program can meet."""
+"""The protocol of search over many sources, which the package's own search meets and another program can meet."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["Constraints", "SearchEngine"]
 
 @dataclass(frozen=True)
 class Constraints:
-    """What is asked of the translations besides being likely; lists have an entry for every source."""
+    """What translations must satisfy besides being likely; each list has an entry for every source."""
 
-    prefixes: Sequence[Sequence[int]] | None = None  # how each begins
-    terms: Sequence[Forms] | None = None  # what each must contain
+    prefixes: Sequence[Sequence[int]] | None = None  # the first tokens of each
+    terms: Sequence[Forms] | None = None  # the terms that each must contain
     word_boundaries: Tensor | None = None  # (V,) see search.terms.Terms
-    rules: Sequence[Rule] = field(default=())  # for all of them
+    rules: Sequence[Rule] = field(default=())  # for all sources
 
 
 class SearchEngine(Protocol):
-    """Many sources and search settings -> the n-best hypotheses of each."""
+    """Many sources and search settings -> the n-best hypotheses of each source."""
 
     def search(
         self,
@@ -39,7 +39,7 @@ class SearchEngine(Protocol):
     ) -> list[list[Hypothesis]]:
         """The hypotheses of each source (ids without `</s>`), best first, in the order of the sources.
 
-        An empty source gets an empty list. `batch_done` is called now and then, from the caller's thread, and may raise
-        to leave the rest. Raises ConfigError for settings or constraints that the engine cannot meet.
+        An empty source has an empty list. `batch_done` is called from time to time, from the caller's thread, and may
+        raise to leave the rest. Raises ConfigError for settings or constraints that the engine cannot meet.
         """
         ...

@@ -1,4 +1,4 @@
-"""The log-probability of every token of a text, whatever the batches; what is scored together is said by the context.
+"""The log-probability of every token of a text, whatever the batches; a context says what is scored together.
 
 lines             each line alone, from <s> to </s>
 whole             the text as one row, the state carried from its first token to its last
@@ -13,7 +13,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -30,16 +30,16 @@ from seqkit.text.vocabulary import BOS, EOS
 __all__ = [
     "Blocks",
     "Context",
+    "describe_context",
     "dynamic_log_probs",
     "line_sums",
     "pair_log_probs",
-    "stream_of",
     "token_features",
     "token_log_probs",
-    "words_of",
+    "token_stream",
 ]
 
-Values = NDArray[np.float64]
+LogProbArray = NDArray[np.float64]
 BUDGET = 4096  # tokens scored at a time
 
 
@@ -53,8 +53,8 @@ class Blocks(NamedTuple):
 Context = Literal["lines", "whole"] | Blocks
 
 
-def words_of(context: Context) -> str:
-    """A context in words, as it stands beside a figure."""
+def describe_context(context: Context) -> str:
+    """A context in words, as shown beside a figure."""
     match context:
         case "lines":
             return "each line alone"
@@ -64,8 +64,8 @@ def words_of(context: Context) -> str:
             return f"blocks of {size} tokens, {overlap} of them read and not counted"
 
 
-def stream_of(lines: Encoded) -> NDArray[np.int32]:
-    """All lines in one row of tokens, `</s>` after each: (tokens + lines,)."""
+def token_stream(lines: Encoded) -> NDArray[np.int32]:
+    """All lines as one sequence of tokens, `</s>` after each: (tokens + lines,)."""
     stream = np.full(len(lines.ids) + len(lines), EOS, dtype=np.int32)
     stream[np.arange(len(lines.ids)) + np.repeat(np.arange(len(lines)), lines.lengths)] = lines.ids
     return stream
@@ -80,109 +80,109 @@ def token_log_probs(
     device: torch.device,
     budget: int = BUDGET,
     share: tuple[int, int] = (0, 1),
-    piece_done: Callable[[], object] | None = None,
-) -> Values:
-    """The log-probability of each token of `stream_of(lines)`, in nats: (tokens + lines,), whatever the budget.
+    batch_done: Callable[[], object] | None = None,
+) -> LogProbArray:
+    """The log-probability of each token of `token_stream(lines)`, in nats: (tokens + lines,), whatever the budget.
 
-    `share` (rank, world) scores this process's part of the batches only and leaves the rest at zero. `piece_done` is
-    called after each and may raise to leave the rest. Raises ConfigError for a context that makes no sense.
+    `share` (rank, world) scores this process's part of the batches only and leaves the rest at zero. `batch_done` is
+    called after each batch and may raise to leave the rest. Raises ConfigError for an overlap as large as its blocks.
     """
-    found = np.zeros(len(lines.ids) + len(lines), dtype=np.float64)
-    for piece, state in _steps(lines, context, budget, share):
-        inputs, targets = piece.to(device)
+    log_probs = np.zeros(len(lines.ids) + len(lines), dtype=np.float64)
+    for batch, state in _batches_with_state(lines, context, budget, share):
+        inputs, targets = batch.to(device)
         memory, first = model.start(None)
-        values, after = model.log_probs(inputs, targets, memory, state.value if piece.continues else first)
+        values, after = model.log_probs(inputs, targets, memory, state.value if batch.continues else first)
         state.value = after if context == "whole" else None
-        found[piece.places[piece.counted]] = values.cpu().double().numpy()[piece.counted]
-        if piece_done is not None:
-            piece_done()
-    return found
+        log_probs[batch.positions[batch.counted]] = values.cpu().double().numpy()[batch.counted]
+        if batch_done is not None:
+            batch_done()
+    return log_probs
 
 
 @torch.no_grad()
 def token_features(
     model: Trainable, lines: Encoded, context: Context, *, device: torch.device, budget: int = BUDGET
 ) -> NDArray[np.float32]:
-    """What the output layer reads where each token of `stream_of(lines)` is predicted: (tokens + lines, D)."""
+    """The input of the output layer where each token of `token_stream(lines)` is predicted: (tokens + lines, D)."""
     rows: NDArray[np.float32] = np.zeros((len(lines.ids) + len(lines), model.output.weight.shape[1]), dtype=np.float32)
-    for piece, state in _steps(lines, context, budget, (0, 1)):
-        inputs, _ = piece.to(device)
+    for batch, state in _batches_with_state(lines, context, budget, (0, 1)):
+        inputs, _ = batch.to(device)
         memory, first = model.start(None)
-        found = model.features(inputs, memory, state.value if piece.continues else first)
-        state.value = found.state if context == "whole" else None
-        rows[piece.places[piece.counted]] = found.hidden.float().cpu().numpy()[piece.counted]
+        features = model.features(inputs, memory, state.value if batch.continues else first)
+        state.value = features.state if context == "whole" else None
+        rows[batch.positions[batch.counted]] = features.hidden.float().cpu().numpy()[batch.counted]
     return rows
 
 
 def dynamic_log_probs(
     model: nn.Module, lines: Encoded, context: Context, *, rate: float, segment: int, device: torch.device
-) -> Values:
-    """The log-probability of each token by a model that goes on learning from the text it has just scored.
+) -> LogProbArray:
+    """The log-probability of each token by dynamic evaluation: the model learns from the text that it has just scored.
 
     After each segment of `segment` tokens, each line or each block, one step of plain gradient descent at `rate` on its
-    mean loss (Krause et al., 2018, without their scaling). The model is left as it was: a copy learns.
+    mean loss (Krause et al., 2018, without their scaling). The model itself is not changed: a copy learns.
     """
     learner = copy.deepcopy(model).eval()  # no dropout; gradients do not depend on the mode
-    learning: Scorable = learner  # type: ignore[assignment]  # every language model is one
+    scorable = cast(Scorable, learner)
     parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     if not parameters:
         raise ConfigError(
             "this model was counted, not trained: it cannot learn while it is scored", "leave out --dynamic"
         )
     budget = context.size if isinstance(context, Blocks) else segment
-    found = np.zeros(len(lines.ids) + len(lines), dtype=np.float64)
-    for piece, state in _steps(lines, context, budget, (0, 1), in_order=True):
-        inputs, targets = piece.to(device)
-        memory, first = learning.start(None)
-        before = map_state(torch.Tensor.detach, state.value) if piece.continues else first
-        values, after = learning.log_probs(inputs, targets, memory, before)
+    log_probs = np.zeros(len(lines.ids) + len(lines), dtype=np.float64)
+    for batch, state in _batches_with_state(lines, context, budget, (0, 1), in_order=True):
+        inputs, targets = batch.to(device)
+        memory, first = scorable.start(None)
+        before = map_state(torch.Tensor.detach, state.value) if batch.continues else first
+        values, after = scorable.log_probs(inputs, targets, memory, before)
         state.value = after if context == "whole" else None
-        counted = torch.from_numpy(piece.counted).to(device)
+        counted = torch.from_numpy(batch.counted).to(device)
         loss = -values[counted].mean()
-        slopes = torch.autograd.grad(loss, parameters, allow_unused=True)
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         with torch.no_grad():
-            for parameter, slope in zip(parameters, slopes, strict=True):
-                if slope is not None:
-                    parameter.add_(slope, alpha=-rate)
-        found[piece.places[piece.counted]] = values.detach().cpu().double().numpy()[piece.counted]
-    return found
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    parameter.add_(gradient, alpha=-rate)
+        log_probs[batch.positions[batch.counted]] = values.detach().cpu().double().numpy()[batch.counted]
+    return log_probs
 
 
 @torch.no_grad()
 def pair_log_probs(
     model: Scorable, source: Encoded, target: Encoded, *, device: torch.device, budget: int = BUDGET
-) -> Values:
-    """The log-probability of each token of the targets and their `</s>`, given the sources, laid out like
-    `stream_of(target)`."""
+) -> LogProbArray:
+    """The log-probability of each token of the targets and their `</s>`, given the sources, in the order of
+    `token_stream(target)`."""
     starts = target.offsets[:-1] + np.arange(len(target))
-    found = np.zeros(len(target.ids) + len(target), dtype=np.float64)
+    log_probs = np.zeros(len(target.ids) + len(target), dtype=np.float64)
     for indices in length_batches(np.maximum(source.lengths, target.lengths) + 1, budget=budget):
         batch = translation_batch(source, target, indices).to(device)
         assert batch.inputs is not None  # translation batches always have them
         memory, state = model.start(batch.source)
         values, _ = model.log_probs(batch.inputs, batch.targets.ids, memory, state)
         counted = batch.targets.mask.cpu().numpy()
-        places = starts[indices][:, None] + np.arange(counted.shape[1])
-        found[places[counted]] = values.cpu().double().numpy()[counted]
-    return found
+        positions = starts[indices][:, None] + np.arange(counted.shape[1])
+        log_probs[positions[counted]] = values.cpu().double().numpy()[counted]
+    return log_probs
 
 
-def line_sums(values: Values, lines: Encoded) -> Values:
+def line_sums(values: LogProbArray, lines: Encoded) -> LogProbArray:
     """The sum over each line and its `</s>`: (tokens + lines,) -> (lines,)."""
     starts = lines.offsets[:-1] + np.arange(len(lines))
-    sums: Values = np.add.reduceat(values, starts) if len(lines) else values
+    sums: LogProbArray = np.add.reduceat(values, starts) if len(lines) else values
     return sums
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """One call of the model: ids (B, T), where each target stands in the text, and whether it counts."""
+class _Batch:
+    """One call of the model: ids (B, T), the position of each target in the text, and whether it counts."""
 
     inputs: NDArray[np.int64]
     targets: NDArray[np.int64]
-    places: NDArray[np.int64]
+    positions: NDArray[np.int64]
     counted: NDArray[np.bool_]
-    continues: bool
+    continues: bool  # from the state behind the batch before
 
     def to(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs and targets as tensors."""
@@ -190,15 +190,15 @@ class _Piece:
 
 
 @dataclass
-class _Carried:
-    """The state behind the last piece."""
+class _CarriedState:
+    """The state behind the last batch."""
 
     value: State = None
 
 
 @contextlib.contextmanager
 def _threads_for(context: Context) -> Iterator[None]:
-    """One thread where there is one row: several would wait for each other at every token."""
+    """Within the body torch uses one thread where there is one row: several would wait for each other at each token."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if context == "whole" else threads)
     try:
@@ -207,66 +207,68 @@ def _threads_for(context: Context) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _steps(
+def _batches_with_state(
     lines: Encoded, context: Context, budget: int, share: tuple[int, int], *, in_order: bool = False
-) -> Iterator[tuple[_Piece, _Carried]]:
-    """This process's pieces, with a place for the state that goes from one to the next."""
+) -> Iterator[tuple[_Batch, _CarriedState]]:
+    """This process's batches, each with the state that the caller carries from one to the next."""
     rank, world = share
-    if context == "whole":  # the state goes through the whole text: there is nothing to share out
+    if context == "whole":  # the state is carried through the whole text, by one process
         rank, world = (0, 1) if rank == 0 else (1, 1)
-    state = _Carried()
+    state = _CarriedState()
     if rank >= world:
         return
     with _threads_for(context):
-        for number, piece in enumerate(_pieces(lines, stream_of(lines), context, budget, in_order=in_order)):
+        for number, batch in enumerate(_batches(lines, token_stream(lines), context, budget, in_order=in_order)):
             if number % world == rank:
-                yield piece, state
+                yield batch, state
 
 
-def _pieces(
+def _batches(
     lines: Encoded, stream: NDArray[np.int32], context: Context, budget: int, *, in_order: bool
-) -> Iterator[_Piece]:
+) -> Iterator[_Batch]:
     match context:
         case "lines":
-            each = [np.array([i]) for i in range(len(lines))]
-            yield from _line_pieces(lines, each if in_order else length_batches(lines.lengths, budget=budget))
+            single_lines = [np.array([i]) for i in range(len(lines))]
+            yield from _line_batches(lines, single_lines if in_order else length_batches(lines.lengths, budget=budget))
         case "whole":
             for begin in range(0, len(stream), budget):
                 starts = np.array([begin])
-                yield _piece(stream, starts, min(budget, len(stream) - begin), 0, continues=begin > 0)
+                yield _stream_batch(stream, starts, min(budget, len(stream) - begin), 0, continues=begin > 0)
         case Blocks(size, overlap):
             if not 0 <= overlap < size:
                 raise ConfigError(f"an overlap of {overlap} leaves nothing of blocks of {size}", "choose a smaller one")
-            yield from _block_pieces(stream, size, overlap, budget)
+            yield from _block_batches(stream, size, overlap, budget)
 
 
-def _line_pieces(lines: Encoded, batches: Sequence[NDArray[np.int64]]) -> Iterator[_Piece]:
+def _line_batches(lines: Encoded, batches: Sequence[NDArray[np.int64]]) -> Iterator[_Batch]:
     starts = lines.offsets[:-1] + np.arange(len(lines))
     for indices in batches:
         batch = line_batch(lines, lines, indices)
         assert batch.inputs is not None  # lines always have them
         counted = batch.targets.mask.numpy()
-        places = starts[indices][:, None] + np.arange(counted.shape[1])
-        yield _Piece(batch.inputs.numpy(), batch.targets.ids.numpy(), places, counted, False)
+        positions = starts[indices][:, None] + np.arange(counted.shape[1])
+        yield _Batch(batch.inputs.numpy(), batch.targets.ids.numpy(), positions, counted, False)
 
 
-def _block_pieces(stream: NDArray[np.int32], size: int, overlap: int, budget: int) -> Iterator[_Piece]:
-    """Whole blocks, several side by side, then what is left at the end."""
+def _block_batches(stream: NDArray[np.int32], size: int, overlap: int, budget: int) -> Iterator[_Batch]:
+    """Complete blocks, several in a batch, then the rest of the text."""
     stride = size - overlap
-    whole = max(0, (len(stream) - size) // stride + 1) if len(stream) >= size else 0
+    blocks = max(0, (len(stream) - size) // stride + 1) if len(stream) >= size else 0
     rows = max(1, budget // size)
-    for first in range(0, whole, rows):
-        starts = stride * np.arange(first, min(first + rows, whole))
-        yield _piece(stream, starts, size, overlap, continues=False)
-    done = (whole - 1) * stride + size if whole else 0
-    if done < len(stream):
-        begin = whole * stride
-        yield _piece(stream, np.array([begin]), len(stream) - begin, overlap, continues=False)
+    for first in range(0, blocks, rows):
+        starts = stride * np.arange(first, min(first + rows, blocks))
+        yield _stream_batch(stream, starts, size, overlap, continues=False)
+    end = (blocks - 1) * stride + size if blocks else 0
+    if end < len(stream):
+        begin = blocks * stride
+        yield _stream_batch(stream, np.array([begin]), len(stream) - begin, overlap, continues=False)
 
 
-def _piece(stream: NDArray[np.int32], starts: NDArray[np.int64], size: int, overlap: int, *, continues: bool) -> _Piece:
-    places = starts[:, None] + np.arange(size)  # (B, T)
-    inputs = stream[np.maximum(places - 1, 0)].astype(np.int64)
-    inputs[places == 0] = BOS
+def _stream_batch(
+    stream: NDArray[np.int32], starts: NDArray[np.int64], size: int, overlap: int, *, continues: bool
+) -> _Batch:
+    positions = starts[:, None] + np.arange(size)  # (B, T)
+    inputs = stream[np.maximum(positions - 1, 0)].astype(np.int64)
+    inputs[positions == 0] = BOS
     counted = (np.arange(size) >= overlap) | (starts[:, None] == 0)
-    return _Piece(inputs, stream[places].astype(np.int64), places, counted, continues)
+    return _Batch(inputs, stream[positions].astype(np.int64), positions, counted, continues)

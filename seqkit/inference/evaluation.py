@@ -17,12 +17,12 @@ from seqkit.data.datasets import Encoded
 from seqkit.engine.token_scores import (
     Blocks,
     Context,
+    describe_context,
     dynamic_log_probs,
     pair_log_probs,
-    stream_of,
     token_features,
     token_log_probs,
-    words_of,
+    token_stream,
 )
 from seqkit.errors import ConfigError, ModelError
 from seqkit.inference.mixing import FLATNESS, cache_log_probs, check_same_tokens, mix, tune
@@ -188,7 +188,7 @@ class _Scorer:
         """In words, what a model scores together."""
         if model.purpose == "translation":
             return "each translation given its source"
-        return words_of(self._context(model))
+        return describe_context(self._context(model))
 
     def log_probs(self, text: _Text) -> list[Values]:
         """The log-probabilities of a text's tokens by each model. Raises ModelError if one is for other texts."""
@@ -261,7 +261,7 @@ class _Scorer:
         if neural is not None and flatness > 0:
             model, context = cast(Trainable, neural.model), self._context(neural)
             hidden = token_features(model, text.encoded, context, device=self.device, budget=self.options.budget)
-        return cache_log_probs(hidden, stream_of(text.encoded), base, size=size, flatness=flatness)
+        return cache_log_probs(hidden, token_stream(text.encoded), base, size=size, flatness=flatness)
 
     def _context(self, model: TrainedModel) -> Context:
         """What is scored together: as the options say, else as the model was trained."""

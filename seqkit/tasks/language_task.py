@@ -17,7 +17,7 @@ from seqkit.data.corpora import MonolingualText, read_text
 from seqkit.data.datasets import Encoded
 from seqkit.data.loading import line_batch
 from seqkit.data.windows import Partition, WindowStream, usable_rows
-from seqkit.engine.token_scores import Blocks, Context, stream_of, token_log_probs
+from seqkit.engine.token_scores import Blocks, Context, token_log_probs, token_stream
 from seqkit.errors import ConfigError, DataError
 from seqkit.files import expand_braces, sha256
 from seqkit.parallel.parameters import EvaluationWeights
@@ -74,7 +74,7 @@ class LanguageTask(Task):
         settings, data = self.recipe.train, self.data
         if isinstance(data, Stream):
             return WindowStream(
-                stream_of(self.lines),
+                token_stream(self.lines),
                 rows=settings.budget // data.window,
                 window=data.window,
                 partition=partition_of(self.recipe, data),
@@ -161,7 +161,7 @@ def _fingerprint(data: Stream | Lines, codecs: Codecs) -> str:
 
 def sequences(task: LanguageTask) -> list[NDArray[np.int32]]:
     """What a counted model counts: one sequence, or one for each line, `</s>` included."""
-    stream = stream_of(task.lines)
+    stream = token_stream(task.lines)
     if isinstance(task.data, Stream):
         return [stream]
     ends = task.lines.offsets[1:] + np.arange(1, len(task.lines) + 1)
@@ -188,7 +188,7 @@ class LanguageValidator(Validator):
         """This process's share of the text."""
         share, device = (self.processes.rank, self.processes.world), self.device
         values = token_log_probs(
-            self.scoring, self.dev, self.context, device=device, share=share, piece_done=piece_done
+            self.scoring, self.dev, self.context, device=device, share=share, batch_done=piece_done
         )
         nll, tokens = -float(values.sum()), len(values) if self.processes.first else 0
         return torch.tensor([nll, nll, tokens], dtype=torch.float64)

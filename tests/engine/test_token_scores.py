@@ -17,13 +17,13 @@ from seqkit.data.datasets import Encoded
 from seqkit.engine.token_scores import (
     Blocks,
     Context,
+    describe_context,
     dynamic_log_probs,
     line_sums,
     pair_log_probs,
-    stream_of,
     token_features,
     token_log_probs,
-    words_of,
+    token_stream,
 )
 from seqkit.errors import ConfigError
 from seqkit.models.build import Sizes, build
@@ -39,7 +39,7 @@ LENGTHS = (4, 0, 1, 9, 0, 2, 6, 3)
 LINES = Encoded.from_lists(
     [np.random.default_rng(0).integers(3, VOCABULARY, size=length).tolist() for length in LENGTHS]
 )
-STREAM = stream_of(LINES)  # 33 tokens
+STREAM = token_stream(LINES)  # 33 tokens
 SETTINGS: dict[str, Model] = {
     "lstm": RecurrentLanguageModel(width=6, embedding=5, layers=2),
     "transformer": TransformerLanguageModel(width=8, heads=2, feed_forward=8, layers=2),
@@ -267,7 +267,7 @@ def test_translations_have_their_forced_score(settings: Model) -> None:
 @given(st.lists(st.lists(st.integers(3, 99), max_size=5), min_size=1, max_size=9))
 def test_a_stream_is_every_line_and_its_end(lists: list[list[int]]) -> None:
     lines = Encoded.from_lists(lists)
-    stream = stream_of(lines)
+    stream = token_stream(lines)
     assert stream.tolist() == [token for line in lists for token in (*line, EOS)]
     assert line_sums(stream.astype(np.float64), lines).tolist() == [sum(line) + EOS for line in lists]
 
@@ -277,9 +277,9 @@ def test_nothing_has_no_sums() -> None:
 
 
 def test_contexts_have_words() -> None:
-    assert words_of("lines") == "each line alone"
-    assert words_of(Blocks(8, 4)) == "blocks of 8 tokens, 4 of them read and not counted"
-    assert "whole" in words_of("whole")
+    assert describe_context("lines") == "each line alone"
+    assert describe_context(Blocks(8, 4)) == "blocks of 8 tokens, 4 of them read and not counted"
+    assert "whole" in describe_context("whole")
 
 
 def test_scoring_makes_no_gradient_and_leaves_the_mode_alone() -> None:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqkit.engine.fused_transformer import ROOM, FusedTransformer, Past, fused
+from seqkit.engine.fused_transformer import POOL_GROWTH, FusedTransformer, Past, fused
 from seqkit.errors import ModelError
+from seqkit.layers.attention import MultiHeadAttention
+from seqkit.models.autoregressive import Autoregressive
 from seqkit.models.ensemble import Ensemble
 from seqkit.search.beam import beam
 from seqkit.settings import Model, Search
@@ -26,11 +28,13 @@ from tests.support.models import (
     tokens,
 )
 
-LONG = 2 * ROOM + 3  # tokens for which a cache must grow twice
+LONG = 2 * POOL_GROWTH + 3  # tokens for which a cache must grow twice
 
 
 @every_transformer
-@pytest.mark.parametrize("cuts", [range(1, LONG), (), (1,), (ROOM - 1, ROOM + 1), (ROOM,), (2, 3)], ids=str)
+@pytest.mark.parametrize(
+    "cuts", [range(1, LONG), (), (1,), (POOL_GROWTH - 1, POOL_GROWTH + 1), (POOL_GROWTH,), (2, 3)], ids=str
+)
 def test_predictions_are_those_of_the_model(settings: Model, cuts: range | tuple[int, ...]) -> None:
     model, source, ids = make(settings), sources(5, 2, 4), tokens(6, LONG)
     with torch.no_grad():
@@ -44,14 +48,14 @@ def test_rows_are_moved_doubled_and_dropped(settings: Model) -> None:
     rows, kept = torch.tensor([1, 1, 5, 4]), torch.tensor([0, 2])
     memory, state = stepper.start(source)
     state = select(state, torch.arange(3).repeat_interleave(2))
-    _, state = stepper.advance(ids[:, :ROOM], memory, state)
+    _, state = stepper.advance(ids[:, :POOL_GROWTH], memory, state)
     found = []
     memory, state = select(memory, kept), select(state, rows)
-    for token in torch.split(ids[rows, ROOM:], 1, dim=1):
+    for token in torch.split(ids[rows, POOL_GROWTH:], 1, dim=1):
         out, state = stepper.advance(token, memory, state)
         found.append(out)
     with torch.no_grad():
-        close(torch.cat(found, dim=1), logits(model, source, ids)[rows, ROOM:])
+        close(torch.cat(found, dim=1), logits(model, source, ids)[rows, POOL_GROWTH:])
 
 
 @every_transformer
@@ -69,6 +73,28 @@ def test_only_transformers_are_arranged(settings: Model) -> None:
     model = make(settings)
     assert isinstance(fused(model), FusedTransformer) == (settings in TRANSFORMERS.values())
     assert settings in TRANSFORMERS.values() or fused(model) is model
+
+
+class OtherAttention(MultiHeadAttention):
+    """Attention with scores of half the size, which only its own code knows."""
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, is_causal: bool = False
+    ) -> Tensor:
+        return super()._attend(query / 2, key, value, mask, is_causal=is_causal)
+
+
+@every_transformer
+def test_a_transformer_with_an_unknown_part_decodes_by_its_own_layers(settings: Model) -> None:
+    model = make(settings)
+    assert isinstance(model, Autoregressive)
+    stack = model.self_attention
+    assert stack is not None
+    layer = next(iter(stack.layers))
+    layer.attention.__class__ = OtherAttention
+    assert fused(model) is model
+    with pytest.raises(TypeError, match="OtherAttention"):
+        FusedTransformer(model, stack)
 
 
 def test_members_of_an_ensemble_are_arranged_and_keep_their_weights() -> None:
@@ -149,10 +175,10 @@ def test_nothing_is_copied_while_hypotheses_of_a_sentence_change_places() -> Non
 
     stepper, source = fused(make(MODELS["transformer-pre"])), sources(4, 3, size=SOURCE)
     memory, state = stepper.start(source)
-    _, state = stepper.advance(tokens(2, ROOM - 1, size=TARGET), memory, state)
+    _, state = stepper.advance(tokens(2, POOL_GROWTH - 1, size=TARGET), memory, state)
     _, begun = stepper.advance(tokens(4, 1), memory, select(state, torch.tensor([0, 0, 1, 1])))
     assert isinstance(begun, Past)
-    assert begun.length == ROOM
+    assert begun.length == POOL_GROWTH
     moved = select(begun, torch.tensor([1, 1, 3, 2]))
     assert isinstance(moved, Past)
     assert moved.pool is begun.pool
@@ -175,7 +201,7 @@ PLACES = [
 @pytest.mark.parametrize("first", PLACES, ids=str)
 def test_rows_go_anywhere_at_any_time(settings: Model, first: list[int]) -> None:
     """Each row attends to its own past, wherever it and those beside it came from: two moves, the second at random."""
-    model, ids = make(settings), tokens(6, ROOM + 2)
+    model, ids = make(settings), tokens(6, POOL_GROWTH + 2)
     generator = torch.Generator().manual_seed(len(first))
     stepper, source = fused(model), sources(*[4] * 6)
     memory, state = stepper.start(source)

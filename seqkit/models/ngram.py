@@ -187,12 +187,18 @@ def _count(sequences: Sequence[NDArray[np.int32]], *, order: int, vocabulary: in
     """The n-grams of each order, <s> before each sequence; orders that are longer than all sequences are left out."""
     sizes = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
     if not sizes.all() or not len(sizes):
-        what = f"sequence {int(sizes.argmin()) + 1} of {len(sizes)} is empty" if len(sizes) else "there is no sequence"
-        raise DataError(f"n-grams cannot be counted: {what}", "end each line with </s> (id 2), and leave nothing empty")
+        problem = (
+            f"sequence {int(sizes.argmin()) + 1} of {len(sizes)} is empty" if len(sizes) else "there is no sequence"
+        )
+        raise DataError(
+            f"n-grams cannot be counted: {problem}", "end each line with </s> (id 2), and leave nothing empty"
+        )
     ids = np.concatenate(sequences).astype(np.int64)
     if ids.min() < EOS or ids.max() >= vocabulary:
-        what = f"ids from {ids.min()} to {ids.max()}, but {EOS} to {vocabulary - 1} can be predicted"
-        raise DataError(f"the text has {what}", "encode it with the vocabulary of the model, without <s> and padding")
+        problem = f"ids from {ids.min()} to {ids.max()}, but {EOS} to {vocabulary - 1} can be predicted"
+        raise DataError(
+            f"the text has {problem}", "encode it with the vocabulary of the model, without <s> and padding"
+        )
     starts = np.cumsum(sizes) - sizes
     text = np.insert(ids, starts, BOS)
     # The position of each token in its sequence; that of <s> is 0.

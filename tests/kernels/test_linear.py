@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqkit.kernels.arithmetic import products_in
-from seqkit.kernels.linear import feed_forward, joint_linear, linear
+from seqkit.kernels.linear import feed_forward, joint_linear
 from seqkit.layers.projection import Projection
 
 
@@ -79,17 +79,3 @@ def test_maps_made_together_are_the_maps(shape: tuple[int, ...], dtype: torch.dt
         assert one.dtype == torch.float32
         assert (one - other).norm() <= tolerance * other.norm()
     assert dtype != torch.bfloat16 or not torch.equal(together[0], apart[0])
-
-
-def test_without_a_wish_it_is_torch_s_own() -> None:
-    x, weight, bias = torch.randn(3, 5), torch.randn(4, 5), torch.randn(4)
-    assert torch.equal(linear(x, weight, bias), F.linear(x, weight, bias))
-    with products_in(torch.bfloat16), products_in(None):
-        assert torch.equal(linear(x, weight, bias), F.linear(x, weight, bias))
-
-
-def test_the_wish_ends_with_its_body_even_by_an_error() -> None:
-    x, weight = torch.randn(3, 5), torch.randn(4, 5)
-    with pytest.raises(ZeroDivisionError), products_in(torch.bfloat16):
-        _ = 1 / 0
-    assert torch.equal(linear(x, weight, None), F.linear(x, weight))

@@ -1,112 +1,81 @@
-"""The narrow GRU and RNN are torch's, gradients and all, but for the arithmetic of their products."""
+"""A recurrent layer by the fastest kernel is torch's layer, whichever kernel that is."""
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from seqkit.kernels.arithmetic import BLOCK_ROWS
-from seqkit.kernels.gru import narrow_gru
-from seqkit.kernels.rnn import narrow_rnn
+from seqkit.kernels.arithmetic import products_in
+from seqkit.kernels.recurrence import FusedLayer, LayerState, recur
 
-close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
-small = st.integers(1, 5)
-Layer = nn.GRU | nn.RNN
-both = pytest.mark.parametrize("kind", [nn.GRU, nn.RNN])
+KINDS: list[type[FusedLayer]] = [nn.RNN, nn.GRU, nn.LSTM]
+every_kind = pytest.mark.parametrize("kind", KINDS)
+begun = pytest.mark.parametrize("begun", [False, True])
 
 
-def narrow(layer: Layer, x: Tensor, before: Tensor, dtype: torch.dtype) -> Tensor:
-    run = narrow_gru if isinstance(layer, nn.GRU) else narrow_rnn
-    return run(x, before, [weight.to(x.dtype) for weight in layer.all_weights[0]], dtype=dtype)
-
-
-def layer_and_inputs(kind: type[Layer], rows: int, steps: int, inputs: int, width: int) -> tuple[Layer, Tensor, Tensor]:
+def case(kind: type[FusedLayer], *, begun: bool, steps: int = 6) -> tuple[FusedLayer, Tensor, LayerState | None]:
+    """A layer, inputs (N, T, I), and a state or none."""
     torch.manual_seed(0)
-    layer = kind(inputs, width, batch_first=True).double()
-    x = torch.randn(rows, steps, inputs, dtype=torch.float64, requires_grad=True)
-    return layer, x, torch.randn(rows, width, dtype=torch.float64, requires_grad=True)
+    layer = kind(5, 8, batch_first=True)
+    if not begun:
+        return layer, torch.randn(3, steps, 5), None
+    hidden, cell = torch.randn(2, 1, 3, 8)
+    return layer, torch.randn(3, steps, 5), (hidden, cell) if kind is nn.LSTM else hidden
 
 
-def agree(layer: Layer, x: Tensor, before: Tensor) -> None:
-    expected, end = layer(x, before[None])
-    out = narrow(layer, x, before, x.dtype)
-    close(out, expected)
-    close(out[:, -1], end[0])
-    weights = torch.randn_like(out)
-    learnt = [x, before, *layer.parameters()]
-    wanted, found = (torch.autograd.grad((y.sin() * weights).sum(), learnt) for y in (expected, out))
-    close(found, wanted)
+def parts(state: LayerState) -> tuple[Tensor, ...]:
+    return state if isinstance(state, tuple) else (state,)
 
 
-@given(rows=small, steps=small, inputs=small, width=small)
-@settings(max_examples=40)
-@both
-def test_outputs_and_all_gradients_are_those_of_torch(
-    kind: type[Layer], rows: int, steps: int, inputs: int, width: int
+@every_kind
+@begun
+def test_it_is_the_layer(kind: type[FusedLayer], begun: bool) -> None:
+    layer, x, before = case(kind, begun=begun)
+    out, after = recur(layer, x, before)
+    expected, end = layer(x, before)
+    assert torch.equal(out, expected)
+    assert all(map(torch.equal, parts(after), parts(end)))
+
+
+@every_kind
+@begun
+@pytest.mark.parametrize("products", [None, torch.bfloat16])
+def test_what_is_dropped_is_the_recurrent_matrix(
+    kind: type[FusedLayer], begun: bool, products: torch.dtype | None
 ) -> None:
-    agree(*layer_and_inputs(kind, rows, steps, inputs, width))
+    """The layer with half of the matrix, whose gradients reach what was kept of it."""
+    layer, x, before = case(kind, begun=begun)
+    matrix = layer.get_parameter("weight_hh_l0")
+    mask = (torch.rand_like(matrix) < 0.5).float()
+    with products_in(products):
+        out, after = recur(layer, x, before, drop=lambda weight: weight * mask)
+        (gradient,) = torch.autograd.grad(out.sum(), matrix)
+        with torch.no_grad():
+            matrix.mul_(mask)
+        expected, end = recur(layer, x, before)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(parts(after), parts(end), rtol=1e-5, atol=1e-6)
+    assert not gradient[mask == 0].any()
+    assert gradient[mask == 1].any()
 
 
-@pytest.mark.parametrize("rows", [BLOCK_ROWS // 4, BLOCK_ROWS // 4 + 1])
-@both
-def test_rows_that_fill_a_product_exactly_need_no_filling(kind: type[Layer], rows: int) -> None:
-    agree(*layer_and_inputs(kind, rows, 4, 3, 2))
+@every_kind
+@begun
+def test_narrow_products_give_wide_outputs_that_are_near(kind: type[FusedLayer], begun: bool) -> None:
+    layer, x, before = case(kind, begun=begun)
+    with products_in(torch.bfloat16):
+        out, after = recur(layer, x, before)
+    expected, end = layer(x, before)
+    assert {part.dtype for part in (out, *parts(after))} == {torch.float32}
+    for narrow, wide in zip((out, *parts(after)), (expected, *parts(end)), strict=True):
+        assert 0 < float((narrow - wide).detach().norm() / wide.detach().norm()) < 0.02
 
 
-@both
-def test_saturated_gates_stay_finite(kind: type[Layer]) -> None:
-    layer, x, before = layer_and_inputs(kind, 3, 4, 2, 5)
-    with torch.no_grad():
-        x.mul_(1e4)
-    agree(layer, x, before)
-
-
-@both
-def test_the_backward_pass_leaves_what_it_read_as_it_was(kind: type[Layer]) -> None:
-    layer, x, before = layer_and_inputs(kind, 3, 4, 2, 5)
-    out = narrow(layer, x, before, x.dtype)
-    learnt = [x, before, *layer.parameters()]
-    once = torch.autograd.grad(out.square().sum(), learnt, retain_graph=True)
-    assert all(map(torch.equal, once, torch.autograd.grad(out.square().sum(), learnt)))
-
-
-@given(cut=st.integers(1, 5))
-@both
-def test_a_sequence_may_be_cut_and_gone_on_with(kind: type[Layer], cut: int) -> None:
-    layer, x, before = layer_and_inputs(kind, 3, 6, 2, 5)
-    read = partial(narrow, layer, dtype=x.dtype)
-    whole = read(x, before)
-    start = read(x[:, :cut], before)
-    halves = torch.cat([start, read(x[:, cut:], start[:, -1])], dim=1)
-    close(halves, whole)
-    learnt = [x, before, *layer.parameters()]
-    close(*(torch.autograd.grad(out.square().sum(), learnt) for out in (halves, whole)))
-
-
-@both
-def test_narrow_products_change_little(kind: type[Layer]) -> None:
-    layer, x, before = layer_and_inputs(kind, 9, 12, 8, 16)
-    layer, x, before = layer.float(), x.float().detach().requires_grad_(), before.float().detach().requires_grad_()
-    learnt = [x, before, *layer.parameters()]
-    results = []
-    for dtype in (torch.float32, torch.bfloat16):
-        out = narrow(layer, x, before, dtype)
-        assert out.dtype == torch.float32
-        results.append([out.detach(), *torch.autograd.grad(out.square().sum(), learnt)])
-    for wide, other in zip(*results, strict=True):
-        assert other.dtype == torch.float32
-        assert 0 < float((other - wide).norm() / wide.norm()) < 0.02
-
-
-@both
-def test_a_row_does_not_depend_on_its_neighbours_or_on_what_comes_after_it(kind: type[Layer]) -> None:
-    layer, x, before = layer_and_inputs(kind, 9, 12, 8, 16)
-    read = partial(narrow, layer, dtype=torch.bfloat16)
-    whole = read(x.float(), before.float())
-    alone = read(x[4:5, :7].float(), before[4:5].float())
-    torch.testing.assert_close(alone, whole[4:5, :7], rtol=0, atol=0.02)
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU])
+def test_a_single_step_is_read_in_full_precision(kind: type[FusedLayer]) -> None:
+    """There is nothing to gain: the narrow kernels are for many steps."""
+    layer, x, before = case(kind, begun=True, steps=1)
+    with products_in(torch.bfloat16):
+        out, _ = recur(layer, x, before)
+    assert torch.equal(out, layer(x, before)[0])

@@ -289,13 +289,6 @@ def test_a_narrow_stack_drops_weights(kind: Kind) -> None:
         assert gradient[dropped != 0].any()
 
 
-def test_a_narrow_gru_reads_a_single_step_in_full_precision() -> None:
-    stack, x = stack_of("gru").float(), torch.randn(3, 1, 3)
-    with products_in(torch.bfloat16):
-        out, _ = stack(x)
-    assert torch.equal(out, stack(x)[0])
-
-
 @pytest.mark.parametrize("layers", [1, 3])
 def test_a_stack_of_min_grus_is_its_cells_spelt_out(layers: int) -> None:
     torch.manual_seed(0)

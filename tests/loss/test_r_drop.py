@@ -71,11 +71,11 @@ def test_what_is_masked_counts_nowhere(real: float) -> None:
     assert int(one.tokens) == int(targets.mask.sum())
 
 
-def test_narrow_products_come_near() -> None:
-    hidden, output, targets = problem(rows=20, steps=30, dtype=torch.float32, real=1.0)
-    inputs = (hidden, output.weight, output.bias)
-    wide = r_drop_cross_entropy(hidden, output, targets, weight=5.0, smoothing=0.1)
-    narrow = r_drop_cross_entropy(hidden, output, targets, weight=5.0, smoothing=0.1, products=torch.bfloat16)
-    torch.testing.assert_close(narrow.objective, wide.objective, rtol=0.01, atol=0)
-    for a, b in zip(*(torch.autograd.grad(tally.objective, inputs) for tally in (wide, narrow)), strict=True):
-        assert float((a - b).norm() / a.norm()) < 0.02
+def test_products_are_narrowed_where_that_is_wanted() -> None:
+    hidden, output, targets = problem(rows=9, steps=20, dtype=torch.float32)
+    wide, narrow = (
+        r_drop_cross_entropy(hidden, output, targets, weight=5.0, products=dtype).objective
+        for dtype in (None, torch.bfloat16)
+    )
+    assert narrow != wide
+    torch.testing.assert_close(narrow, wide, rtol=0.01, atol=0)

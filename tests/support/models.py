@@ -100,9 +100,8 @@ TRANSFORMERS = {name: settings for name, settings in MODELS.items() if isinstanc
 # One of each kind of code, on which the quick tier tries every law; the slow tier tries it on all the others.
 FIRST_TRIED = {
     "transformer-pre", "transformer-learned", "transformer-swiglu", "rnn-dot-feeding", "gru-additive-feeding",
-    "gru-bilinear", "lstm-additive-deep", "mingru-additive-deep", "plain-lstm-deep", "mixed-gru-feeding", "language-gru",
-    "language-mingru",
-    "language-lstm-regularised", "language-transformer-rotary", "ngram",
+    "gru-bilinear", "lstm-additive-deep", "mingru-additive-deep", "plain-lstm-deep", "mixed-gru-feeding",
+    "language-gru", "language-mingru", "language-lstm-regularised", "language-transformer-rotary", "ngram",
 }  # fmt: skip
 
 

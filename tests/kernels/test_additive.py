@@ -55,3 +55,11 @@ def test_the_backward_pass_leaves_what_it_read_as_it_was() -> None:
     loss = additive_scores(*read).square().sum()
     once = torch.autograd.grad(loss, read, retain_graph=True)
     assert all(map(torch.equal, once, torch.autograd.grad(loss, read)))
+
+
+def test_a_huge_query_and_a_huge_key_of_the_other_sign_make_no_nan() -> None:
+    read = [torch.full((1, 1, 3), 1e3), torch.full((1, 1, 3), -1e3), torch.ones(3)]
+    q, k, v = (part.requires_grad_() for part in read)
+    scores = additive_scores(q, k, v)
+    assert -3 <= float(scores.detach()) <= 3
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(scores.sum(), (q, k, v)))

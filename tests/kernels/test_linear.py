@@ -8,23 +8,23 @@ from typing import Literal
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqkit.kernels.arithmetic import products_in
-from seqkit.kernels.linear import feed_forward, joint_linear
-from seqkit.layers.projection import Projection
+from seqkit.kernels.linear import feed_forward, joint_linear, linear
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(7, 5), (2, 3, 5), (1, 1, 1, 5)])
 def test_narrow_products_are_the_wide_ones_within_rounding(shape: tuple[int, ...], bias: bool) -> None:
     torch.manual_seed(0)
-    module, x = Projection(5, 4, bias=bias), torch.randn(*shape, requires_grad=True)
+    module, x = nn.Linear(5, 4, bias=bias), torch.randn(*shape, requires_grad=True)
     inputs = (x, *module.parameters())
-    wide = module(x)
+    wide = linear(x, module.weight, module.bias)
+    assert torch.equal(wide, module(x))
     expected = torch.autograd.grad(wide.tanh().sum(), inputs)
     with products_in(torch.bfloat16):
-        narrow = module(x)
+        narrow = linear(x, module.weight, module.bias)
     found = torch.autograd.grad(narrow.tanh().sum(), inputs)
     assert narrow.dtype == torch.float32
     torch.testing.assert_close(narrow, wide, rtol=0.02, atol=0.05)
@@ -40,7 +40,7 @@ def test_two_maps_with_an_activation_between_are_that(
 ) -> None:
     """By the same formulas in both arithmetics; in float32 they are exact."""
     torch.manual_seed(0)
-    inner, outer, x = Projection(5, 16), Projection(16, 5), torch.randn(*shape, requires_grad=True)
+    inner, outer, x = nn.Linear(5, 16), nn.Linear(16, 5), torch.randn(*shape, requires_grad=True)
     inputs = (x, *inner.parameters(), *outer.parameters())
     wide = feed_forward(x, inner, outer, activation)
     assert torch.equal(wide, outer(F.relu(inner(x)) if activation == "relu" else F.gelu(inner(x))))
@@ -60,7 +60,7 @@ def test_two_maps_with_an_activation_between_are_that(
 def test_maps_made_together_are_the_maps(shape: tuple[int, ...], dtype: torch.dtype | None, tolerance: float) -> None:
     """Also where one has no bias, they differ in size, and one is not used."""
     torch.manual_seed(0)
-    maps, x = [Projection(5, 4), Projection(5, 3, bias=False), Projection(5, 6), Projection(5, 2)], torch.randn(*shape)
+    maps, x = [nn.Linear(5, 4), nn.Linear(5, 3, bias=False), nn.Linear(5, 6), nn.Linear(5, 2)], torch.randn(*shape)
     x.requires_grad_()
     for each in maps:
         if each.bias is not None:

@@ -8,8 +8,6 @@ import torch
 
 from seqkit.batch import pad
 from seqkit.errors import ConfigError, ModelError
-from seqkit.layers.attention import MultiHeadAttention
-from seqkit.layers.transformer import DecoderLayer
 from seqkit.models.build import Sizes, build, build_translation
 from seqkit.models.decoders import PlainDecoder, RecurrentDecoder, TransformerDecoder
 from seqkit.models.encoders import RecurrentEncoder, TransformerEncoder
@@ -91,24 +89,3 @@ def test_each_side_has_its_own_vocabulary(settings: TranslationSettings) -> None
 def test_a_model_without_a_source_says_what_is_missing(settings: TranslationSettings) -> None:
     with pytest.raises(ModelError, match="source"):
         build_translation(settings, JOINT).start(None)
-
-
-def test_settings_reach_the_layers() -> None:
-    settings = Transformer(
-        width=8, heads=4, feed_forward=24, encoder_layers=3, decoder_layers=2, attention_dropout=0.25, dropout=0.5
-    )
-    model = build_translation(settings, JOINT)
-    attentions = [module for module in model.modules() if isinstance(module, MultiHeadAttention)]
-    assert len(attentions) == 3 + 2 * 2
-    assert {(module.heads, module.rate, module.rotary) for module in attentions} == {(4, 0.25, False)}
-    assert model.encoder.dropout.rate == model.decoder.dropout.rate == 0.5
-
-
-def test_attention_to_the_source_is_never_rotary() -> None:
-    """The distance between a source and a target place means nothing."""
-    model = build_translation(
-        Transformer(width=8, heads=2, feed_forward=8, decoder_layers=2, positions="rotary"), JOINT
-    )
-    layers = [module for module in model.modules() if isinstance(module, DecoderLayer)]
-    assert len(layers) == 2
-    assert all(layer.attention.rotary and not layer.cross_attention.rotary for layer in layers)

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from seqkit.batch import Padded, pad
-from seqkit.errors import ConfigError, ModelError
+from seqkit.errors import ConfigError
 from seqkit.models.build import Sizes, build_translation
-from seqkit.models.decoders import RecurrentDecoder
 from seqkit.models.seq2seq import EncoderDecoder
-from seqkit.settings import Mixed, Plain, Recurrent, Transformer, TranslationSettings
+from seqkit.settings import Mixed, Recurrent, Transformer, TranslationSettings
 
 ATTENTIVE: dict[str, TranslationSettings] = {
     "transformer": Transformer(width=8, heads=2, feed_forward=8, encoder_layers=1, decoder_layers=2),
@@ -52,24 +51,6 @@ def test_alignments_look_at_no_later_token(settings: TranslationSettings) -> Non
     )
 
 
-@pytest.mark.parametrize("name", ["recurrent", "recurrent-feeding", "mixed"])
-def test_a_recurrent_decoder_reports_the_weights_that_it_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Were the reported weights forced on the decoder, its predictions would stay the same."""
-    source, inputs = given()
-    model = made(ATTENTIVE[name])
-    assert isinstance(model.decoder, RecurrentDecoder)
-    memory, state = model.start(source)
-    expected = model.advance(inputs, memory, state).logits
-    columns = list(model.alignment(source, inputs).unbind(1))
-
-    def forced(queries: Tensor, memory: object) -> Tensor:
-        return torch.stack([columns.pop(0) for _ in range(queries.shape[1])], dim=1)
-
-    monkeypatch.setattr(model.decoder.attention, "weights", forced)
-    torch.testing.assert_close(model.advance(inputs, memory, state).logits, expected)
-    assert not columns
-
-
 @every_attentive_model
 def test_layers_and_heads_are_looked_at_one_by_one(settings: TranslationSettings) -> None:
     source, inputs = given()
@@ -85,12 +66,6 @@ def test_layers_and_heads_are_looked_at_one_by_one(settings: TranslationSettings
     for wrong in ({"layer": layers}, {"head": heads}, {"layer": -1}):
         with pytest.raises(ConfigError, match="the model's attention has no"):
             model.alignment(source, inputs, **wrong)
-
-
-def test_a_model_without_attention_says_so() -> None:
-    source, inputs = given()
-    with pytest.raises(ModelError, match="no attention"):
-        made(Plain(width=8, embedding=6)).alignment(source, inputs)
 
 
 @every_attentive_model

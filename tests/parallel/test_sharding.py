@@ -427,11 +427,6 @@ def test_a_replica_has_what_is_validated_and_works_alone(pair: Pair) -> None:
     assert all([*here, *there])
 
 
-def test_nothing_is_shared_alone() -> None:
-    tensor = torch.ones(3)
-    assert local_shard(tensor) is full_tensor(tensor) is tensor
-
-
 def die(processes: Processes) -> str:
     """The second process is killed while the first waits for it in the midst of a step."""
     trainer, _ = trainer_of(TRANSFORMER, processes, sharded=True)

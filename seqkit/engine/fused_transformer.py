@@ -256,7 +256,7 @@ class _FusedResidual:
         return self.norm(x) if self.pre else x
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        """The sum of x and the sub-layer's output y, (N, T, D) each -> (N, T, D)."""
+        """The sum of x and the sub-layer's output y, normed where the norm comes after: (N, T, D) each -> (N, T, D)."""
         return x + y if self.pre else self.norm(x + y)
 
 

@@ -58,7 +58,7 @@ class Residual(nn.Module):
         return result
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        """The sum of x and the sub-layer's output y, (N, T, D) each -> (N, T, D)."""
+        """The sum of x and the sub-layer's output y, normed where the norm comes after: (N, T, D) each -> (N, T, D)."""
         result: Tensor = x + self.dropout(y)
         return result if self.pre else self.norm(result)
 

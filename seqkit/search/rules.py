@@ -284,7 +284,7 @@ class MinimumLength:
 class Prefix:
     """Each row continues with given tokens, then freely; the last rule of a list, as it overrules those before it.
 
-    A forced token keeps its score, or has 0 where it was impossible. The state are the tokens that are still to come.
+    A forced token keeps its score, or has 0 where it was impossible. The state holds the tokens that are still to come.
     """
 
     tokens: Tensor  # (N, P), -1 after the end of the shorter ones

@@ -63,17 +63,6 @@ def test_the_mean_of_checkpoints_is_a_model(
     assert f"mean of     {steps}" in capsys.readouterr().out
 
 
-def test_the_mean_of_equal_weights_is_these_weights(trained: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints"
-    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-    weights = weights_of(trained)
-    for step in (1000, 2000, 3000):
-        checkpoint.save(folder, step, tensors={"model": weights}, training={}, codec="codec")
-    assert main(["-q", "model", "average", str(tmp_path), "-o", str(tmp_path / "mean"), "--last", "3"]) == 0
-    for name, tensor in weights_of(tmp_path / "mean").items():
-        assert torch.equal(tensor, weights[name])
-
-
 def damage(run: Path) -> None:
     path = run / "checkpoints" / "step-00000200" / "model.safetensors"
     content = bytearray(path.read_bytes())

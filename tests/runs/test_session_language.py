@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from seqkit.settings import Recipe
 from seqkit.state import tensors_of
 from seqkit.training.reading import BatchGroup
 from seqkit.training.trainer import Trainer, Update
-from tests.support.sessions import contents, progress, refused, same, same_tensors, scored, stopped, tensors
+from tests.support.sessions import progress, refused, same, same_tensors, scored, stopped, tensors
 
 STREAM: dict[str, Any] = {"kind": "stream", "window": 7}
 LINES: dict[str, Any] = {"kind": "lines"}
@@ -202,17 +201,6 @@ def test_what_validation_says_is_what_the_command_says(
     assert load(corpus / "run").facts["score"] == pytest.approx(said["loss"])
 
 
-def test_counts_that_were_saved_and_not_published_are_published_by_the_same_command(corpus: Path) -> None:
-    """As after a death behind the checkpoint."""
-    settings, folder = recipe(corpus, NGRAM, STREAM), corpus / "run"
-    train(settings, out=folder, device="cpu")
-    before = contents(folder)
-    shutil.rmtree(folder / "model")
-    (folder / "checkpoints" / "best.json").unlink()
-    train(settings, out=folder, device="cpu")
-    assert contents(folder) == before
-
-
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -254,18 +242,6 @@ def test_what_two_processes_carried_one_takes_up(corpus: Path, seen: list[Seen])
 
 def close(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
     torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
-
-
-def test_counting_twice_counts_once(corpus: Path) -> None:
-    settings = recipe(corpus, NGRAM, STREAM)
-    found = train(settings, out=corpus / "run", device="cpu")
-    assert (found.step, found.stop) == (1, "steps")
-    before = contents(corpus / "run")
-    found = train(settings, out=corpus / "run", device="cpu")
-    assert (found.step, found.stop) == (1, "steps")
-    assert contents(corpus / "run") == before
-    train(settings, out=corpus / "again", device="cpu")
-    same_tensors(corpus / "run", corpus / "again")
 
 
 @pytest.mark.parametrize("model", [NGRAM, LSTM], ids=["ngram", "lstm"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import msgspec
@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from seqkit.config import build
+from seqkit.demo import reverse
 from seqkit.errors import Interrupted, SeqkitError
 from seqkit.runs.session import train
 from seqkit.settings import Recipe
@@ -20,6 +22,15 @@ from seqkit.training.reading import BatchGroup
 from seqkit.training.trainer import Progress, Trainer, Update
 
 WHEN = {"t", "attempt", "seconds"}
+
+
+class Seen(NamedTuple):
+    """One step: its numbers, and which pairs it read."""
+
+    loss: float
+    rate: float
+    norm: float
+    pairs: list[tuple[int, ...]]
 
 
 class AfterLooks(StopRequest):
@@ -103,3 +114,39 @@ def refused(recipe: Recipe, run: Path, kind: type[SeqkitError], *words: str) -> 
         train(recipe, out=run, device="cpu")
     assert [word for word in words if word not in str(caught.value)] == []
     assert contents(run / "checkpoints") == before
+
+
+def toy_corpus(folder: Path) -> Path:
+    """Sixty different pairs to train on, ten to validate on."""
+    pairs = reverse(70, seed=1)
+    for name, part in (("train", pairs[:60]), ("dev", pairs[60:])):
+        rows = "".join(f"{source}\t{target}\n" for source, target in part)
+        (folder / f"{name}.tsv").write_text(rows, encoding="utf-8")
+    return folder
+
+
+def toy_recipe(corpus: Path, *, model: dict[str, Any] | None = None, dev: bool = True, **settings: Any) -> Recipe:
+    """A run over `toy_corpus`: seven steps an epoch, with dropout, accumulation and an average."""
+    small = {"kind": "transformer", "width": 16, "heads": 2, "feed_forward": 16, "encoder_layers": 1}
+    fixed = {
+        "steps": 20,
+        "batch_tokens": 40,
+        "accumulate": 2,
+        "schedule": {"kind": "inverse_square_root", "warmup": 20},
+        "average": 0.9,
+        "validate_every": 1000,
+        "processes": 1,
+        "precision": "float32",
+        "output_precision": "float32",
+        "keep_heap": False,
+        "keep": 100,
+    }
+    return build(
+        {
+            "data": {"train": [str(corpus / "train.tsv")], "dev": [str(corpus / "dev.tsv")] if dev else []},
+            "text": {"kind": "words", "split": "spaces"},
+            "model": {**small, "decoder_layers": 1, "dropout": 0.1, **(model or {})},
+            "train": {**fixed, **settings},
+        },
+        where="the test",
+    )

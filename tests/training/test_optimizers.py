@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 import torch
 from torch import Tensor
 
-from seqkit.models.build import Sizes, build
 from seqkit.runs.network import hidden_matrices
 from seqkit.settings import (
     SGD,
     Adam,
     AdamW,
     AveragedSGD,
-    Mixed,
-    Model,
     Muon,
     Optimizer,
-    Plain,
-    Recurrent,
     RMSprop,
-    Transformer,
 )
 from seqkit.training.muon import Muon as MuonOptimizer
 from seqkit.training.objective import Objective
@@ -80,28 +73,6 @@ def test_muon_takes_hidden_matrices_and_adamw_the_rest() -> None:
     names = {id(parameter): name for name, parameter in objective.model.named_parameters()}
     assert {names[id(each)] for each in muon.param_groups[0]["params"]} == matrices
     assert (muon.param_groups[0]["base"], adamw.param_groups[0]["base"]) == (0.5, 0.25)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        Transformer(width=8, heads=2, feed_forward=8, encoder_layers=1, decoder_layers=1, positions="learned"),
-        Recurrent(width=8, embedding=6, cell="lstm"),
-        Plain(width=8, embedding=6),
-        Mixed(width=8, heads=2, feed_forward=8, encoder_layers=1),
-    ],
-    ids=lambda settings: type(settings).__name__,
-)
-@pytest.mark.parametrize("tied", ["none", "output", "all"])
-def test_hidden_matrices_are_neither_token_vectors_nor_places_nor_outputs(settings: Model, tied: str) -> None:
-    model = build(msgspec.structs.replace(settings, tied=tied), Sizes(9, 9, joint=True))
-    names = hidden_matrices(model)
-    shapes = dict(model.named_parameters())
-    assert names
-    assert all(shapes[name].ndim == 2 for name in names)
-    left = {name for name in shapes if name not in names and shapes[name].ndim == 2}
-    assert {name.split(".")[-2] for name in left} <= {"embedding", "output", "positions"}
-    assert not [name for name in names if "embedding" in name or name.startswith("output") or "positions" in name]
 
 
 def test_rates_are_scaled_from_their_bases_however_often() -> None:

@@ -64,14 +64,14 @@ def read_lines(folder: Path, *names: str) -> list[str]:
 
 
 def _checked_lines(path: Path) -> list[str]:
-    found = []
+    texts = []
     with open_binary(path) as stream:
         for number, line in enumerate(lines(stream, str(path)), start=1):
             text, good = decode(line)
             if not good:
                 raise DataError(f"{path} line {number} is not UTF-8", "fetch the file again: the original is clean")
-            found.append(_checked(text, f"{path} line {number}"))
-    return found
+            texts.append(_checked(text, f"{path} line {number}"))
+    return texts
 
 
 def _checked(text: str, where: str) -> str:
@@ -112,17 +112,17 @@ def hub_pairs(
         raise DataError(
             f"cannot fetch {repository} from the hub: {reason}", "without network, give a local copy: --from DIR"
         ) from None
-    found = {}
+    parts = {}
     for name, split in splits.items():
         if split not in dataset or not set(columns) <= set(dataset[split].column_names):
             raise DataError(f"{repository} has no split {split} with columns {' and '.join(columns)}", "see --from DIR")
         rows = zip(*(dataset[split][column] for column in columns), strict=True)
         where = f"{repository} {split} row"
-        found[name] = [
+        parts[name] = [
             (_checked(str(source), f"{where} {number}"), _checked(str(target), f"{where} {number}"))
             for number, (source, target) in enumerate(rows, start=1)
         ]
-    return found
+    return parts
 
 
 def check_sizes(parts: Mapping[str, Sequence[Pair]], expected: Mapping[str, int]) -> None:

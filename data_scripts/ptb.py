@@ -45,10 +45,10 @@ def fetch() -> dict[str, list[str]]:
 def check(parts: Mapping[str, Sequence[str]], sizes: Mapping[str, tuple[int, int]]) -> None:
     """Raise DataError unless every part has as many lines and words as is known of the original."""
     for name, sentences in parts.items():
-        found = len(sentences), sum(len(sentence.split()) for sentence in sentences)
-        if found != sizes[name]:
+        counts = len(sentences), sum(len(sentence.split()) for sentence in sentences)
+        if counts != sizes[name]:
             raise DataError(
-                f"{name} has {found[0]} lines of {found[1]} words, the original {sizes[name][0]} of {sizes[name][1]}",
+                f"{name} has {counts[0]} lines of {counts[1]} words, the original {sizes[name][0]} of {sizes[name][1]}",
                 "the copy is cut short or prepared in another way; perplexities on it cannot be compared",
             )
 

@@ -50,11 +50,11 @@ def main() -> int:
         rows = []
         for name, *words in arguments.variant:
             runs = [(seed, arguments.out / f"{name}-{seed}") for seed in arguments.seeds]
-            found = [
+            results = [
                 reached(arguments.recipe, run, [*arguments.set, *words, f"train.seed={seed}"], test.source, test.target)
                 for seed, run in runs
             ]
-            rows.append((name, words, found))
+            rows.append((name, words, results))
     except SeqkitError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -69,7 +69,7 @@ def reached(
     print(run, file=sys.stderr)
     shown = display(terminal=sys.stderr.isatty(), quiet=False, log_seconds=60)
     progress = train(config.load(recipe, words), out=run, display=shown)
-    hypotheses = [each.text for each in Translator.load(run).translate(sources)]
+    hypotheses = [translation.text for translation in Translator.load(run).translate(sources)]
     (score,) = corpus_scores(hypotheses, [references], metrics=("bleu",))
     dev = float("nan") if progress.best is None else progress.best
     return Reached(dev, score.value, progress.seconds / 60, progress.step, score.signature)
@@ -79,9 +79,9 @@ def table(rows: Sequence[tuple[str, Sequence[str], Sequence[Reached]]]) -> Itera
     """The rows with the scores' means and ranges."""
     yield "| variant | settings | test | development, greedy | steps | minutes |"
     yield "|---|---|---|---|---|---|"
-    for name, words, found in rows:
-        dev, test = [each.dev for each in found], [each.test for each in found]
-        minutes, steps = [each.minutes for each in found], [each.steps for each in found]
+    for name, words, results in rows:
+        dev, test = [result.dev for result in results], [result.test for result in results]
+        minutes, steps = [result.minutes for result in results], [result.steps for result in results]
         settings = " ".join(f"`{word}`" for word in words)
         cells = [
             name,

@@ -1,6 +1,6 @@
 """Multi30k English-German, start to end: prepare the data, train each model, score it, compare with what to expect.
 
-python recipes/multi30k.py --from ../shared/data/multi30k
+python recipes/multi30k.py --from DIR
 python recipes/multi30k.py --models gru transformer --minutes 5
 """
 

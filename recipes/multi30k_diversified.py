@@ -60,8 +60,8 @@ def diversify(arguments: argparse.Namespace) -> None:
         words = [f"train.minutes={SHARE * minutes:.2f}", f"train.seed={1000 * number + seed}", *arguments.set]
         learn(run, [own], data / "val", source, target, words)
         if not made.exists():
-            found = Translator.load(run).translate(read_lines(own[source]), beam=BEAM)
-            replace_file(made, "".join(f"{each.text}\n" for each in found))
+            translations = Translator.load(run).translate(read_lines(own[source]), beam=BEAM)
+            replace_file(made, "".join(f"{translation.text}\n" for translation in translations))
         corpora.append({**own, target: str(made)})
     words = [f"train.minutes={LAST * minutes:.2f}", f"train.seed={seed}", f'text.from="{out / "en-de"}"']
     learn(out / "last", corpora, data / "val", "en", "de", [*words, *arguments.set])

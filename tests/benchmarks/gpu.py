@@ -112,13 +112,13 @@ def sentences(folder: Path) -> tuple[Encoded, Encoded]:
             np.array([len(line.split()) for line in (folder / name).read_text(encoding="utf-8").split("\n")[:-1]])
             for name in ("train.en", "train.de")
         ]
-        lengths = [np.maximum(1, np.rint(1.25 * each)).astype(int) for each in words]
+        lengths = [np.maximum(1, np.rint(1.25 * counts)).astype(int) for counts in words]
     else:
         sizes = np.clip(random.lognormal(2.65, 0.3, 29000), 3, 60)
         lengths = [np.rint(sizes * random.normal(factor, 0.1, len(sizes))).clip(2).astype(int) for factor in (1, 1.1)]
     source, target = (
-        Encoded.from_lists([np.minimum(FIRST + random.zipf(1.3, n), VOCABULARY - 1).tolist() for n in each])
-        for each in lengths
+        Encoded.from_lists([np.minimum(FIRST + random.zipf(1.3, n), VOCABULARY - 1).tolist() for n in lengths_of_side])
+        for lengths_of_side in lengths
     )
     return source, target
 
@@ -176,10 +176,10 @@ def train(
     needed = sum(operations(model, group.batches[0]) for group in groups) / tokens
     rows = []
     for system in systems:
-        found = rates[system.name]
-        share = statistics.median(found) * needed / (arguments.peak_tflops * 1e12)
+        measured_rates = rates[system.name]
+        share = statistics.median(measured_rates) * needed / (arguments.peak_tflops * 1e12)
         note = f"{100 * share:.1f} % of {arguments.peak_tflops:g} TFLOP/s"
-        rows.append(row_of(system.name, found, unit="tokens/s", memory=system.peak / 2**20, note=note))
+        rows.append(row_of(system.name, measured_rates, unit="tokens/s", memory=system.peak / 2**20, note=note))
     padded = sum(group.padded for group in groups)
     filled = f"{tokens / len(groups):.0f} a batch of {padded / len(groups):.0f}"
     print_rows(f"training {size}, real target tokens a second ({filled})", rows, baseline="nn.Transformer loop")
@@ -323,13 +323,13 @@ def marian(settings: Transformer) -> Any:
 
 def marian_logits(model: nn.Module, batch: Batch) -> Tensor:
     assert batch.source is not None
-    found = model(
+    output = model(
         input_ids=batch.source.ids,
         attention_mask=batch.source.mask.long(),
         decoder_input_ids=batch.inputs,
         use_cache=False,
     )
-    logits: Tensor = found.logits
+    logits: Tensor = output.logits
     return logits
 
 
@@ -383,7 +383,7 @@ def translate(
             run()
             if turn:
                 rates[name].append(len(read) / (now(device) - began))
-    rows: list[Row] = [row_of(name, found, unit="lines/s") for name, found in rates.items()]
+    rows: list[Row] = [row_of(name, measured_rates, unit="lines/s") for name, measured_rates in rates.items()]
     print_rows(f"translating with {size}, beam {beam}", rows, baseline="Hugging Face Marian, float32")
 
 

@@ -57,9 +57,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="default: data/multi30k, and data/ptb for the language model")
     arguments = parser.parse_args()
     names = [name for name in VARIANTS if name == ALL or arguments.only is None or name in arguments.only]
-    found = {size: measured(size, names, arguments) for size in arguments.size}
-    print_table(found, names)
-    print(json.dumps({"title": "host settings", "load": os.getloadavg()[0], "rates": found}))
+    rates_of_sizes = {size: measured(size, names, arguments) for size in arguments.size}
+    print_table(rates_of_sizes, names)
+    print(json.dumps({"title": "host settings", "load": os.getloadavg()[0], "rates": rates_of_sizes}))
 
 
 def measured(size: str, names: list[str], arguments: argparse.Namespace) -> dict[str, list[float]]:
@@ -84,15 +84,15 @@ def measured(size: str, names: list[str], arguments: argparse.Namespace) -> dict
     return rates
 
 
-def print_table(found: dict[str, dict[str, list[float]]], names: list[str]) -> None:
+def print_table(rates_of_sizes: dict[str, dict[str, list[float]]], names: list[str]) -> None:
     """One column a size: the rate with all settings, and shares of it, compared within each round."""
-    print(f"| | {' | '.join(found)} |")
-    print("|---|" + "---:|" * len(found))
-    whole = (f"{statistics.median(rates[ALL]):,.0f} tokens/s" for rates in found.values())
+    print(f"| | {' | '.join(rates_of_sizes)} |")
+    print("|---|" + "---:|" * len(rates_of_sizes))
+    whole = (f"{statistics.median(rates[ALL]):,.0f} tokens/s" for rates in rates_of_sizes.values())
     print(f"| {ALL} | {' | '.join(whole)} |")
     for name in names:
         if name != ALL:
-            cells = (share(rates[name], rates[ALL]) for rates in found.values())
+            cells = (share(rates[name], rates[ALL]) for rates in rates_of_sizes.values())
             print(f"| {name} | {' | '.join(cells)} |")
 
 

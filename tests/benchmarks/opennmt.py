@@ -83,13 +83,13 @@ def rates(package: Path, recipe: Recipe, task: Task, files: Path, seconds: float
 def _watch(process: subprocess.Popen[bytes], log: Path, seconds: float) -> tuple[list[float], float]:
     end, began = time.monotonic() + STARTING, False
     while time.monotonic() < end:
-        found = SPOKEN.findall(log.read_text())
-        if len(found) >= WARMING and not began:
+        spoken = SPOKEN.findall(log.read_text())
+        if len(spoken) >= WARMING and not began:
             end, began = time.monotonic() + seconds, True
         if process.poll() is not None:
             raise SystemExit(f"OpenNMT-py ended:\n{log.read_text()[-2000:]}")
         time.sleep(0.1)
-    return [float(rate) for rate in found[WARMING:]], _held(process.pid)
+    return [float(rate) for rate in spoken[WARMING:]], _held(process.pid)
 
 
 def _held(group: int) -> float:
@@ -98,8 +98,8 @@ def _held(group: int) -> float:
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it ended meanwhile
             if os.getpgid(int(folder.name)) == group:
-                found = re.search(r"VmHWM:\s*(\d+)", (folder / "status").read_text())
-                sizes += int(found[1]) if found else 0
+                size = re.search(r"VmHWM:\s*(\d+)", (folder / "status").read_text())
+                sizes += int(size[1]) if size else 0
     return sizes / 1024
 
 

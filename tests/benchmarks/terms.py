@@ -59,14 +59,14 @@ def measured(translator: Translator, lines: list[Line]) -> list[Row]:
         began = time.perf_counter()
         list(translator.translate([line.text for line in lines]))
         middle = time.perf_counter()
-        found = list(translator.translate(lines))
+        translations = list(translator.translate(lines))
         seconds["without"].append(middle - began)
         seconds["with"].append(time.perf_counter() - middle)
-    missing = sum(len(each.missing) for each in found)
+    missing = sum(len(translation.missing) for translation in translations)
     asked = sum(len(line.glossary.entries) for line in lines if line.glossary)
     notes = {"without": "", "with": f"{asked - missing} of {asked} terms are in the text"}
     return [
-        row_of(name, [1e3 * value for value in each], unit="ms", note=notes[name]) for name, each in seconds.items()
+        row_of(name, [1e3 * value for value in values], unit="ms", note=notes[name]) for name, values in seconds.items()
     ]
 
 

@@ -82,10 +82,13 @@ def main() -> None:
         rates: dict[str, list[float]] = {system: [] for system in names}
         memory: dict[str, float] = {}
         for _ in range(3):
-            for system, found in rates.items():
+            for system, values_so_far in rates.items():
                 values, memory[system] = child(system, arguments, files)
-                found += values
-        rows = [row_of(names[system], found, unit="tokens/s", memory=memory[system]) for system, found in rates.items()]
+                values_so_far += values
+        rows = [
+            row_of(names[system], values_so_far, unit="tokens/s", memory=memory[system])
+            for system, values_so_far in rates.items()
+        ]
         print_rows(f"training {arguments.size}, real target tokens a second", rows, baseline=names["plain"])
 
 

@@ -72,7 +72,9 @@ def main() -> None:
             print_rows(f"translating {len(lines)} lines, beam {beam}", in_turns(systems), baseline=baseline)
             if arguments.ref is not None:
                 score(translations, read_lines(arguments.ref), beam)
-        shared = [found.text for found in workers.translate([Line(line) for line in lines], search=search)]
+        shared = [
+            translation.text for translation in workers.translate([Line(line) for line in lines], search=search)
+        ]
     one_by_one(translator, lines[:: max(1, len(lines) // 50)], search, arguments.ct2)
     compare(arguments, translator, lines, search, shared)
 
@@ -82,14 +84,14 @@ def compare(
 ) -> None:
     """Whether every way to translate the lines gives the same text, and what the command needs."""
     torch.set_num_threads(cores())
-    usual = [found.text for found in translator.translate(lines, search=search)]
+    usual = [translation.text for translation in translator.translate(lines, search=search)]
     ways = {f"{cores()} workers": shared}
     for budget in (512, 3000, 60000):
         order = list(range(len(lines)))
         random.Random(budget).shuffle(order)
         mixed = msgspec.structs.replace(search, batch_tokens=budget)
-        found = translator.translate([lines[index] for index in order], search=mixed)
-        placed = dict(zip(order, (translation.text for translation in found), strict=True))
+        translations = translator.translate([lines[index] for index in order], search=mixed)
+        placed = dict(zip(order, (translation.text for translation in translations), strict=True))
         ways[f"in another order, batches of {budget} tokens"] = [placed[index] for index in range(len(lines))]
     words = [sys.executable, "-m", "seqkit", "translate", str(arguments.run), "-i", str(arguments.source), "-q"]
     with subprocess.Popen([*words, *arguments.set], stdout=subprocess.PIPE) as process:
@@ -137,7 +139,7 @@ def one_by_one(translator: Translator, lines: list[str], search: Search, folder:
             began = time.perf_counter()
             run(line)
             times[name].append(1e3 * (time.perf_counter() - began))
-    rows = [row_of(name, found, unit="ms", memory=peak_memory()) for name, found in times.items()]
+    rows = [row_of(name, values, unit="ms", memory=peak_memory()) for name, values in times.items()]
     print_rows("one sentence, beam 5", rows, baseline="CTranslate2")
 
 
@@ -154,10 +156,10 @@ def ctranslate2(folder: Path, translator: Translator, lines: list[str], beam: in
     pieces = [source.tokens(ids) for ids in source.encode_many(lines)]
 
     def run(tool: Any) -> int:
-        found = tool.translate_batch(
+        translations = tool.translate_batch(
             pieces, max_batch_size=64, batch_type="examples", beam_size=beam, max_decoding_length=100
         )
-        return len(found)
+        return len(translations)
 
     return {f"CTranslate2, {n} worker(s)": partial(run, peer(folder, workers=n)) for n in sorted({1, cores()})}
 
@@ -183,14 +185,14 @@ def in_turns(systems: dict[str, Callable[[], int]]) -> list[Row]:
             began = time.perf_counter()
             count = run()
             rates[name].append(count / (time.perf_counter() - began))
-    return [row_of(name, found, unit="lines/s", memory=peak_memory()) for name, found in rates.items()]
+    return [row_of(name, values, unit="lines/s", memory=peak_memory()) for name, values in rates.items()]
 
 
 def score(translations: list[Translation], references: list[str], beam: int) -> None:
     from seqkit.metrics import corpus_scores
 
-    (found,) = corpus_scores([translation.text for translation in translations], [references], metrics=("bleu",))
-    print(f"  beam {beam}: BLEU {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]  {found.signature}")
+    (bleu,) = corpus_scores([translation.text for translation in translations], [references], metrics=("bleu",))
+    print(f"  beam {beam}: BLEU {bleu.value:.2f} [{bleu.low:.2f}, {bleu.high:.2f}]  {bleu.signature}")
 
 
 def marian(translator: Translator, translations: list[Translation], beam: int) -> Callable[[], int]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from seqkit.batch import Batch
 from seqkit.data.batching import Indices
 from seqkit.data.datasets import Encoded
-from seqkit.data.loading import BuildBatch, ExampleGroup, ExampleStream, translation_batch
+from seqkit.data.loading import BuildBatch, ExampleGroup, ExampleStream, label_batch, translation_batch
 from seqkit.text.vocabulary import BOS, EOS, PAD
 
 SENTENCE = st.lists(st.integers(4, 99), max_size=7)
@@ -214,3 +214,11 @@ def test_leaving_early_leaves_no_thread(prefetch: int, taken: int) -> None:
         assert make.made.acquire(timeout=10)
     del groups
     assert not prefetching()
+
+
+def test_a_labelled_batch_of_nothing_counts_nothing() -> None:
+    side = Encoded.from_lists([[7, 8]])
+    batch = label_batch(side, side, np.array([], dtype=np.int64))
+    assert batch.source is not None
+    assert batch.source.ids.tolist() == [[EOS]]
+    assert batch.targets.mask.tolist() == [[False]]

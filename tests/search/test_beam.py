@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -15,16 +15,13 @@ from seqkit.batch import Padded
 from seqkit.errors import ConfigError, ModelError
 from seqkit.search import Hypothesis, beam
 from seqkit.search.beam import _NBestList
-from seqkit.search.candidates import Beam, CandidateSelector
 from seqkit.search.forced_score import forced_scores
 from seqkit.search.hypothesis import BOS, EOS, length_normalised
-from seqkit.search.logits import BLOCK, grouped_topk, log_normalisers, topk_superset
 from seqkit.settings import Search
 from seqkit.state import Decodable, Memory, State, Step
 from tests.support.search import Recurrent, Table, exhaustive, probabilities, random_table, sources
 
 A, B, C = 3, 4, 5
-FIRST = EOS + 1  # the lowest id that stands for text
 quick = settings(max_examples=20, deadline=None)
 
 
@@ -140,36 +137,6 @@ def test_whether_finished_sentences_are_dragged_along_makes_no_difference(
     assert_same(*found)
     assert_same(found[1], one_by_one(model, source, search))
     assert rows[0] < rows[1]
-
-
-@quick
-@given(
-    size=st.sampled_from([7, 40, 300, 2100]),
-    sentences=st.integers(1, 3),
-    width=st.integers(1, 4),
-    ends=st.booleans(),
-    seed=st.integers(0, 999),
-)
-def test_candidates_are_the_best_of_all_continuations(
-    size: int, sentences: int, width: int, ends: bool, seed: int
-) -> None:
-    """Logits of unequal sums and totals of unequal rows: what is compared is the probability of whole sequences."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = 2 * torch.randn(sentences * width, size, generator=generator)
-    logits += 20 * torch.randn(sentences * width, 1, generator=generator)
-    totals = -2 * torch.rand(sentences, width, generator=generator)
-    chooser = CandidateSelector(Search(beam=width), [], None)
-    marks = chooser.start(sentences, torch.full((sentences,), 9))
-    ids = torch.full((sentences * width, 1), BOS)
-    found = chooser.candidates(logits, Beam(totals, totals), ids, marks, None, ends=ends)
-    sums = logits.log_softmax(1).view(sentences, width, size) + totals[:, :, None]
-    sums[:, :, : EOS if ends else FIRST] = -math.inf
-    best = sums.flatten(1).topk(min(2 * width, width * size))
-    torch.testing.assert_close(found.scores, best.values)
-    possible = best.values > -math.inf
-    rows = best.indices // size + torch.arange(sentences)[:, None] * width
-    assert torch.equal(found.rows[possible], rows[possible])
-    assert torch.equal(found.tokens[possible], (best.indices % size)[possible])
 
 
 def test_finished_sentences_leave_the_batch() -> None:
@@ -350,50 +317,3 @@ def test_settings_that_cannot_be_met_are_refused(search: Search) -> None:
     with pytest.raises(ConfigError, match="but search") as caught:
         beam(Table(random_table(5, 0)), None, search)
     assert caught.value.hint is not None
-
-
-@quick
-@given(rows=st.integers(1, 7), size=st.integers(1, 300), count=st.integers(1, 12), seed=st.integers(0, 1000))
-def test_grouped_topk_is_topk(rows: int, size: int, count: int, seed: int) -> None:
-    values = torch.randn(rows, size + 3, generator=torch.Generator().manual_seed(seed))[:, 3:]
-    count = min(count, size)
-    best, columns = grouped_topk(values, count)
-    assert torch.equal(best, values.topk(count).values)
-    assert torch.equal(values.gather(1, columns), best)
-
-
-@given(
-    sentences=st.integers(1, 3),
-    width=st.integers(1, 4),
-    size=st.sampled_from([4, 9, 60, 203, 8 * 60 + 3, 4100]),
-    count=st.integers(1, 10),
-    seed=st.integers(0, 99),
-)
-@example(sentences=3, width=4, size=4100, count=10, seed=0)  # above DIRECT_TOPK_LIMIT
-@example(sentences=70, width=1, size=4100, count=2, seed=1)
-def test_the_best_continuations_of_a_sentence_are_in_the_superset(
-    sentences: int, width: int, size: int, count: int, seed: int
-) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    values = torch.randn(sentences * width, size, generator=generator)
-    offsets = 3 * torch.randn(sentences, width, generator=generator)
-    if width > 1:  # a dead row may hold anything
-        offsets[:, -1] = -math.inf
-        values[width - 1 :: width] = math.nan if seed % 2 else 1e9
-    first = 3
-    places = topk_superset(values, offsets, count, first=first)
-    for row, offered in enumerate(places.tolist()):
-        assert len(set(offered)) == len(offered)
-        assert set(offered) <= set(range(width * size))
-        # What is always offered: the special tokens of every row, and the columns that fill no group.
-        assert {hypothesis * size + token for hypothesis in range(width) for token in range(first)} <= set(offered)
-        sums = (values.view(sentences, width, size)[row] + offsets[row, :, None]).flatten()
-        sums[sums.isnan()] = -math.inf
-        best = sums.topk(min(count, int((sums > -math.inf).sum()))).indices.tolist()
-        assert set(best) <= set(offered)
-
-
-def test_normalisers_are_those_of_logsumexp_in_any_number_of_blocks() -> None:
-    for shape in [(1, 3), (5, BLOCK // 2), (3, BLOCK + 1)]:
-        logits = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 5
-        assert torch.allclose(log_normalisers(logits), logits.logsumexp(1), atol=1e-4)

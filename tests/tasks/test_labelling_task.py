@@ -20,52 +20,25 @@ from seqkit.data.datasets import Encoded
 from seqkit.data.labelled_text import LabelledText
 from seqkit.data.loading import label_batch, line_batch, translation_batch
 from seqkit.demo import labelled_corpus as labels_demo
-from seqkit.engine.batch_labels import label_batches, label_names, longest_part, token_ids
+from seqkit.engine.batch_labels import label_names, token_ids
 from seqkit.errors import ConfigError, DataError
-from seqkit.inference import labeller as labeller_module
 from seqkit.inference.labeller import Labeller
 from seqkit.metrics.label_scores import label_scores
-from seqkit.models.sequence_labeller import SequenceLabeller
 from seqkit.parallel.processes import Processes
-from seqkit.runs.network import build_model
 from seqkit.runs.session import train
-from seqkit.runs.trained_model import TrainedModel
-from seqkit.settings import Recipe, TransformerLabeller, Words
 from seqkit.settings.automatic import resolve
-from seqkit.settings.text import Normaliser
 from seqkit.system.device import CPU
-from seqkit.tasks import ValidationContext, prepare
-from seqkit.tasks import labelling_task as labelling
-from seqkit.tasks.labelling_task import LabellingTask
-from seqkit.text.codec import Codec
+from seqkit.tasks import ValidationContext
 from seqkit.text.vocabulary import EOS, PAD, SPECIAL_TOKENS, UNKNOWN
+from tests.support.labelling import (
+    DEV,
+    TRAIN,
+    labelled_alone,
+    labelling_recipe,
+    prepared_labelling,
+)
 
-TRAIN = labels_demo.sentences(60, seed=1)
-DEV = labels_demo.sentences(12, seed=2)
 ALONE = ValidationContext(Processes(), CPU)
-SMALL = {"kind": "recurrent_labeller", "width": 12, "embedding": 6, "dropout": 0.0}
-
-
-def recipe(folder: Path, *overrides: str, train: LabelledText = TRAIN, dev: LabelledText = DEV) -> Recipe:
-    for name, text in (("train", train), ("dev", dev)):
-        (folder / f"{name}.tsv").write_bytes(text.dump())
-    data = {"kind": "labelled", "train": [str(folder / "train.tsv")], "dev": [str(folder / "dev.tsv")]}
-    words = {"kind": "words", "split": "spaces", "joint": False, "minimum_count": 2}
-    settings = {"data": data, "text": words, "model": SMALL, "train": {"steps": 5, "batch_tokens": 256, "processes": 1}}
-    return resolve(build(settings, where="the test", overrides=overrides))
-
-
-def prepared(folder: Path, *overrides: str, **parts: LabelledText) -> tuple[LabellingTask, SequenceLabeller]:
-    """A task, and a model with strong random weights: its labels differ from token to token."""
-    whole = recipe(folder, *overrides, **parts)
-    task = prepare(whole, folder / "run")
-    model = build_model(whole, task.codecs)
-    assert isinstance(task, LabellingTask)
-    assert isinstance(model, SequenceLabeller)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(3)
-    return task, model.eval()
 
 
 def plain(text: LabelledText) -> LabelledText:
@@ -95,41 +68,8 @@ def test_a_batch_holds_its_sentences_and_counts_nothing_at_their_ends(lengths: l
         assert batch.targets.mask[row].tolist() == [True] * size + [False] * (rest + 1)
 
 
-def test_a_batch_of_nothing_counts_nothing() -> None:
-    side = Encoded.from_lists([[7, 8]])
-    batch = label_batch(side, side, np.array([], dtype=np.int64))
-    assert batch.source is not None
-    assert batch.source.ids.tolist() == [[EOS]]
-    assert batch.targets.mask.tolist() == [[False]]
-
-
-TOKENS = st.lists(st.lists(st.text(min_size=1, max_size=3).filter(lambda text: text.split() == [text]), max_size=5))
-
-
-STEPS: list[tuple[Normaliser, ...]] = [(), ("nfc",), ("nfkc", "lower", "quotes")]
-
-
-@given(TOKENS, st.sampled_from(STEPS))
-def test_a_token_is_one_id_whatever_becomes_of_it(sentences: list[list[str]], steps: tuple[Normaliser, ...]) -> None:
-    settings = Words(split="spaces", normalise=steps, joint=False)
-    codec = Codec.learn([*map(" ".join, sentences), "x"], settings)
-    ids = token_ids(codec, sentences)
-    assert ids.lengths.tolist() == list(map(len, sentences))
-    for sentence, own in zip(sentences, (ids[i].tolist() for i in range(len(ids))), strict=True):
-        for token, id in zip(sentence, own, strict=True):
-            parts = codec.encode(token)
-            assert id == (parts[0] if len(parts) == 1 else UNKNOWN)
-
-
-def test_a_token_that_normalisation_cuts_is_unknown_and_moves_no_other() -> None:
-    codec = Codec.learn(["a b"], Words(split="spaces", normalise=("nfkc",), joint=False))
-    a, b = (codec.vocabulary.id(token) for token in "ab")
-    accent, wide = "a\u00b4b", "\uff41"  # a space between letters with an accent on it; another form of the letter a
-    assert token_ids(codec, [["a", accent, "b"], [], [wide]]).ids.tolist() == [a, UNKNOWN, b, a]
-
-
 def test_a_task_is_its_files(tmp_path: Path) -> None:
-    task, _ = prepared(tmp_path)
+    task, _ = prepared_labelling(tmp_path)
     assert label_names(task.codecs.target, task.labels) == TRAIN.labels
     assert [len(one) for one in TRAIN.tokens] == task.tokens.lengths.tolist()
     assert (task.tokens.ids == UNKNOWN).any()
@@ -137,25 +77,33 @@ def test_a_task_is_its_files(tmp_path: Path) -> None:
     groups = list(task.stream(Processes()).groups(0))
     assert sum(group.tokens for group in groups) == len(task.tokens.ids)
     assert sum(int(batch.targets.mask.sum()) for group in groups for batch in group.batches) == len(task.tokens.ids)
-    for part in (f"{len(TRAIN)} training sentences", f"{len(task.tokens.ids)} tokens", "9 labels", "12 development"):
+    for part in (
+        f"{len(TRAIN)} training sentences",
+        f"{len(task.tokens.ids)} tokens",
+        "9 labels",
+        "12 development",
+    ):
         assert part in task.summary
-    again, _ = prepared(tmp_path)
+    again, _ = prepared_labelling(tmp_path)
     assert again.fingerprint == task.fingerprint
     (tmp_path / "other").mkdir()
-    changed, _ = prepared(tmp_path / "other", train=LabelledText(TRAIN.tokens[::-1], TRAIN.labels[::-1]))
+    changed, _ = prepared_labelling(tmp_path / "other", train=LabelledText(TRAIN.tokens[::-1], TRAIN.labels[::-1]))
     assert changed.fingerprint != task.fingerprint
 
 
 def test_labels_stay_as_they_are_however_rare(tmp_path: Path) -> None:
     text = LabelledText([*TRAIN.tokens, ["Rome"]], [*TRAIN.labels, ["B-\uff23ity"]])
-    task, _ = prepared(tmp_path, "text.normalise=[nfkc,lower]", train=text)
+    task, _ = prepared_labelling(tmp_path, "text.normalise=[nfkc,lower]", train=text)
     assert label_names(task.codecs.target, task.labels) == text.labels
 
 
 def test_what_is_left_out_or_odd_is_told(tmp_path: Path) -> None:
-    dev = LabelledText([*DEV.tokens, TRAIN.tokens[0], ["Rome"]], [*DEV.labels, TRAIN.labels[0], ["B-CITY"]])
+    dev = LabelledText(
+        [*DEV.tokens, TRAIN.tokens[0], ["Rome"]],
+        [*DEV.labels, TRAIN.labels[0], ["B-CITY"]],
+    )
     longest = max(map(len, TRAIN.tokens)) - 1
-    task, _ = prepared(tmp_path, f"data.maximum_length={longest}", dev=dev)
+    task, _ = prepared_labelling(tmp_path, f"data.maximum_length={longest}", dev=dev)
     dropped = sum(len(one) > longest for one in TRAIN.tokens)
     assert task.notes == [
         "1 training sentences also stand in the development set",
@@ -164,20 +112,20 @@ def test_what_is_left_out_or_odd_is_told(tmp_path: Path) -> None:
     ]
     assert len(task.tokens) == len(task.labels) == len(TRAIN) - dropped
     with pytest.raises(DataError, match="no usable training sentence"):
-        prepared(tmp_path, "data.maximum_length=1")
+        prepared_labelling(tmp_path, "data.maximum_length=1")
 
 
 def test_a_text_layer_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="as the file cuts them"):
-        prepared(tmp_path, "text.split=punctuation")
-    prepared(tmp_path)  # its run keeps a text layer
+        prepared_labelling(tmp_path, "text.split=punctuation")
+    prepared_labelling(tmp_path)  # its run keeps a text layer
     with pytest.raises(ConfigError, match="does not know the training label 'BPER'"):
-        prepared(tmp_path, train=plain(TRAIN))
+        prepared_labelling(tmp_path, train=plain(TRAIN))
 
 
 def test_the_objective_is_the_cross_entropy_of_the_labels(tmp_path: Path) -> None:
     exact = ("train.precision=float32", "train.output_precision=float32")
-    task, model = prepared(tmp_path, "train.label_smoothing=0.5", *exact)
+    task, model = prepared_labelling(tmp_path, "train.label_smoothing=0.5", *exact)
     objective = task.objective(model, CPU)
     batch = label_batch(task.tokens, task.labels, np.array([3, 1, 2]))
     assert batch.source is not None
@@ -196,59 +144,22 @@ def test_the_objective_is_the_cross_entropy_of_the_labels(tmp_path: Path) -> Non
             objective(make(task.tokens, task.tokens, np.array([0])))
 
 
-def alone(task: LabellingTask, model: SequenceLabeller, sentences: list[list[str]]) -> list[list[str]]:
-    """The labels of each sentence in a batch of its own."""
-    found = []
-    encoded = token_ids(task.codecs.source, sentences)
-    for i in range(len(encoded)):
-        read = pad([[*encoded[i].tolist(), EOS]])
-        found.append(task.codecs.target.tokens(model.predict(read)[0, :-1].tolist()))
-    return found
-
-
-@pytest.mark.parametrize("budget", [1, 30, 4096])
-def test_labels_do_not_depend_on_batches_or_processes(
-    budget: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task, model = prepared(tmp_path)
-    sentences: list[list[str]] = [[], *DEV.tokens, [], ["zzz"], []]
-    tokens = token_ids(task.codecs.source, sentences)
-    monkeypatch.setattr(labelling, "BUDGET", budget)
-    expected = alone(task, model, sentences)
-    assert len({str(labels) for labels in expected}) > 8  # else the order could not be told
-    assert label_names(task.codecs.target, label_batches(model, tokens, longest=99, device=CPU)) == expected
-    parts = [label_batches(model, tokens, longest=99, device=CPU, share=(rank, 3)).ids for rank in range(3)]
-    assert label_names(task.codecs.target, Encoded(np.sum(parts, axis=0), tokens.offsets)) == expected
-    assert (np.count_nonzero(parts, axis=0) == 1).all()
-
-
-def test_long_sentences_are_read_in_pieces(tmp_path: Path) -> None:
-    task, model = prepared(tmp_path)
-    sentence = [token for one in DEV.tokens[:3] for token in one]
-    for longest in (1, 4, len(sentence) - 1, len(sentence)):
-        tokens = token_ids(task.codecs.source, [["a"], sentence, ["b", "c"]])
-        found = label_names(task.codecs.target, label_batches(model, tokens, longest=longest, device=CPU))
-        pieces = [sentence[begin : begin + longest] for begin in range(0, len(sentence), longest)]
-        assert found[1] == [label for labels in alone(task, model, pieces) for label in labels]
-    assert label_batches(model, token_ids(task.codecs.source, [[]]), longest=3, device=CPU).lengths.tolist() == [0]
-    assert longest_part(task.recipe, task.data) == 2 * task.data.maximum_length
-    learned = TransformerLabeller(positions="learned", maximum_positions=9)
-    assert longest_part(msgspec.structs.replace(task.recipe, model=learned), task.data) == 8
-
-
 def test_validation_scores_what_the_model_says(tmp_path: Path) -> None:
-    task, model = prepared(tmp_path)
+    task, model = prepared_labelling(tmp_path)
     validate = task.validator(model, ALONE, None)
     assert validate is not None
     report = validate()
-    found = alone(task, model, DEV.tokens)
+    found = labelled_alone(task, model, DEV.tokens)
     scores = label_scores(found, DEV.labels)
     assert report.scores == {"loss": report.tally.loss, "accuracy": scores.accuracy, "f1": scores.f1}
     assert report.signature == scores.signature
     assert report.samples[0] == tuple(" ".join(row) for row in (DEV.tokens[0], DEV.labels[0], found[0]))
     assert len(report.samples) == 3
     nll = 0.0
-    tokens, labels = token_ids(task.codecs.source, DEV.tokens), token_ids(task.codecs.target, DEV.labels)
+    tokens, labels = (
+        token_ids(task.codecs.source, DEV.tokens),
+        token_ids(task.codecs.target, DEV.labels),
+    )
     assert len(tokens) == len(labels)
     for i in range(len(tokens)):
         logits = model(pad([[*tokens[i].tolist(), EOS]]))[0, :-1].detach()
@@ -272,7 +183,7 @@ class Partner(Processes):
 
 
 def test_processes_share_out_the_validation(tmp_path: Path) -> None:
-    task, model = prepared(tmp_path)
+    task, model = prepared_labelling(tmp_path)
     expected = task.validator(model, ALONE, None)
     assert expected is not None
     said: list[list[torch.Tensor]] = []
@@ -291,12 +202,12 @@ def test_processes_share_out_the_validation(tmp_path: Path) -> None:
 
 def test_the_metric_must_be_one_that_the_labels_have(tmp_path: Path) -> None:
     def validated(metric: str, text: LabelledText, dev: LabelledText) -> dict[str, float]:
-        task, model = prepared(tmp_path, f"train.metric={metric}", train=text, dev=dev)
+        task, model = prepared_labelling(tmp_path, f"train.metric={metric}", train=text, dev=dev)
         validate = task.validator(model, ALONE, None)
         assert validate is not None
         return validate().scores
 
-    assert resolve(recipe(tmp_path)).train.metric == "f1"
+    assert resolve(labelling_recipe(tmp_path)).train.metric == "f1"
     for metric in ("f1", "accuracy", "loss"):
         assert set(validated(metric, TRAIN, DEV)) == {"loss", "accuracy", "f1"}
     (tmp_path / "plain").mkdir()
@@ -310,7 +221,7 @@ def test_the_metric_must_be_one_that_the_labels_have(tmp_path: Path) -> None:
 
 def test_the_loss_leaves_out_what_training_would_leave_out_and_the_scores_do_not(tmp_path: Path) -> None:
     limit = max(map(len, DEV.tokens)) - 1
-    task, model = prepared(tmp_path, f"data.maximum_length={limit}")
+    task, model = prepared_labelling(tmp_path, f"data.maximum_length={limit}")
     validate = task.validator(model, ALONE, None)
     assert validate is not None
     report = validate()
@@ -319,24 +230,9 @@ def test_the_loss_leaves_out_what_training_would_leave_out_and_the_scores_do_not
 
 
 def test_without_a_development_set_nothing_is_validated(tmp_path: Path) -> None:
-    task, model = prepared(tmp_path, "data.dev=[]")
+    task, model = prepared_labelling(tmp_path, "data.dev=[]")
     assert task.validator(model, ALONE, None) is None
     assert "no development set" in task.summary
-
-
-def test_a_labeller_answers_each_sentence_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    task, model = prepared(tmp_path)
-    labeller = Labeller(TrainedModel(tmp_path, task.recipe, task.codecs, model, {}), device=CPU)
-    sentences = [*DEV.tokens, [], ["zzz"], *TRAIN.tokens[:5]]
-    expected = alone(task, model, sentences)
-    for window in (1, 4, 2000):
-        monkeypatch.setattr(labeller_module, "WINDOW", window)
-        assert list(labeller.label(sentences)) == expected
-        assert list(labeller.label(" \t".join(tokens) for tokens in sentences)) == expected
-    monkeypatch.setattr(labeller_module, "WINDOW", 3)
-    waiting = iter(sentences)
-    next(labeller.label(waiting))
-    assert next(waiting) == sentences[3]
 
 
 @pytest.mark.slow
@@ -352,7 +248,7 @@ def test_names_are_learnt_from_what_surrounds_them(
     model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, dev, test = labels_demo.splits()
-    settings = msgspec.to_builtins(recipe(tmp_path, train=text, dev=dev)) | {"model": model}
+    settings = msgspec.to_builtins(labelling_recipe(tmp_path, train=text, dev=dev)) | {"model": model}
     settings["train"] = {
         "steps": 350,
         "batch_tokens": 1024,

@@ -77,3 +77,20 @@ def test_long_sentences_are_read_in_pieces(tmp_path: Path) -> None:
     assert longest_part(task.recipe, task.data) == 2 * task.data.maximum_length
     learned = TransformerLabeller(positions="learned", maximum_positions=9)
     assert longest_part(msgspec.structs.replace(task.recipe, model=learned), task.data) == 8
+
+
+def test_the_caller_hears_of_every_batch_and_may_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, model = prepared_labelling(tmp_path)
+    tokens = token_ids(task.codecs.source, DEV.tokens)
+    monkeypatch.setattr(batch_labels, "BUDGET", 1)
+    done: list[int] = []
+
+    def leave() -> None:
+        done.append(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        label_batches(model, tokens, longest=99, device=CPU, batch_done=leave)
+    assert len(done) == 1
+    label_batches(model, tokens, longest=99, device=CPU, batch_done=lambda: done.append(2))
+    assert len(done) > 3

@@ -14,7 +14,7 @@ from seqkit.search.hypothesis import EOS, Hypothesis
 from seqkit.search.rules import Ban
 from seqkit.settings import Search
 from seqkit.system.device import CPU
-from tests.support.search import Recurrent
+from tests.support.search import Recurrent, Table, random_table
 
 SIZE = 12
 SOURCES: list[list[int]] = [[3, 4, 5, 6, 7, 8], [], [9], [5, 5, 4], [10, 3], [9], [4] * 9, [11, 8, 7]]
@@ -101,8 +101,15 @@ def test_batches_that_run_side_by_side_find_the_same(threads: int) -> None:
         torch.set_num_threads(before)
 
 
-def test_it_is_an_engine_that_keeps_one_model_for_each_precision() -> None:
+def test_the_package_s_own_engine_is_this_search() -> None:
     engine: SearchEngine = BatchSearch(model(), device=CPU)
     assert ids_of(engine.search(SOURCES, SETTINGS[0])) == ids_of(
         search_batches(model(), SOURCES, SETTINGS[0], device=CPU)
     )
+
+
+def test_each_source_has_random_numbers_of_its_own() -> None:
+    """A model that does not look at its source says something else for each all the same."""
+    search = Search(method="sample", nbest=1, maximum_length=20)
+    samples = search_batches(Table(random_table(SIZE, 0)), [[3], [4], [5]], search, device=CPU)
+    assert len({hypotheses[0].ids for hypotheses in samples}) == 3

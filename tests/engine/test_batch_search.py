@@ -111,5 +111,7 @@ def test_the_package_s_own_engine_is_this_search() -> None:
 def test_each_source_has_random_numbers_of_its_own() -> None:
     """A model that does not look at its source says something else for each all the same."""
     search = Search(method="sample", nbest=1, maximum_length=20)
-    samples = search_batches(Table(random_table(SIZE, 0)), [[3], [4], [5]], search, device=CPU)
+    endless = random_table(SIZE, 0)
+    endless[:, EOS] = 0
+    samples = search_batches(Table(endless), [[3], [4], [5]], search, device=CPU)
     assert len({hypotheses[0].ids for hypotheses in samples}) == 3

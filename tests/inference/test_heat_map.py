@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from seqkit.inference.heat_map import NOTE, heat_map, merge_pieces
-from seqkit.system.terminal import escape
 
 SOURCE = ["the", "5th", "of", "March", "1987", ",", "a", "Thursday"]
 TARGET = ["Donnerstag", "der", "März"]
@@ -138,46 +137,3 @@ def test_merging_keeps_the_text_and_makes_rows_of_sum_one(
     assert len(merged.weights) == len(merged.target)
     assert all(sum(line) == pytest.approx(1) for line in merged.weights)
     assert all(len(line) == len(merged.source) for line in merged.weights)
-
-
-TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # classes of Unicode's annex 9
-HOSTILE = {
-    "\x1b[2J": r"\x1b[2J",
-    "\x1b]52;c;eA==\x07": r"\x1b]52;c;eA==\x07",
-    "\x9b1m": r"\x9b1m",
-    "\u202eb": r"\u202eb",
-    "\u2066": r"\u2066",
-    "\u2028": r"\u2028",
-    "\r\n\t": r"\r\n\t",
-    "\ud800": r"\ud800",
-}
-
-
-@pytest.mark.parametrize(("hostile", "shown"), HOSTILE.items(), ids=range(len(HOSTILE)))
-def test_what_moves_a_cursor_or_turns_text_is_made_visible(hostile: str, shown: str) -> None:
-    assert escape(f"a{hostile}z") == f"a{shown}z"
-
-
-@given(st.text(st.characters(exclude_categories=())))
-def test_escaped_text_is_harmless(text: str) -> None:
-    safe = escape(text)
-    safe.encode()
-    assert escape(safe) == safe
-    for character in safe:
-        assert unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
-        assert unicodedata.bidirectional(character) not in {
-            "RLO",
-            "LRO",
-            "RLE",
-            "LRE",
-            "PDF",
-            "RLI",
-            "LRI",
-            "FSI",
-            "PDI",
-        }
-
-
-@pytest.mark.parametrize("text", ["Grüße, „Welt“ — 東京 [/foo]", "می‌خواهم", "👩‍🚀", r"C:\new"])
-def test_ordinary_text_stays_as_it_is(text: str) -> None:
-    assert escape(text) == text

@@ -6,8 +6,6 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from seqkit.batch import Batch
@@ -16,7 +14,6 @@ from seqkit.loss import Tally
 from seqkit.settings import SGD, Constant, LinearDecay
 from seqkit.state import State
 from seqkit.training.objective import Objective
-from seqkit.training.seeds import seed_of
 from seqkit.training.trainer import BAD_STEPS, Callback, Progress, Trainer, Update
 from tests.support.training import (
     Group,
@@ -217,16 +214,3 @@ def test_state_is_handed_on_only_where_a_batch_continues_and_never_with_its_grap
     kinds = [type(each) for each in objective.given]
     assert kinds == [type(None), Tensor, type(None), Tensor]
     assert not any(each.requires_grad for each in objective.given if isinstance(each, Tensor))
-
-
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(0, 3)), min_size=2, unique=True))
-def test_places_have_seeds_of_their_own(places: list[tuple[int, int, int]]) -> None:
-    seeds = [seed_of(1, *place) for place in places]
-    assert len(set(seeds)) == len(places)
-    assert all(0 <= seed < 2**63 for seed in seeds)
-
-
-def test_a_seed_is_a_function_of_its_numbers_and_their_order() -> None:
-    assert seed_of(1, 2, 3) == seed_of(1, 2, 3)
-    assert seed_of(1, 2, 3) != seed_of(1, 3, 2)
-    assert seed_of(1) != seed_of(1, 0)

@@ -60,3 +60,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     train(recipe, out=folder / "run", device="cpu")
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def language_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts and small language models of them; see `write_language_runs`. Not to be written to."""
+    from tests.support.language_runs import write_language_runs
+
+    return write_language_runs(tmp_path_factory.mktemp("language"))

@@ -25,13 +25,12 @@ from seqkit.cli import streams
 from seqkit.cli import translate_command as translate
 from seqkit.cli.main import main
 from seqkit.cli.words import search_of
-from seqkit.errors import ConfigError, DataError, ResourceError
+from seqkit.errors import DataError
 from seqkit.files import lines
 from seqkit.inference import workers as workers_module
 from seqkit.inference.glossary import Glossary
 from seqkit.inference.translation import Line, Translation
 from seqkit.inference.translator import Translator
-from seqkit.inference.workers import Workers
 from seqkit.settings import Recipe, Search
 from tests.support.pipes import output_of, standard_input
 
@@ -224,6 +223,7 @@ def test_an_interrupted_output_is_resumed_to_the_same_bytes(layout: list[str], e
         (["RUN", "--beam", "0"], 2, "search.beam"),
         (["RUN", "model.width=3"], 2, "model.width=3 has no effect"),
         (["RUN", "-i", "missing.txt"], 3, "missing.txt does not exist"),
+        (["RUN", "--workers", "2", "--device", "cuda"], 2, "--workers are processes on the CPU"),
     ],
 )
 def test_mistakes_are_told_with_their_exit_code(
@@ -267,53 +267,6 @@ def test_workers_say_the_same_in_the_same_order(trained: Path, tmp_path: Path, m
         # Numbers may differ in their last digits, as those of any two batches.
         assert one["token_scores"] == pytest.approx(other["token_scores"], abs=1e-4)
         assert [link[:2] for link in one["alignment"]] == [link[:2] for link in other["alignment"]]
-
-
-@pytest.mark.slow
-def test_what_goes_wrong_in_a_worker_is_told_as_ever(trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (workers := Workers([trained], count=1)).__enter__()
-    search = Search(nbest=9, beam=2)
-    with pytest.raises(ConfigError, match="nbest is 9") as told:
-        list(workers.translate([Line("h a t")], search=search))
-    assert told.value.hint == "set search.beam to 9 or more"
-    [good] = workers.translate([Line("h a t")], search=Search())  # the worker is none the worse for it
-    assert good.text
-    for process in list(workers._pool._processes.values()):
-        process.kill()
-    with pytest.raises(ResourceError, match="worker process was lost"):
-        list(workers.translate([Line("h a t")], search=Search()))
-    workers.__exit__(None, None, None)
-    assert main(["translate", str(trained), "--workers", "2", "--device", "cuda"]) == 2
-    assert "--workers are processes on the CPU" in capfd.readouterr().err
-
-
-@pytest.mark.slow
-def test_workers_leave_with_a_parent_that_is_killed(trained: Path) -> None:
-    program = (
-        "import sys, time\n"
-        "from seqkit.inference.workers import Workers\n"
-        "if __name__ == '__main__':\n"
-        "    workers = Workers([sys.argv[1]], count=1)\n"
-        "    workers._ready.result()\n"
-        "    print(*workers._pool._processes, flush=True)\n"
-        "    time.sleep(600)\n"
-    )
-    script = trained.parent / "parent.py"
-    script.write_text(program, encoding="utf-8")
-    with subprocess.Popen([sys.executable, str(script), str(trained)], stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        child = int(parent.stdout.readline())
-        parent.kill()
-    deadline = time.monotonic() + 60
-    while Path(f"/proc/{child}").exists() and "Z" not in state_of(child):
-        assert time.monotonic() < deadline, "the worker outlives its parent"
-        time.sleep(0.1)
-
-
-def state_of(process: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    return "Z"
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from seqkit.search.beam import beam
 from seqkit.settings import Search
 from seqkit.storage.manifest import check
 from seqkit.text.vocabulary import BOS, EOS
-from tests.support.exports import CHARACTERS, PIECES, TARGETS, WORDS, Make, Tree, program_of, tiny_model
+from tests.support.exports import CHARACTERS, PIECES, WORDS, Make, Tree, tiny_model
 
 LONGEST = 30
 
@@ -110,23 +110,6 @@ def test_it_looks_where_we_say_that_it_looks(tiny: Make, tmp_path: Path) -> None
         assert np.array(other.attention[0]) == pytest.approx(seen[:, :-1].numpy(), abs=1e-4)  # `</s>` is left out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("text", [WORDS, PIECES, {**PIECES, "joint": False}], ids=["words", "joint", "separate"])
-def test_the_readme_is_a_program_that_translates(
-    text: Tree,
-    tiny: Make,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    pytest.importorskip("ctranslate2")
-    monkeypatch.chdir(tmp_path)
-    path = tiny(text, {"norm": "post", "tied": "output"}, steps=100)
-    export_ct2(path, tmp_path / "out")
-    exec(program_of(tmp_path / "out" / "README.txt"), {})
-    assert capsys.readouterr().out == f"{TARGETS[1]}\n{TARGETS[3]}\n"
-
-
 def test_a_quantised_model_is_smaller_and_its_agreement_is_told(run: Path, tmp_path: Path) -> None:
     library = pytest.importorskip("ctranslate2")
     sizes = {}
@@ -173,17 +156,6 @@ def test_words_that_look_like_special_tokens_are_refused(tmp_path: Path) -> None
         export_ct2(path, tmp_path / "out")
 
 
-@pytest.mark.parametrize("kind", ["recurrent", "plain", "mixed"])
-def test_other_kinds_of_models_are_refused_by_name(kind: str, tmp_path: Path) -> None:
-    sizes = {"width": 4, "embedding": 4} if kind != "mixed" else {"width": 4, "heads": 2}
-    path = tiny_model(tmp_path / "run", text=WORDS, model={"kind": kind, **sizes}, steps=0)
-    with pytest.raises(ConfigError, match=f'model.kind = "{kind}" does not fit CTranslate2') as caught:
-        export_ct2(path, tmp_path / "out")
-    assert caught.value.hint is not None
-    assert 'model.kind="transformer"' in caught.value.hint
-    assert not (tmp_path / "out").exists()
-
-
 def test_without_the_tool_the_way_to_install_it_is_told(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,13 +171,3 @@ def test_a_tool_that_is_too_old_is_refused(run: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(library, "__version__", "4.6.2")
     with pytest.raises(ConfigError, match=r"ctranslate2 4\.6\.2 is too old"):
         export_ct2(run, tmp_path / "out")
-
-
-def test_what_is_in_the_way_stays(run: Path, tmp_path: Path) -> None:
-    (tmp_path / "precious").write_text("mine")
-    with pytest.raises(ConfigError, match="exists") as caught:
-        export_ct2(run, tmp_path)
-    assert caught.value.hint == "--overwrite replaces it"
-    with pytest.raises(ConfigError, match="not an export"):
-        export_ct2(run, tmp_path, overwrite=True)
-    assert (tmp_path / "precious").read_text() == "mine"

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from torch import Tensor
 
 from seqkit.batch import pad
@@ -19,7 +18,7 @@ from seqkit.runs.trained_model import load
 from seqkit.search.beam import beam
 from seqkit.settings import Search
 from seqkit.text.vocabulary import EOS
-from tests.support.exports import CHARACTERS, PIECES, TARGETS, WORDS, Make, Tree, program_of, tiny_model
+from tests.support.exports import CHARACTERS, PIECES, WORDS, Make, Tree, tiny_model
 
 ADVICE = "ignore:Recommended. pip install sacremoses:UserWarning"  # of the tokenizer, wherever it is loaded
 LONGEST = 30
@@ -74,39 +73,6 @@ def test_every_model_that_fits_says_the_same(variant: tuple[Tree, Tree], tiny: M
     assert ended >= 3
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings(ADVICE)
-@pytest.mark.parametrize("text", [WORDS, PIECES, {**PIECES, "joint": False}], ids=["words", "joint", "separate"])
-def test_the_readme_is_a_program_that_translates(
-    text: Tree,
-    tiny: Make,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    pytest.importorskip("transformers")
-    monkeypatch.chdir(tmp_path)
-    path = tiny(text, {"norm": "post", "tied": "output"}, steps=100)
-    export_marian(path, tmp_path / "out")
-    capsys.readouterr()
-    exec(program_of(tmp_path / "out" / "README.txt"), {})
-    assert capsys.readouterr().out == f"{TARGETS[1]}\n{TARGETS[3]}\n"
-
-
-@pytest.mark.filterwarnings(ADVICE)
-def test_the_tokenizer_cuts_and_joins_as_ours(tiny: Make, tmp_path: Path) -> None:
-    library = pytest.importorskip("transformers")
-    path = tiny(*VARIANTS[4])
-    export_marian(path, tmp_path / "out")
-    codecs = load(path).codecs
-    tokenizer = library.MarianTokenizer.from_pretrained(tmp_path / "out", local_files_only=True)
-    for line in ("a cat", "  two   dogs ", "die Katze saß", "Δ 漢字 \U0001f600", "<s> a", "\u2047"):
-        assert tokenizer(line).input_ids == [*codecs.source.encode(line), EOS]
-        assert tokenizer(text_target=line).input_ids == [*codecs.target.encode(line), EOS]
-    ids = codecs.target.encode("die Katze \u6f22")
-    assert tokenizer.decode([1, *ids, EOS, 0], skip_special_tokens=True) == "die Katze \u6f22"
-
-
 def test_nothing_is_printed(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("transformers")
     export_marian(run, tmp_path / "out")
@@ -137,17 +103,6 @@ def test_a_weight_that_is_missing_is_refused(run: Path, tmp_path: Path, monkeypa
     with pytest.raises(ModelError, match=r"other weights.*encoder_attn_layer_norm.bias"):
         export_marian(run, tmp_path / "out")
     assert not list(tmp_path.iterdir())
-
-
-def test_channels_are_put_in_another_order_and_none_is_lost(run: Path) -> None:
-    model = load(run).model
-    assert isinstance(model, EncoderDecoder)
-    found = marian_files.weights(model)
-    ours = sum(weight.numel() for weight in model.parameters())
-    biases = 12 * 6  # those of the keys, which we leave out
-    assert sum(tensor.numel() for tensor in found.values()) == ours + biases
-    table = model.encoder.embedding.weight
-    assert torch.equal(found["model.shared.weight"], torch.cat([table[:, 0::2], table[:, 1::2]], dim=1))
 
 
 @pytest.mark.parametrize(

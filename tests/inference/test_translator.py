@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import subprocess
 import sys
@@ -11,11 +10,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import torch
 
 import seqkit
 from seqkit.batch import pad
-from seqkit.demo import reverse
 from seqkit.engine.search_engine import Constraints
 from seqkit.errors import ConfigError, DataError
 from seqkit.inference import translator as translator_module
@@ -30,18 +27,8 @@ from seqkit.search.forced_score import forced_scores
 from seqkit.settings import Pairs, Search
 from seqkit.system.device import CPU
 from seqkit.text.codec import Codec
-from seqkit.text.vocabulary import BOS, EOS
-
-LINES = [source for source, _ in reverse(24, seed=7)]
-
-
-@pytest.fixture(scope="module")
-def translator(trained: Path) -> Translator:
-    return Translator.load(trained, device="cpu")
-
-
-def searching(translator: Translator, **changes: object) -> Search:
-    return msgspec.structs.replace(translator.recipe.search, **changes)
+from seqkit.text.vocabulary import EOS
+from tests.support.translating import LINES, searching
 
 
 def test_lines_are_answered_in_order_whatever_the_batches_and_windows(
@@ -144,26 +131,6 @@ def test_the_precision_of_a_search_is_a_setting(translator: Translator) -> None:
     assert [score for _, score in narrow] == pytest.approx([score for _, score in exact], rel=0.05, abs=0.05)
 
 
-def test_alignment_has_words_on_both_sides_and_rows_that_sum_to_one(translator: Translator) -> None:
-    found = translator.align("h a t", "t a h")
-    assert (found.source, found.target) == (["h", "a", "t"], ["t", "a", "h"])
-    assert [math.fsum(row) for row in found.weights] == pytest.approx([1.0] * 3)
-    [translation] = translator.translate(["h a t"])
-    assert translator.align("h a t", translation).target == translation.text.split()
-    assert translator.align("", "x") == translator.align("x", " ") == ([], [], [])
-
-
-def test_alignment_leaves_each_row_to_the_token_that_it_predicts(
-    translator: Translator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def pictured(source: object, inputs: torch.Tensor, **_: None) -> torch.Tensor:
-        assert inputs.tolist()[0][0] == 1  # <s>, and the last word is not read
-        return torch.tensor([[[0.0, 0.5, 0.5], [0.5, 0.0, 0.5]]])  # the last column is </s>
-
-    monkeypatch.setattr(translator.loaded.model, "alignment", pictured)
-    assert translator.align("h a", "a h").weights == [[0.0, 1.0], [1.0, 0.0]]
-
-
 def test_a_run_and_its_model_folder_are_the_same_translator(trained: Path, translator: Translator) -> None:
     folder = Translator.load(trained / "model", device="cpu")
     assert list(folder.translate(LINES)) == list(translator.translate(LINES))
@@ -235,26 +202,6 @@ def test_minimum_risk_chooses_what_resembles_the_other_draws_most(translator: Tr
         assert values[chosen.text] == pytest.approx(max(values.values()))
         ranked = [chosen.score, *(score for _, score in chosen.alternatives)]
         assert ranked == pytest.approx(sorted(values.values(), reverse=True)[: len(ranked)])
-
-
-def test_a_coverage_penalty_ranks_by_what_was_looked_at(translator: Translator) -> None:
-    settings = searching(translator, beam=6, nbest=6)
-    for line in LINES[:6]:
-        [plain] = translator.translate([line], search=settings)
-        [covered] = translator.translate([line], search=msgspec.structs.replace(settings, coverage_penalty=2.0))
-        before = dict([(plain.text, plain.score), *plain.alternatives])
-        after = dict([(covered.text, covered.score), *covered.alternatives])
-        assert before.keys() == after.keys()
-        ids = translator.loaded.codecs.source.encode(line)
-        for text, value in after.items():
-            written = translator.loaded.codecs.target.encode(text)
-            if not written:
-                continue
-            read, inputs = pad([[*ids, EOS]]), pad([[BOS, *written[:-1]]])
-            with torch.no_grad():
-                weights = translator.models[0].alignment(read, inputs.ids)[0, :, :-1]
-            penalty = 2.0 * float(weights.sum(0).clamp(1e-3, 1.0).log().sum())
-            assert value == pytest.approx(before[text] + penalty, abs=1e-3)
 
 
 def test_several_models_are_one(trained: Path, translator: Translator) -> None:

@@ -11,6 +11,7 @@ import torch
 from seqkit.exchange import marian_files
 from seqkit.exchange.marian import export_marian
 from seqkit.exchange.publishing import exportable_model
+from seqkit.layers.transformer import EncoderLayer
 from seqkit.models.seq2seq import EncoderDecoder
 from seqkit.runs.trained_model import load
 from seqkit.text.vocabulary import EOS
@@ -82,3 +83,29 @@ def test_only_pieces_have_a_tokenizer_there(run: Path, tiny: Make, tmp_path: Pat
     for name, codec in (("vocab", pieces.loaded.codecs.source), ("target_vocab", pieces.loaded.codecs.target)):
         assert json.loads(files[f"{name}.json"]) == {token: id for id, token in enumerate(codec.vocabulary.tokens)}
     assert json.loads(files["tokenizer_config.json"])["separate_vocabs"] is True
+
+
+def test_maps_read_and_write_vectors_in_marian_s_order_of_channels(run: Path) -> None:
+    """Of a vector in that order they make what ours make of it in our order."""
+    model = load(run).model
+    assert isinstance(model, EncoderDecoder)
+    found = marian_files.weights(model)
+    x = torch.randn(3, 12)
+    moved = torch.cat([x[:, 0::2], x[:, 1::2]], dim=1)
+    layer = next(module for module in model.encoder.modules() if isinstance(module, EncoderLayer))
+    name = "model.encoder.layers.0"
+    ours = {
+        "self_attn.q_proj": layer.attention.query,
+        "self_attn.k_proj": layer.attention.key,
+        "self_attn.v_proj": layer.attention.value,
+        "fc1": layer.feed_forward.inner,
+    }
+    for part, module in ours.items():
+        made = torch.nn.functional.linear(moved, found[f"{name}.{part}.weight"], found[f"{name}.{part}.bias"])
+        torch.testing.assert_close(made, module(x), rtol=1e-5, atol=1e-5)
+    y = torch.randn(3, 12)
+    written = layer.attention.output(y)
+    made = torch.nn.functional.linear(
+        y, found[f"{name}.self_attn.out_proj.weight"], found[f"{name}.self_attn.out_proj.bias"]
+    )
+    torch.testing.assert_close(made, torch.cat([written[:, 0::2], written[:, 1::2]], dim=1), rtol=1e-5, atol=1e-5)

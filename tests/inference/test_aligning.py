@@ -52,3 +52,23 @@ def test_a_coverage_penalty_ranks_by_what_was_looked_at(translator: Translator) 
                 weights = translator.models[0].alignment(read, inputs.ids)[0, :, :-1]
             penalty = 2.0 * float(weights.sum(0).clamp(1e-3, 1.0).log().sum())
             assert value == pytest.approx(before[text] + penalty, abs=1e-3)
+
+
+def test_parts_of_a_line_look_only_at_themselves(translator: Translator) -> None:
+    codecs = translator.loaded.codecs
+    parts = [("h a", "a h"), ("", "x"), ("t o n", "n o")]
+    segments = [(codecs.source.encode(source), codecs.target.encode(target)) for source, target in parts]
+    whole = translator.aligner.words(segments)
+    assert (whole.source, whole.target) == (["h", "a", "t", "o", "n"], ["a", "h", "n", "o"])
+    assert [row[2:] for row in whole.weights[:2]] == [[0.0] * 3] * 2
+    assert [row[:2] for row in whole.weights[2:]] == [[0.0] * 2] * 2
+    assert [row[:2] for row in whole.weights[:2]] == translator.aligner.words(segments[:1]).weights
+    for source, target, weight in translator.aligner.links(segments):
+        assert weight == pytest.approx(max(whole.weights[target]), abs=1e-3)
+        assert whole.weights[target][source] == max(whole.weights[target])
+
+
+def test_a_model_without_attention_has_no_links(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert translator.aligner.attends
+    monkeypatch.setattr(type(translator.models[0]), "attends", False)
+    assert translator.aligner.links([([4], [4])]) == ()

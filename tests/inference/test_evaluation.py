@@ -46,6 +46,19 @@ def test_what_is_counted_does_not_depend_on_the_model(runs: Path) -> None:
         assert figures.bits_per_character == pytest.approx(figures.nll / math.log(2) / len(raw))
 
 
+def test_half_of_a_block_is_read_and_not_counted_unless_told_otherwise(runs: Path) -> None:
+    half, told, none = (
+        scored(runs, "lstm", "test.txt", ScoringOptions(context=("blocks", 6, overlap))).figures.nll
+        for overlap in (None, 3, 0)
+    )
+    assert half == told != none
+
+
+def test_unknown_tokens_are_counted(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "odd.txt").write_text("the cat saw a zebra\n", encoding="utf-8")
+    assert scored(runs, "lstm", tmp_path / "odd.txt").figures.unknown == 1
+
+
 def test_lines_have_their_tokens_and_add_up(runs: Path) -> None:
     result = scored(runs, "lstm", "test.txt")
     texts = (runs / "test.txt").read_text(encoding="utf-8").splitlines()

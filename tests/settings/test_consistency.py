@@ -35,6 +35,9 @@ def test_a_plain_recipe_passes() -> None:
         ["train.optimizer=averaged_sgd", "data.dev=['d']", "train.sharded=true"],
         ["model.layer_drop=0.1", "train.sharded=true"],
         ["train.compile=true", "train.sharded=true"],
+        ["model=recurrent", "train.recompute=true"],
+        ["data.dev=['d']", "train.average=0.9", "train.optimizer=averaged_sgd"],
+        ["train.optimizer=averaged_sgd"],
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(overrides: list[str]) -> None:
@@ -58,6 +61,10 @@ def test_settings_that_contradict_each_other_are_refused(overrides: list[str]) -
             "model.maximum_positions=513",
         ),
         (["model=ngram", "train.metric=bleu"], "auto, loss"),
+        (
+            ["model=recurrent_language_model", "model.cell=mingru", "model.weight_drop=0.1"],
+            "model.weight_drop=0",
+        ),
         (["data.kind=labelled", "model=recurrent_labeller", "text=words"], "text.joint=false"),
         (["data.kind=labelled", "model=recurrent_labeller", "text.joint=false"], "text.kind=words"),
         (["data.kind=pairs", "train.metric=f1"], "auto, loss, bleu, chrf"),

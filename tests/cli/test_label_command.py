@@ -17,9 +17,7 @@ from seqkit.demo import labelled_corpus as labels_demo
 from seqkit.inference.labeller import Labeller
 from seqkit.metrics.label_counts import LabelScores
 from seqkit.metrics.label_scores import label_scores
-from seqkit.runs import folder as run_folder
 from seqkit.runs.session import train
-from seqkit.settings import Labelled
 from tests.support.pipes import output_of, standard_input
 
 Captured = pytest.CaptureFixture[str]
@@ -164,30 +162,3 @@ def test_translate_names_the_command_that_uses_a_labeller(run: Path, capfd: Capt
     with standard_input(b"a\n"):
         assert main(["translate", str(run)]) == 4
     assert f"seqkit label {run} uses it" in capfd.readouterr().err
-
-
-def test_the_demo_writes_its_corpus_and_a_recipe_that_is_sound(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["demo", "labels", "--files", "here"]) == 0
-    assert "seqkit train here/recipe.toml" in capsys.readouterr().err
-    recipe = config.load(Path("here/recipe.toml"))
-    assert isinstance(recipe.data, Labelled)
-    assert recipe.out == "here/run"
-    train, dev, test = (read_labelled([Path("here") / f"{name}.tsv"]) for name in ("train", "dev", "test"))
-    assert (train, dev, test) == labels_demo.splits(seed=1)
-    assert (recipe.data.train, recipe.data.dev) == (("here/train.tsv",), ("here/dev.tsv",))
-
-
-@pytest.mark.slow
-def test_the_demo_shows_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run_folder, "cores", lambda: 1)
-    assert main(["demo", "labels", "--out", "here"]) == 0
-    out, err = capsys.readouterr()
-    accuracy = re.search(r"accuracy +([\d.]+) %", out)
-    assert accuracy is not None
-    assert float(accuracy[1]) > 95
-    assert "B-PER" in out
-    assert "seqkit label here/run" in err

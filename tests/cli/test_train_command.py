@@ -197,18 +197,3 @@ def test_signals_save_and_the_same_command_goes_on(corpus: Path) -> None:
     assert "all saved" in told.read_text(encoding="utf-8")
     assert list(corpus.glob("run/checkpoints/step-*"))
     assert main(["-q", "train", "recipe.toml", "--out", "run", "train.schedule=constant", "train.steps=1"]) == 0
-
-
-@pytest.mark.slow
-@pytest.mark.distributed
-def test_the_demo_learns_and_says_what_to_type_next(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "seqkit", "demo", "reverse", "--out", "here"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    found = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=environment)
-    assert found.returncode == 0, found.stderr
-    exact = re.search(r"exact match\s+([\d.]+) %", found.stdout)
-    assert exact is not None
-    assert float(exact[1]) > 50  # on an idle machine about 95; a busy one gets fewer steps in its minute
-    assert "attention is a hint" in found.stdout
-    assert "seqkit translate here/run" in found.stderr
-    assert (tmp_path / "here" / "run" / "model" / "manifest.json").exists()

@@ -186,18 +186,18 @@ def _drawn(writer: Writer, prompts: Iterator[str], search: Search) -> Iterator[G
         first += len(block)
 
 
-def _line(number: int, found: Generated, form: Literal["text", "jsonl"]) -> bytes:
+def _line(number: int, generated: Generated, form: Literal["text", "jsonl"]) -> bytes:
     """A text as one line of output."""
     terminal = sys.stdout.isatty()  # where control characters must not get through
     if form == "text":
-        text = "\\n".join((escape(line) if terminal else line) for line in found.text.split("\n"))
+        text = "\\n".join((escape(line) if terminal else line) for line in generated.text.split("\n"))
         return f"{text}\n".encode()
     record = {
         "id": number,
-        "prompt": escape(found.prompt) if terminal else found.prompt,
-        "text": escape(found.text) if terminal else found.text,
-        "log_prob": found.log_prob,
-        "tokens": len(found.ids) + found.finished,
-        "finished": found.finished,
+        "prompt": escape(generated.prompt) if terminal else generated.prompt,
+        "text": escape(generated.text) if terminal else generated.text,
+        "log_prob": generated.log_prob,
+        "tokens": len(generated.ids) + generated.finished,
+        "finished": generated.finished,
     }
     return msgspec.json.encode(record) + b"\n"

@@ -108,10 +108,10 @@ class Translator:
         if len(self.models) > 1:
             return "  ".join([self.name, f"{len(self.models)} models, {size / 1e6:.1f} M", str(self.device)])
         facts = self.loaded.facts
-        shown = [self.name, f"{kind} {size / 1e6:.1f} M", f"step {facts.get('step')}"]
-        if isinstance(found := facts.get("score"), float):
-            shown.append(f"dev {title_of(str(facts.get('metric')))} {found:.2f}")
-        return "  ".join([*shown, str(self.device)])
+        words = [self.name, f"{kind} {size / 1e6:.1f} M", f"step {facts.get('step')}"]
+        if isinstance(score := facts.get("score"), float):
+            words.append(f"dev {title_of(str(facts.get('metric')))} {score:.2f}")
+        return "  ".join([*words, str(self.device)])
 
     def translate(
         self,

@@ -85,15 +85,15 @@ def _unsharded(recipe: Recipe) -> list[tuple[str, str]]:
 def _mismatch(recipe: Recipe) -> list[tuple[str, str]]:
     """Kinds of data, models and tokenizers that do not go together."""
     data, model = recipe.data, recipe.model
-    fitting = (
+    allowed = (
         TranslationSettings
         if isinstance(data, Pairs)
         else LabellerSettings
         if isinstance(data, Labelled)
         else LanguageModelSettings
     )
-    if not isinstance(model, fitting):
-        kinds = ", ".join(str(kind_of(member)) for member in get_args(fitting))
+    if not isinstance(model, allowed):
+        kinds = ", ".join(str(kind_of(member)) for member in get_args(allowed))
         what = f'data.kind = "{kind_of(type(data))}" and model.kind = "{kind_of(type(model))}" do not go together'
         return [(what, f"set model.kind to one of {kinds}")]
     problems = []

@@ -145,11 +145,11 @@ def _fitting(recipe: Recipe, data: Stream, lines: Encoded) -> list[str]:
     if not recipe.model.trained:
         return []
     rows, tokens = recipe.train.budget // data.window, len(lines.ids) + len(lines)
-    fitting = usable_rows(tokens, rows=rows, window=data.window)
+    usable = usable_rows(tokens, rows=rows, window=data.window)
     if tokens < data.window:
         return [f"the text has {tokens} tokens, less than one window of {data.window}: a batch is one shorter row"]
-    if fitting < rows:
-        return [f"the text has {tokens} tokens: a batch has {fitting} rows of {data.window} instead of {rows}"]
+    if usable < rows:
+        return [f"the text has {tokens} tokens: a batch has {usable} rows of {data.window} instead of {rows}"]
     return []
 
 

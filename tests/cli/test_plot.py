@@ -19,6 +19,7 @@ def test_equal_figures_are_equal_bytes_whatever_characters_they_have(form: Form)
     contents = []
     for _ in range(2):
         figure = empty(2, 1)
+        figure.subplots().plot([0, 1])
         figure.text(0, 0, "日本 \u05d0 \U0010ffff")  # no font has all of them, and filters make warnings errors
         contents.append(rendered(figure, form))
     assert contents[0].startswith(BEGINNINGS[form])

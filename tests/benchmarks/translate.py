@@ -72,9 +72,7 @@ def main() -> None:
             print_rows(f"translating {len(lines)} lines, beam {beam}", in_turns(systems), baseline=baseline)
             if arguments.ref is not None:
                 score(translations, read_lines(arguments.ref), beam)
-        shared = [
-            translation.text for translation in workers.translate([Line(line) for line in lines], search=search)
-        ]
+        shared = [translation.text for translation in workers.translate([Line(line) for line in lines], search=search)]
     one_by_one(translator, lines[:: max(1, len(lines) // 50)], search, arguments.ct2)
     compare(arguments, translator, lines, search, shared)
 

@@ -16,6 +16,7 @@ import pytest
 import seqkit
 
 ROOT = Path(seqkit.__file__).parent
+TESTS = Path(__file__).parent
 
 # The rooms, the lowest first: a module imports its own room and lower ranks, wherever the import stands.
 RANKS = (
@@ -288,3 +289,18 @@ def test_text_settings_commands_host_and_terminal_are_loaded_without_torch() -> 
 def test_text_never_imports_torch() -> None:
     text = [module for name, module in MODULES.items() if room_of(name) == "text"]
     assert not {name for module in text for name in module.imports(on_load=False) if name.split(".")[0] == "torch"}
+
+
+def test_every_module_has_a_test_of_its_name() -> None:
+    elsewhere = {
+        # Tables of settings: their bounds are read by test_config.py, what they allow together by test_consistency.py.
+        *(f"settings/{name}" for name in ("base", "data", "recipe", "search", "text")),
+        # What kinds of models claim to do: all of them in settings/test_model.py.
+        *(f"settings/{name}" for name in ("labelling", "language")),
+        "engine/fused_transformer",  # a law of every Transformer: laws/test_fused_transformer.py
+        "engine/search_engine",  # what two kinds of search have in common: test_batch_search.py, test_translator.py
+    }
+    modules = {path.relative_to(ROOT).with_suffix("").as_posix() for path in PATHS if not path.name.startswith("__")}
+    tests = (path.relative_to(TESTS) for path in TESTS.rglob("test_*.py"))
+    tested = {path.with_name(path.stem.removeprefix("test_")).as_posix() for path in tests}
+    assert modules - tested == elsewhere

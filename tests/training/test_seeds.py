@@ -19,3 +19,8 @@ def test_a_seed_is_a_function_of_its_numbers_and_their_order() -> None:
     assert seed_of(1, 2, 3) == seed_of(1, 2, 3)
     assert seed_of(1, 2, 3) != seed_of(1, 3, 2)
     assert seed_of(1) != seed_of(1, 0)
+
+
+def test_a_run_begun_earlier_draws_the_same_numbers() -> None:
+    assert seed_of(0) == 8147104208329303767
+    assert seed_of(1, 2, 3) == 3851293329796251419

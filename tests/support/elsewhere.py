@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 from seqkit.layers.cells import gru, lstm, rnn
 
@@ -52,18 +51,26 @@ class Elsewhere(Tensor):
     ) -> Any:
         kwargs = dict(kwargs or {})
         returns = func is torch.ops.aten._to_copy.default and kwargs.get("device") == torch.device("cpu")
-        for leaf in tree_leaves((args, kwargs)):
-            if isinstance(leaf, Tensor) and not isinstance(leaf, Elsewhere) and leaf.ndim and func not in MOVES:
-                raise RuntimeError(f"{func}: a tensor on the CPU, {tuple(leaf.shape)}, meets one that is elsewhere")
+
+        def content(tensor: Tensor) -> Tensor:
+            if isinstance(tensor, Elsewhere):
+                return tensor.content
+            if tensor.ndim and func not in MOVES:
+                raise RuntimeError(f"{func}: a tensor on the CPU, {tuple(tensor.shape)}, meets one that is elsewhere")
+            return tensor
+
         if kwargs.get("device") is not None:
             kwargs["device"] = torch.device("cpu")
-        args, kwargs = tree_map(lambda part: part.content if isinstance(part, Elsewhere) else part, (args, kwargs))
-        found = func(*args, **kwargs)
-        return found if returns else tree_map(lambda part: _moved(part) if isinstance(part, Tensor) else part, found)
+        inner = {name: _changed(content, part) for name, part in kwargs.items()}
+        found = func(*_changed(content, args), **inner)
+        return found if returns else _changed(Elsewhere, found)
 
 
-def _moved(tensor: Tensor) -> Elsewhere:
-    return Elsewhere(tensor)
+def _changed(change: Callable[[Tensor], Tensor], part: Any) -> Any:
+    """The same with every tensor in it changed."""
+    if isinstance(part, Tensor):
+        return change(part)
+    return type(part)(_changed(change, each) for each in part) if isinstance(part, list | tuple) else part
 
 
 def elsewhere(module: AnyModule) -> AnyModule:

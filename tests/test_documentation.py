@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -37,3 +38,14 @@ def test_every_public_name_is_there_and_the_whole_error_tree_is() -> None:
     for name in seqkit.__all__:
         assert getattr(seqkit, name) is not None
     assert {name for name in errors.__all__ if name[0].isupper()} <= set(seqkit.__all__)
+
+
+def test_the_readme_of_the_tests_lists_every_law_and_what_tests_share() -> None:
+    here = Path(__file__).parent
+    text = (here / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(test_\w+\.py)` \|", text, re.MULTILINE)) == {
+        path.name for path in here.glob("laws/test_*.py")
+    }
+    listed = " ".join(re.findall(r"^\* (`[^:]*):", text, re.MULTILINE))
+    shared = {path.stem for path in here.glob("support/[a-z]*.py")}
+    assert shared <= set(re.findall(r"\w+", listed))

@@ -25,7 +25,8 @@ class AdditiveScores(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, vector: Tensor) -> Tensor:
-        # Within the clamp no exponential overflows in float32; beyond it the tangent is one.
+        # Within the clamp no exponential overflows in float32. Beyond it the tangent is one, unless the two sides have
+        # opposite signs: the score of such a pair is inexact.
         left, right = (side.clamp(-43, 43).mul_(2).exp_() for side in (queries, keys))
         pairs = (left[:, :, None] * right[:, None]).add_(1).reciprocal_()  # (B, Q, S, A)
         ctx.save_for_backward(pairs, vector)
